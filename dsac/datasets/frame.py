@@ -1,0 +1,112 @@
+"""Frames of a scene: images with cameras and, where known, poses and depth.
+
+`Frames` is a sequence that holds names, cameras and poses in memory and reads pixels only when a frame is
+taken out, so a list of 100 000 frames costs megabytes and no decoding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol, overload
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int, UInt8
+from torch import Tensor
+
+from dsac.geometry import Camera, Pose
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One photo."""
+
+    name: str
+    image: Float32[Tensor, "3 H W"]  # RGB in [0, 1]
+    camera: Camera
+    cam_from_world: Pose | None  # batch (), float64
+    depth: Float32[Tensor, "H W"] | None = None  # metres along the optical axis, 0 where unknown
+
+
+class FrameReader(Protocol):
+    """Where the pixels of a recording come from; one implementation per format."""
+
+    has_depth: bool
+
+    def read_image(self, name: str) -> UInt8[np.ndarray, "H W 3"]:
+        """RGB, 8 bit. Raises: `DatasetError` when the file cannot be decoded."""
+        ...
+
+    def read_depth(self, name: str, camera: Camera) -> Float32[np.ndarray, "H W"]:
+        """Depth in metres, registered to the colour camera, 0 where unknown; called when `has_depth`."""
+        ...
+
+
+@dataclass(frozen=True)
+class NamedPoses:
+    """Poses by image name: a truth, or somebody's estimates (a poses file in memory)."""
+
+    names: list[str]
+    cam_from_world: Pose  # batch (N,), float64
+    focal_px: Float[Tensor, " N"] | None = None
+
+    @property
+    def index(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.names)}
+
+
+@dataclass(frozen=True)
+class Frames(Sequence[Frame]):
+    """Frames of one recording, read when taken out."""
+
+    names: list[str]
+    cameras: list[Camera]  # the different cameras, parameters float64
+    camera_index: Int[np.ndarray, " N"]  # which camera each frame has
+    cam_from_world: Pose | None  # batch (N,), float64; None = unknown
+    reader: FrameReader
+
+    @property
+    def has_depth(self) -> bool:
+        return self.reader.has_depth
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> Frame: ...
+    @overload
+    def __getitem__(self, index: slice | Sequence[int]) -> Frames: ...
+    def __getitem__(self, index: int | slice | Sequence[int]) -> Frame | Frames:
+        """An integer reads that frame from disk; a slice or list of integers gives fewer frames, unread."""
+        if isinstance(index, int | np.integer):
+            return self._read(int(index))
+        rows = np.arange(len(self))[index]
+        poses = None if self.cam_from_world is None else self.cam_from_world[torch.from_numpy(rows)]
+        return replace(
+            self,
+            names=[self.names[i] for i in rows],
+            camera_index=self.camera_index[rows],
+            cam_from_world=poses,
+        )
+
+    def camera(self, index: int) -> Camera:
+        return self.cameras[self.camera_index[index]]
+
+    def _read(self, index: int) -> Frame:
+        name, camera = self.names[index], self.camera(index)
+        image = torch.from_numpy(self.reader.read_image(name)).permute(2, 0, 1).float().div_(255)
+        depth = torch.from_numpy(self.reader.read_depth(name, camera)) if self.has_depth else None
+        pose = None if self.cam_from_world is None else self.cam_from_world[index]
+        return Frame(name, image, camera, pose, depth)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A place: frames that build the map, frames to localize, and every truth the recording comes with."""
+
+    path: str
+    format: str  # what the folder was recognised as, for people: "7-Scenes (SfM truth)"
+    mapping: Frames
+    query: Frames
+    truths: Mapping[str, NamedPoses] = field(default_factory=dict)  # "sfm", "dslam": of all frames

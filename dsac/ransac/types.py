@@ -1,0 +1,128 @@
+"""What flows through the solver: correspondences, hypotheses, the estimate.
+
+    Correspondences ─▶ samples ─▶ Hypotheses ─▶ scores ─▶ selected poses ─▶ PoseEstimate
+
+Batch letters: B images, N correspondences, H hypotheses, k points of a minimal set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from dsac.geometry import Camera, Pose
+
+
+@dataclass(frozen=True)
+class Correspondences:
+    """Pixels and the scene points they show. Rows with weight 0 or with a NaN or infinity are ignored.
+
+    Several scene points for one pixel are several rows. Pixels are undistorted: `camera` is a pinhole.
+    """
+
+    pixels: Float[Tensor, "B N 2"]
+    scene_points: Float[Tensor, "B N 3"]  # metres, world frame
+    camera: Camera  # pinhole, batch (B,)
+    camera_points: Float[Tensor, "B N 3"] | None = (
+        None  # metres, camera frame (RGB-D); NaN = no depth here
+    )
+    weights: Float[Tensor, "B N"] | None = None  # >= 0; None = all 1
+    grid: tuple[int, int] | None = (
+        None  # (h, w) when the rows are the cells of an image in row-major order
+    )
+
+    def __post_init__(self) -> None:
+        if self.pixels.ndim != 3 or self.pixels.shape[-1] != 2:
+            raise ValueError(f"pixels: expected (B, N, 2), got {tuple(self.pixels.shape)}")
+        batch, count = self.pixels.shape[:2]
+        for name, shape in (
+            ("scene_points", (batch, count, 3)),
+            ("camera_points", (batch, count, 3)),
+            ("weights", (batch, count)),
+        ):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if value.shape != shape:
+                raise ValueError(f"{name}: expected {shape}, got {tuple(value.shape)}")
+            if value.dtype != self.pixels.dtype or value.device != self.pixels.device:
+                raise ValueError(
+                    f"{name}: expected {self.pixels.dtype} on {self.pixels.device} like pixels, "
+                    f"got {value.dtype} on {value.device}"
+                )
+        if self.camera.focal_px.shape != (batch, 2):
+            raise ValueError(
+                f"camera: expected batch ({batch},), got {tuple(self.camera.focal_px.shape[:-1])}"
+            )
+        if self.camera.distortion is not None:
+            raise ValueError(
+                f"camera: expected a pinhole (undistort the pixels first), got {self.camera.model}"
+            )
+        if self.grid is not None and self.grid[0] * self.grid[1] != count:
+            raise ValueError(f"grid: expected h*w = {count}, got {self.grid}")
+
+    def __len__(self) -> int:
+        """Number of images B."""
+        return self.pixels.shape[0]
+
+    def __getitem__(self, images: slice) -> Correspondences:
+        """A slice of the images."""
+        return replace(
+            self,
+            pixels=self.pixels[images],
+            scene_points=self.scene_points[images],
+            camera=self.camera[images],
+            camera_points=None if self.camera_points is None else self.camera_points[images],
+            weights=None if self.weights is None else self.weights[images],
+        )
+
+    @property
+    def usable(self) -> Bool[Tensor, "B N"]:
+        """Rows with finite pixel and scene point and a positive weight."""
+        finite = torch.isfinite(self.pixels).all(-1) & torch.isfinite(self.scene_points).all(-1)
+        if self.weights is None:
+            return finite
+        return finite & torch.isfinite(self.weights) & (self.weights > 0)
+
+
+@dataclass(frozen=True)
+class Hypotheses:
+    """Candidate poses with the minimal sets they came from. `valid=False`: degenerate, no gradient."""
+
+    cam_from_world: Pose  # batch (B, H)
+    samples: Int[Tensor, "B H k"]
+    valid: Bool[Tensor, "B H"]
+    scores: Float[Tensor, "B H"] | None = None
+
+
+@dataclass(frozen=True)
+class PoseEstimate:
+    """The answer for each image. Not localized is an answer: `success=False`, confidence near 0."""
+
+    cam_from_world: Pose  # batch (B,)
+    covariance: Float[
+        Tensor, "B 6 6"
+    ]  # of the increment Pose.exp(d) @ cam_from_world: rad², m²; inf = unknown
+    inliers: Bool[Tensor, "B N"]
+    confidence: Float[Tensor, " B"]  # in [0, 1]
+    success: Bool[Tensor, " B"]
+
+    @property
+    def num_inliers(self) -> Int[Tensor, " B"]:
+        return self.inliers.sum(-1)
+
+    def __len__(self) -> int:
+        return self.success.shape[0]
+
+    def __getitem__(self, images: slice) -> PoseEstimate:
+        """A slice of the images."""
+        return PoseEstimate(
+            self.cam_from_world[images],
+            self.covariance[images],
+            self.inliers[images],
+            self.confidence[images],
+            self.success[images],
+        )

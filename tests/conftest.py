@@ -1,0 +1,22 @@
+"""Shapes in signatures are checked while testing; the real recordings are found or their tests skipped."""
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+# Numba-compiled modules (dsac.kernels.cpu*) are left out: a wrapped function cannot be compiled.
+_hook = install_import_hook(
+    ["dsac.geometry", "dsac.ransac", "dsac.kernels.reference", "dsac.networks", "dsac.datasets.frame"],
+    "beartype.beartype",
+)
+
+
+@pytest.fixture(scope="session")
+def recordings() -> Path:
+    """The folder of real recordings: $DSAC_TEST_DATA, else ../shared/data beside the checkout."""
+    folder = Path(os.environ.get("DSAC_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"real recordings are not at {folder}")
+    return folder
