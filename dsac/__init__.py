@@ -1,3 +1,3 @@
-"""dsac: where was this photo taken? Small learned maps, a camera pose in milliseconds, and how far to trust it."""
+"""Where was this photo taken? Small learned maps, a camera pose in milliseconds, and how far to trust it."""
 
 __version__ = "0.1.0"

@@ -2,7 +2,7 @@
 
 
 class DsacError(Exception):
-    """Base of every error that a user can mend; the message names the file, what was expected and what came."""
+    """Base of every error that a user can mend: the message names file, expectation and what came."""
 
 
 class DatasetError(DsacError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, overload
+from typing import Protocol, overload, runtime_checkable
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ class Frame:
     depth: Float32[Tensor, "H W"] | None = None  # metres along the optical axis, 0 where unknown
 
 
+@runtime_checkable
 class FrameReader(Protocol):
     """Where the pixels of a recording come from; one implementation per format."""
 

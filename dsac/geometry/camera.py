@@ -143,9 +143,7 @@ class Camera:
             self,
             focal_px=self.focal_px[(*index, Ellipsis, slice(None))],
             center_px=self.center_px[(*index, Ellipsis, slice(None))],
-            distortion=None
-            if self.distortion is None
-            else self.distortion[(*index, Ellipsis, slice(None))],
+            distortion=None if self.distortion is None else self.distortion[(*index, Ellipsis, slice(None))],
         )
 
     # ---- the models ------------------------------------------------------------------------------
@@ -180,9 +178,7 @@ class Camera:
             return self._undistort_fisheye(distorted)
         plane = distorted.clone()
         for _ in range(_NEWTON_STEPS):
-            plane = plane - _solve_2x2(
-                self._distortion_jacobian(plane), self._distort(plane) - distorted
-            )
+            plane = plane - _solve_2x2(self._distortion_jacobian(plane), self._distort(plane) - distorted)
         wrong = (self._distort(plane) - distorted).norm(dim=-1) > 1e-3
         folded = torch.linalg.det(self._distortion_jacobian(plane)) <= 0
         return torch.where((wrong | folded)[..., None], torch.full_like(plane, torch.nan), plane)
@@ -197,9 +193,7 @@ class Camera:
             angle = angle - (_fisheye_radius(angle, k) - radius) / slope
         limit = torch.pi * 89 / 180
         valid = (angle.abs() < limit) & ((_fisheye_radius(angle, k) - radius).abs() < 1e-3)
-        scale = torch.where(
-            radius > 1e-12, torch.tan(angle) / radius.clamp_min(1e-12), torch.ones_like(radius)
-        )
+        scale = torch.where(radius > 1e-12, torch.tan(angle) / radius.clamp_min(1e-12), torch.ones_like(radius))
         return torch.where(valid, distorted * scale, torch.full_like(distorted, torch.nan))
 
     def _distortion_jacobian(self, plane: Tensor) -> Tensor:
@@ -241,7 +235,5 @@ def _with_two_focals(model: Model, distortion: Tensor | None) -> tuple[Model, Te
     """The model that can hold fx != fy and the same distortion."""
     if distortion is None:
         return "PINHOLE", None
-    zeros = torch.zeros_like(distortion[..., :1]).expand(
-        *distortion.shape[:-1], 4 - distortion.shape[-1]
-    )
+    zeros = torch.zeros_like(distortion[..., :1]).expand(*distortion.shape[:-1], 4 - distortion.shape[-1])
     return "OPENCV", torch.cat([distortion, zeros], dim=-1)

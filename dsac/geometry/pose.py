@@ -39,9 +39,7 @@ class Pose:
     # ---- construction ---------------------------------------------------------------------------
 
     @staticmethod
-    def identity(
-        *batch: int, dtype: torch.dtype | None = None, device: torch.device | None = None
-    ) -> Pose:
+    def identity(*batch: int, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Pose:
         eye = torch.eye(3, dtype=dtype, device=device).expand(*batch, 3, 3)
         return Pose(eye, torch.zeros(*batch, 3, dtype=dtype, device=device))
 
@@ -62,9 +60,7 @@ class Pose:
     def exp(increment: Float[Tensor, "*batch 6"]) -> Pose:
         """Exponential map of SE(3): `increment` is (rotation vector, translation part of the twist)."""
         vector, velocity = increment[..., :3], increment[..., 3:]
-        return Pose(
-            roma.rotvec_to_rotmat(vector), (_left_jacobian(vector) @ velocity[..., None])[..., 0]
-        )
+        return Pose(roma.rotvec_to_rotmat(vector), (_left_jacobian(vector) @ velocity[..., None])[..., 0])
 
     # ---- what it is ------------------------------------------------------------------------------
 
@@ -197,10 +193,6 @@ def _left_jacobian(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3
     safe = torch.where(small, torch.ones_like(square), square)
     angle = safe.sqrt()
     first = torch.where(small, 0.5 - square / 24 + square**2 / 720, (1 - angle.cos()) / safe)
-    second = torch.where(
-        small, 1 / 6 - square / 120 + square**2 / 5040, (angle - angle.sin()) / (safe * angle)
-    )
+    second = torch.where(small, 1 / 6 - square / 120 + square**2 / 5040, (angle - angle.sin()) / (safe * angle))
     cross = skew(vector)
-    return (
-        torch.eye(3, dtype=vector.dtype, device=vector.device) + first * cross + second * cross @ cross
-    )
+    return torch.eye(3, dtype=vector.dtype, device=vector.device) + first * cross + second * cross @ cross

@@ -26,13 +26,9 @@ class Correspondences:
     pixels: Float[Tensor, "B N 2"]
     scene_points: Float[Tensor, "B N 3"]  # metres, world frame
     camera: Camera  # pinhole, batch (B,)
-    camera_points: Float[Tensor, "B N 3"] | None = (
-        None  # metres, camera frame (RGB-D); NaN = no depth here
-    )
+    camera_points: Float[Tensor, "B N 3"] | None = None  # metres, camera frame (RGB-D); NaN = no depth here
     weights: Float[Tensor, "B N"] | None = None  # >= 0; None = all 1
-    grid: tuple[int, int] | None = (
-        None  # (h, w) when the rows are the cells of an image in row-major order
-    )
+    grid: tuple[int, int] | None = None  # (h, w) when the rows are the cells of an image in row-major order
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or self.pixels.shape[-1] != 2:
@@ -54,9 +50,7 @@ class Correspondences:
                     f"got {value.dtype} on {value.device}"
                 )
         if self.camera.focal_px.shape != (batch, 2):
-            raise ValueError(
-                f"camera: expected batch ({batch},), got {tuple(self.camera.focal_px.shape[:-1])}"
-            )
+            raise ValueError(f"camera: expected batch ({batch},), got {tuple(self.camera.focal_px.shape[:-1])}")
         if self.camera.distortion is not None:
             raise ValueError(
                 f"camera: expected a pinhole (undistort the pixels first), got {self.camera.model}"
@@ -103,9 +97,7 @@ class PoseEstimate:
     """The answer for each image. Not localized is an answer: `success=False`, confidence near 0."""
 
     cam_from_world: Pose  # batch (B,)
-    covariance: Float[
-        Tensor, "B 6 6"
-    ]  # of the increment Pose.exp(d) @ cam_from_world: rad², m²; inf = unknown
+    covariance: Float[Tensor, "B 6 6"]  # of the increment Pose.exp(d) @ cam_from_world: rad², m²; inf = unknown
     inliers: Bool[Tensor, "B N"]
     confidence: Float[Tensor, " B"]  # in [0, 1]
     success: Bool[Tensor, " B"]
