@@ -14,6 +14,7 @@ Camera axes are x right, y down, z forward; pixel (0.5, 0.5) is the centre of th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -46,7 +47,7 @@ class Camera:
     distortion: Float[Tensor, "*batch k"] | None = None  # the model's, in COLMAP's order; None = none
 
     @staticmethod
-    def from_params(model: str, params: list[float] | Tensor, size: tuple[int, int]) -> Camera:
+    def from_params(model: str, params: Sequence[float | int] | Tensor, size: tuple[int, int]) -> Camera:
         """From COLMAP's parameter list, in float64.
 
         Raises: `ValueError` for an unknown model, a wrong number of parameters or a focal length <= 0.
@@ -69,7 +70,7 @@ class Camera:
         )
 
     @staticmethod
-    def simple(focal_px: float, size: tuple[int, int]) -> Camera:
+    def simple(focal_px: float | int, size: tuple[int, int]) -> Camera:
         """A pinhole camera with one focal length and the principal point in the image's middle."""
         return Camera.from_params("SIMPLE_PINHOLE", [focal_px, size[0] / 2, size[1] / 2], size)
 
