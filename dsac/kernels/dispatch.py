@@ -1,0 +1,62 @@
+"""Which implementation of the kernels a call takes.
+
+    "auto"       Numba for CPU tensors that need no gradient, torch (and Triton where it gains) for CUDA
+                 tensors, torch for the rest
+    "reference"  torch, on any device, differentiable
+    "cpu"        Numba
+    "gpu"        CUDA
+
+A module is loaded when it is first chosen: Numba costs a second and importing `dsac` must not pay it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from dsac.errors import BackendError
+
+Backend = Literal["auto", "reference", "cpu", "gpu"]
+
+
+def kernels(backend: Backend, *inputs: Tensor) -> ModuleType:
+    """The module whose functions to call for these inputs.
+
+    Raises: `BackendError` when the backend asked for by name cannot run here or not with these inputs.
+    """
+    if backend not in get_args(Backend):
+        raise BackendError(f"backend: expected one of {', '.join(get_args(Backend))}, got {backend!r}")
+    if backend == "auto":
+        chosen = next(name for name in ("cpu", "gpu", "reference") if _obstacle(name, inputs) is None)
+        return _module(chosen)
+    if _obstacle(backend, inputs) is not None:
+        states = {name: _obstacle(name, inputs) or "available" for name in ("reference", "cpu", "gpu")}
+        listing = "; ".join(f"{name}: {state}" for name, state in states.items())
+        raise BackendError(f"backend {backend!r} cannot be used here ({listing})")
+    return _module(backend)
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"dsac.kernels.{name}")
+
+
+def _obstacle(name: str, inputs: tuple[Tensor, ...]) -> str | None:
+    """Why a backend cannot take these inputs, or None."""
+    if name == "reference":
+        return None
+    if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
+        return "has no gradient, and an input needs one"
+    device = "cpu" if name == "cpu" else "cuda"
+    if name == "gpu" and not torch.cuda.is_available():
+        return "no CUDA device"
+    if any(x.device.type != device for x in inputs):
+        return f"takes {device} tensors"
+    try:
+        _module(name)
+    except ImportError as error:
+        return str(error)
+    return None
