@@ -1,0 +1,19 @@
+"""Scenes in: folders of posed images, in the formats people have them."""
+
+from dsac.datasets.frame import Frame, FrameReader, Frames, NamedPoses, Scene
+from dsac.datasets.image import read_exif_focal_px, read_image
+from dsac.datasets.poses_file import read_poses, write_poses
+from dsac.datasets.scene import load_scene
+
+__all__ = [
+    "Frame",
+    "FrameReader",
+    "Frames",
+    "NamedPoses",
+    "Scene",
+    "load_scene",
+    "read_exif_focal_px",
+    "read_image",
+    "read_poses",
+    "write_poses",
+]

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor
 
+from dsac.errors import DatasetError
 from dsac.geometry import Camera, Pose
 
 
@@ -33,7 +34,8 @@ class Frame:
 class FrameReader(Protocol):
     """Where the pixels of a recording come from; one implementation per format."""
 
-    has_depth: bool
+    @property
+    def has_depth(self) -> bool: ...
 
     def read_image(self, name: str) -> UInt8[np.ndarray, "H W 3"]:
         """RGB, 8 bit. Raises: `DatasetError` when the file cannot be decoded."""
@@ -56,6 +58,12 @@ class NamedPoses:
     def index(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.names)}
 
+    def take(self, rows: Int[np.ndarray, " M"]) -> NamedPoses:
+        """Some of the poses, by row."""
+        picked = torch.from_numpy(rows)
+        focal_px = None if self.focal_px is None else self.focal_px[picked]
+        return NamedPoses([self.names[i] for i in rows], self.cam_from_world[picked], focal_px)
+
 
 @dataclass(frozen=True)
 class Frames(Sequence[Frame]):
@@ -77,8 +85,8 @@ class Frames(Sequence[Frame]):
     @overload
     def __getitem__(self, index: int) -> Frame: ...
     @overload
-    def __getitem__(self, index: slice | Sequence[int]) -> Frames: ...
-    def __getitem__(self, index: int | slice | Sequence[int]) -> Frame | Frames:
+    def __getitem__(self, index: slice | Sequence[int] | Int[np.ndarray, " M"]) -> Frames: ...
+    def __getitem__(self, index: int | slice | Sequence[int] | Int[np.ndarray, " M"]) -> Frame | Frames:
         """An integer reads that frame from disk; a slice or list of integers gives fewer frames, unread."""
         if isinstance(index, int | np.integer):
             return self._read(int(index))
@@ -96,7 +104,13 @@ class Frames(Sequence[Frame]):
 
     def _read(self, index: int) -> Frame:
         name, camera = self.names[index], self.camera(index)
-        image = torch.from_numpy(self.reader.read_image(name)).permute(2, 0, 1).float().div_(255)
+        pixels = self.reader.read_image(name)
+        if (width_height := (pixels.shape[1], pixels.shape[0])) != camera.size:
+            raise DatasetError(
+                f"{name}: the image is {width_height[0]}x{width_height[1]}, "
+                f"but its intrinsics are for {camera.size[0]}x{camera.size[1]}"
+            )
+        image = torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255)
         depth = torch.from_numpy(self.reader.read_depth(name, camera)) if self.has_depth else None
         pose = None if self.cam_from_world is None else self.cam_from_world[index]
         return Frame(name, image, camera, pose, depth)

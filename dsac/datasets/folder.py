@@ -1,0 +1,84 @@
+"""A plain folder: images here or in `images`, and a `poses.txt` (see `poses_file`).
+
+Intrinsics: a focal length in pixels as the ninth column of `poses.txt` (principal point in the image's middle),
+or a `cameras.txt` in COLMAP's text format with one camera for all images. Optional: 16-bit PNG depth registered
+to the images, in `depth` under the image's name, and `depth_scale.txt` with the metres per unit (0.001).
+"""
+
+from __future__ import annotations
+
+import math
+import posixpath
+
+import numpy as np
+from jaxtyping import Int
+
+from dsac.datasets.colmap import read_cameras_text
+from dsac.datasets.frame import Frames, NamedPoses
+from dsac.datasets.poses_file import read_poses
+from dsac.datasets.recording import (
+    FileReader,
+    Recording,
+    ScaledDepth,
+    cameras_from_focals,
+    find_depth,
+    find_images,
+    pick_truth,
+)
+from dsac.datasets.storage import Storage, read_lines
+from dsac.errors import DatasetError
+from dsac.geometry import Camera
+
+LOOKS_FOR = "poses.txt (`name qw qx qy qz tx ty tz [focal_px]` a line)"
+
+
+def recognises(storage: Storage) -> bool:
+    return storage.has("poses.txt")
+
+
+def read(storage: Storage, truth: str | None) -> Recording:
+    """Frames in the order of `poses.txt`, which is the truth `poses`."""
+    poses = read_poses(storage.join("poses.txt"))
+    pick_truth(storage, ["poses"], truth)
+    image_folder, present = find_images(storage, poses.names, [".", "images"], storage.join("poses.txt"))
+    posed = poses.take(present)
+    cameras, camera_index = _cameras(storage, image_folder, posed)
+    depth_names = {name: f"depth/{posixpath.splitext(name)[0]}.png" for name in posed.names}
+    to_metres = ScaledDepth(_metres_per_depth_unit(storage))
+    reader = FileReader(storage.path, image_folder, find_depth(storage, depth_names), to_metres)
+    frames = Frames(posed.names, cameras, camera_index, posed.cam_from_world, reader)
+    return Recording("image folder with poses.txt", frames, {"poses": poses})
+
+
+def _cameras(
+    storage: Storage, image_folder: str, poses: NamedPoses
+) -> tuple[list[Camera], Int[np.ndarray, " N"]]:
+    """The different cameras, and which one each image has."""
+    if storage.has("cameras.txt"):
+        path = storage.join("cameras.txt")
+        cameras = list(read_cameras_text(path).values())
+        if len(cameras) != 1:
+            raise DatasetError(f"{path}: expected one camera for all images, got {len(cameras)}")
+        return cameras, np.zeros(len(poses.names), np.int64)
+    if poses.focal_px is None:
+        raise DatasetError(
+            f"{storage.path}: no intrinsics; add the focal length in pixels as ninth column to each line of "
+            "poses.txt, or a cameras.txt with the line `1 PINHOLE WIDTH HEIGHT FX FY CX CY`"
+        )
+    return cameras_from_focals(storage, image_folder, poses.names, poses.focal_px.numpy())
+
+
+def _metres_per_depth_unit(storage: Storage) -> float:
+    if not storage.has("depth_scale.txt"):
+        return 0.001
+    path = storage.join("depth_scale.txt")
+    text = " ".join(read_lines(path)).strip()
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = math.nan
+    if not 0 < scale < math.inf:
+        raise DatasetError(
+            f"{path}: expected one positive number, the metres per depth unit, got `{text[:80]}`"
+        )
+    return scale

@@ -1,0 +1,91 @@
+"""Poses files: one line an image, `name qw qx qy qz tx ty tz [focal_px]`, `cam_from_world`, metres.
+
+The convention of COLMAP and of the 7-Scenes and 12-Scenes pseudo ground truth. Lines of ten and more columns
+are published estimates with their errors appended; what follows the pose is ignored there.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from dsac.datasets.frame import NamedPoses
+from dsac.datasets.rigid import finite_rows, rigid_from_quaternions
+from dsac.datasets.storage import is_remote, read_lines
+from dsac.errors import DatasetError
+
+_LINE = "name qw qx qy qz tx ty tz [focal_px]"
+
+
+def read_poses(path: str | Path) -> NamedPoses:
+    """Read a poses file; blank lines and lines that start with `#` are skipped, names may hold spaces.
+
+    Poses with NaN or infinity are left out and named in one warning.
+    Raises: `DatasetError` with the line for wrong columns, a repeated name, a pose that is no rigid motion, a
+    focal length that is not positive or stands in some lines only.
+    """
+    names, rows, line_numbers = [], [], []
+    for number, line in enumerate(read_lines(path), 1):
+        if not line or line.startswith("#"):
+            continue
+        name, values = _parse(line)
+        if len(values) < 7:
+            raise DatasetError(f"{path}, line {number}: expected `{_LINE}`, got `{line[:120]}`")
+        names.append(name)
+        rows.append(values[:8] if len(values) == 8 else values[:7])
+        line_numbers.append(number)
+
+    def where(row: int) -> str:
+        return f"{path}, line {line_numbers[row]}"
+
+    if len(set(names)) < len(names):
+        seen: set[str] = set()
+        row = next(i for i, name in enumerate(names) if name in seen or seen.add(name))
+        raise DatasetError(f"{where(row)}: {names[row]} has a pose already on line "
+                           f"{line_numbers[names.index(names[row])]}")  # fmt: skip
+    for row, values in enumerate(rows):
+        if len(values) != len(rows[0]):
+            raise DatasetError(f"{where(row)}: expected a focal length in every line or in none")
+        if len(values) == 8 and not 0 < values[7] < float("inf"):
+            raise DatasetError(f"{where(row)}: expected a positive focal length in pixels, got {values[7]}")
+
+    table = torch.tensor(rows, dtype=torch.float64).reshape(len(rows), -1 if rows else 7)
+    kept = finite_rows(table, names, str(path))
+    table = table[torch.from_numpy(kept)]
+    poses = rigid_from_quaternions(table[:, :4], table[:, 4:7], lambda i: where(int(kept[i])))
+    return NamedPoses([names[i] for i in kept], poses, table[:, 7] if table.shape[1] == 8 else None)
+
+
+def write_poses(path: str | Path, poses: NamedPoses) -> None:
+    """Write a poses file whole or not at all. Raises: `DatasetError` when that cannot be done."""
+    columns = [poses.cam_from_world.quaternion_wxyz, poses.cam_from_world.translation]
+    if poses.focal_px is not None:
+        columns.append(poses.focal_px[:, None])
+    rows = torch.cat([column.detach().double().cpu() for column in columns], dim=-1).tolist()
+    lines = [" ".join([name, *(f"{x:.12g}" for x in row)]) for name, row in zip(poses.names, rows, strict=True)]
+    text = "".join(line + "\n" for line in lines)
+    try:
+        if is_remote(path):
+            import fsspec
+
+            with fsspec.open(str(path), "w") as file:
+                file.write(text)  # type: ignore[union-attr]
+        else:
+            partial = Path(f"{path}.part")
+            partial.write_text(text)
+            os.replace(partial, path)
+    except (OSError, ImportError) as error:
+        raise DatasetError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _parse(line: str) -> tuple[str, list[float]]:
+    """Name and the numbers that end the line."""
+    values: list[float] = []
+    for token in reversed(line.split()[1:]):
+        try:
+            values.append(float(token))
+        except ValueError:
+            break
+    return line.rsplit(maxsplit=len(values))[0], values[::-1]

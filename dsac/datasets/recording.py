@@ -1,0 +1,143 @@
+"""What every format hands over: the posed frames of a recording, before mapping and query are told apart."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float, Float32, Int, UInt8, UInt16
+
+from dsac.datasets.frame import Frames, NamedPoses
+from dsac.datasets.image import read_depth, read_image, read_image_size
+from dsac.datasets.rigid import some
+from dsac.datasets.storage import Storage, join
+from dsac.errors import DatasetError
+from dsac.geometry import Camera
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Names of the frames that build the map and of those to localize."""
+
+    mapping: list[str]
+    query: list[str]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """All frames that have an image and a pose."""
+
+    format: str  # for people
+    frames: Frames
+    truths: Mapping[str, NamedPoses]
+    split: Split | None = None  # the format's own
+
+
+class DepthToMetres(Protocol):
+    """From a depth image as stored to metres in the colour camera; one per kind of depth file."""
+
+    def __call__(self, units: UInt16[np.ndarray, "H W"], camera: Camera) -> Float32[np.ndarray, "H W"]: ...
+
+
+@dataclass(frozen=True)
+class ScaledDepth:
+    """Depth registered to the colour camera already; 0 stays 0 (unknown)."""
+
+    metres_per_unit: float
+
+    def __call__(self, units: UInt16[np.ndarray, "H W"], camera: Camera) -> Float32[np.ndarray, "H W"]:
+        return units * np.float32(self.metres_per_unit)
+
+
+@dataclass(frozen=True)
+class FileReader:
+    """Pixels from image files."""
+
+    path: str  # the scene's folder
+    image_folder: str = "."  # the subfolder from which image names count
+    depth_names: Mapping[str, str] = field(default_factory=dict, repr=False)  # by image name, below `path`
+    depth_to_metres: DepthToMetres = ScaledDepth(0.001)
+
+    @property
+    def has_depth(self) -> bool:
+        return bool(self.depth_names)
+
+    def read_image(self, name: str) -> UInt8[np.ndarray, "H W 3"]:
+        return read_image(join(self.path, self.image_folder, name))
+
+    def read_depth(self, name: str, camera: Camera) -> Float32[np.ndarray, "H W"]:
+        width, height = camera.size
+        if name not in self.depth_names:
+            return np.zeros((height, width), np.float32)
+        path = join(self.path, self.depth_names[name])
+        units = read_depth(path)
+        if units.shape != (height, width):
+            raise DatasetError(
+                f"{path}: expected depth of the image's size {width}x{height}, "
+                f"got {units.shape[1]}x{units.shape[0]}"
+            )
+        return self.depth_to_metres(units, camera)
+
+
+def find_images(
+    storage: Storage, names: Sequence[str], roots: Sequence[str], source: str
+) -> tuple[str, Int[np.ndarray, " M"]]:
+    """The subfolder that has most of the images, and the rows of those it has; the others are named in one
+    warning.
+
+    Raises: `DatasetError` when it has none.
+    """
+    found = {root: [i for i, name in enumerate(names) if storage.has(f"{root}/{name}")] for root in roots}
+    root = max(roots, key=lambda root: len(found[root]))
+    rows = np.array(found[root], dtype=np.int64)
+    if not len(rows):
+        example = f" (the first is {names[0]})" if names else ""
+        raise DatasetError(
+            f"{storage.path}: none of the {len(names)} images named in {source}{example} is in "
+            f"{' or '.join(storage.join(root) for root in roots)}"
+        )
+    if len(rows) < len(names):
+        there = set(found[root])
+        missing = [name for i, name in enumerate(names) if i not in there]
+        logger.warning(
+            "%s: %d of %d images named in %s are missing, left out: %s",
+            storage.path, len(missing), len(names), source, some(missing),
+        )  # fmt: skip
+    return root, rows
+
+
+def cameras_from_focals(
+    storage: Storage, image_folder: str, names: list[str], focal_px: Float[np.ndarray, " N"]
+) -> tuple[list[Camera], Int[np.ndarray, " N"]]:
+    """A pinhole camera for each different focal length, and which one each image has.
+
+    The size is that of the first image with the focal length; `Frames` tells when another image differs.
+    """
+    focals, first, index = np.unique(focal_px, return_index=True, return_inverse=True)
+    sizes = (read_image_size(storage.join(image_folder, names[i])) for i in first)
+    return [Camera.simple(float(focal), size) for focal, size in zip(focals, sizes, strict=True)], index
+
+
+def find_depth(storage: Storage, depth_name_of: Mapping[str, str]) -> dict[str, str]:
+    """The part of an image -> depth name table whose depth files are there; a gap is told in one warning."""
+    found = {image: depth for image, depth in depth_name_of.items() if storage.has(depth)}
+    if found and len(found) < len(depth_name_of):
+        missing = [image for image in depth_name_of if image not in found]
+        logger.warning(
+            "%s: %d of %d images have no depth, it counts as unknown there: %s",
+            storage.path, len(missing), len(depth_name_of), some(missing),
+        )  # fmt: skip
+    return found
+
+
+def pick_truth(storage: Storage, truths: Iterable[str], truth: str | None) -> str:
+    """The truth asked for, else the first. Raises: `DatasetError` when the scene does not have it."""
+    names = list(truths)
+    if truth is not None and truth not in names:
+        raise DatasetError(f"{storage.path}: expected a truth among {', '.join(names)}, got {truth}")
+    return truth or names[0]

@@ -1,0 +1,90 @@
+"""A folder becomes a scene: the format is recognised by what is in it, then mapping and query are told apart.
+
+`mapping.txt` and `query.txt`, one image name a line, say which frame is which, in every format and before its
+own split; if only one of them is there, the other part is the rest; with neither, all frames are for mapping.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from dsac.datasets import colmap, folder, nerfstudio, seven_scenes
+from dsac.datasets.frame import Frames, Scene
+from dsac.datasets.recording import Recording, Split
+from dsac.datasets.rigid import some
+from dsac.datasets.storage import Storage, read_lines
+from dsac.errors import DatasetError
+
+logger = logging.getLogger(__name__)
+
+FORMATS = (seven_scenes, colmap, nerfstudio, folder)  # the first that recognises a folder reads it
+_IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
+
+def load_scene(path: str | Path, truth: str | None = None) -> Scene:
+    """Frames with poses from a folder or a URL, or `"synthetic"`, the scene that is rendered on the spot.
+
+    `truth` names the poses to take where a recording has several (7-Scenes: `sfm`, `dslam`); the map and the
+    queries then live in that truth's world. `Scene.truths` holds all of them.
+
+    Raises: `DatasetError` that names the file and what to do.
+    """
+    if str(path) == "synthetic":
+        from dsac.datasets.synthetic import synthetic_scene
+
+        return synthetic_scene()
+    storage = Storage(str(path))
+    for reader in FORMATS:
+        if reader.recognises(storage):
+            recording = reader.read(storage, truth)
+            break
+    else:
+        raise DatasetError(_not_recognised(storage))
+    mapping, query = _split(storage, recording)
+    logger.info("%s: %s, %d mapping and %d query frames", path, recording.format, len(mapping), len(query))
+    return Scene(str(path), recording.format, mapping, query, recording.truths)
+
+
+def _split(storage: Storage, recording: Recording) -> tuple[Frames, Frames]:
+    """Mapping and query frames. Raises: `DatasetError` when neither list names a frame that is there."""
+    frames = recording.frames
+    named = {part: _read_names(storage, f"{part}.txt") for part in ("mapping", "query")}
+    if named["mapping"] is None and named["query"] is None:
+        split = recording.split or Split(frames.names, [])
+    else:
+        listed = {*(named["mapping"] or []), *(named["query"] or [])}
+        rest = [name for name in frames.names if name not in listed]
+        split = Split(*(rest if names is None else names for names in named.values()))
+    row_of = {name: i for i, name in enumerate(frames.names)}
+    lost = [name for name in [*split.mapping, *split.query] if name not in row_of]
+    if lost:
+        logger.warning(
+            "%s: %d images of the split have no image file or no pose, left out: %s",
+            storage.path, len(lost), some(lost),
+        )  # fmt: skip
+    mapping, query = (
+        [row_of[name] for name in names if name in row_of] for names in (split.mapping, split.query)
+    )
+    if not mapping and not query:
+        example = f"; the first is {lost[0]}, the first frame {frames.names[0]}" if lost else ""
+        raise DatasetError(f"{storage.path}: mapping.txt and query.txt name no frame that has a pose{example}")
+    return frames[mapping], frames[query]
+
+
+def _read_names(storage: Storage, name: str) -> list[str] | None:
+    if not storage.has(name):
+        return None
+    lines = read_lines(storage.join(name))
+    return list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
+
+
+def _not_recognised(storage: Storage) -> str:
+    if not storage.listing():
+        return f"{storage.path}: expected a folder with images and poses, it is missing, empty or no folder"
+    images = sum(
+        name.lower().endswith(_IMAGE_ENDINGS) for place in (".", "images") for name in storage.listing(place)
+    )
+    found = f"{images} images but no poses" if images else "neither images nor poses"
+    looked_for = "; ".join(reader.LOOKS_FOR for reader in FORMATS)
+    return f"{storage.path}: found {found}. Looked for: {looked_for}"

@@ -1,0 +1,98 @@
+"""A scene's folder, on this machine or behind any URL that fsspec knows (`s3://bucket/room`).
+
+Whether a file is there is answered from one listing per subfolder, so that 100 000 images cost no look-up each.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from dsac.errors import DatasetError
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A folder; names in it are relative, with forward slashes."""
+
+    path: str
+    _listings: dict[str, frozenset[str]] = field(default_factory=dict, repr=False, compare=False)
+
+    def join(self, *names: str) -> str:
+        """The path or URL of a file in the folder."""
+        return join(self.path, *names)
+
+    def listing(self, folder: str = ".") -> frozenset[str]:
+        """Names of the files and folders in a subfolder; empty where there is no such folder."""
+        folder = posixpath.normpath(folder)
+        if folder not in self._listings:
+            self._listings[folder] = frozenset(_list_folder(self.join(folder)))
+        return self._listings[folder]
+
+    def has(self, name: str) -> bool:
+        folder, base = posixpath.split(name)
+        return base in self.listing(folder or ".")
+
+    def first(self, names: Sequence[str]) -> str | None:
+        """The first of some names that is there."""
+        return next((name for name in names if self.has(name)), None)
+
+
+def join(folder: str, *names: str) -> str:
+    """Join without `.` and `..` parts, keeping the protocol of a URL."""
+    protocol, mark, path = folder.rpartition("://")
+    return protocol + mark + posixpath.normpath(posixpath.join(path, *names))
+
+
+@contextmanager
+def open_file(path: str | Path) -> Iterator[BinaryIO]:
+    """A local or remote file for reading. Raises: `DatasetError` when it cannot be read."""
+    try:
+        if is_remote(path):
+            import fsspec
+
+            with fsspec.open(str(path), "rb") as file:
+                yield file  # type: ignore[misc]
+        else:
+            with open(path, "rb") as file:
+                yield file
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: no such file") from None
+    except (OSError, ImportError) as error:  # ImportError: the package for this protocol
+        raise DatasetError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def read_bytes(path: str | Path) -> bytes:
+    with open_file(path) as file:
+        return file.read()
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a UTF-8 text, stripped. Raises: `DatasetError` for a binary file."""
+    try:
+        return [line.strip() for line in read_bytes(path).decode("utf-8-sig").splitlines()]
+    except UnicodeDecodeError:
+        raise DatasetError(f"{path}: expected a text file, got binary data") from None
+
+
+def is_remote(path: str | Path) -> bool:
+    return "://" in str(path)
+
+
+def _list_folder(path: str) -> list[str]:
+    try:
+        if not is_remote(path):
+            return os.listdir(path)
+        import fsspec
+
+        filesystem, root = fsspec.core.url_to_fs(path)
+        return [posixpath.basename(name.rstrip("/")) for name in filesystem.ls(root, detail=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except (OSError, ImportError) as error:
+        raise DatasetError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
