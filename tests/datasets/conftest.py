@@ -1,0 +1,36 @@
+"""Small scenes on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+IDENTITY = "1 0 0 0 0 0 0"
+
+
+@pytest.fixture
+def write_image() -> Callable[..., Path]:
+    """Writes a picture of noise; its folders are made."""
+
+    def write(path: Path, size: tuple[int, int] = (8, 6), dtype: type = np.uint8, channels: int = 3) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shape = (size[1], size[0], channels) if channels > 1 else (size[1], size[0])
+        noise = np.random.default_rng(0).integers(1, np.iinfo(dtype).max, shape, dtype=dtype)
+        assert cv2.imwrite(str(path), noise)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path, write_image: Callable[..., Path]) -> Path:
+    """A plain folder scene of four images with a focal length each, `poses.txt` and nothing else."""
+    for i in range(4):
+        write_image(tmp_path / f"{i}.png")
+    lines = [f"{i}.png 1 0 0 0 {i} 0 0 10\n" for i in range(4)]
+    (tmp_path / "poses.txt").write_text("".join(lines))
+    return tmp_path

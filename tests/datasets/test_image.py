@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import fsspec
+import numpy as np
+import pytest
+
+from dsac.datasets.image import read_depth, read_exif_focal_px, read_image, read_image_size
+from dsac.errors import DatasetError
+
+RED = np.zeros((6, 8, 3), np.uint8)
+RED[..., 2] = 255  # OpenCV writes BGR
+
+
+def jpeg(size: tuple[int, int] = (40, 24), flags: tuple[int, ...] = ()) -> bytes:
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return cv2.imencode(".jpg", noise, flags)[1].tobytes()
+
+
+def exif(tags: dict[int, tuple[int, ...]], order: str = "<") -> bytes:
+    """A TIFF block whose EXIF directory holds shorts (one number) and rationals (two)."""
+    entries, values = b"", b""
+    values_at = 26 + 2 + 12 * len(tags) + 4
+    for tag, value in sorted(tags.items()):
+        if len(value) == 2:
+            entries += struct.pack(order + "HHII", tag, 5, 1, values_at + len(values))
+            values += struct.pack(order + "II", *value)
+        else:
+            entries += struct.pack(order + "HHIHH", tag, 3, 1, value[0], 0)
+    head = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 8)
+    main = struct.pack(order + "H", 1) + struct.pack(order + "HHIII", 0x8769, 4, 1, 26, 0)
+    return head + main + struct.pack(order + "H", len(tags)) + entries + bytes(4) + values
+
+
+def with_exif(data: bytes, tiff: bytes) -> bytes:
+    segment = b"Exif\0\0" + tiff
+    return data[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + data[2:]
+
+
+def palette_png() -> bytes:
+    """A 2x1 image, red and blue, in a palette."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 2, 1, 8, 3, 0, 0, 0)
+    colours = b"\xff\x00\x00\x00\x00\xff"
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        [
+            chunk(b"IHDR", header),
+            chunk(b"PLTE", colours),
+            chunk(b"IDAT", zlib.compress(b"\0\0\1")),
+            chunk(b"IEND", b""),
+        ]
+    )
+
+
+def test_pixels_are_rgb(tmp_path):
+    cv2.imwrite(str(tmp_path / "red.png"), RED)
+    assert (read_image(tmp_path / "red.png") == [255, 0, 0]).all()
+
+
+def test_alpha_is_dropped(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.dstack([RED, np.full((6, 8), 7, np.uint8)]))
+    assert (read_image(tmp_path / "a.png") == [255, 0, 0]).all()
+
+
+def test_grey_becomes_three_equal_channels(tmp_path):
+    grey = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    cv2.imwrite(str(tmp_path / "a.png"), grey)
+    assert (read_image(tmp_path / "a.png") == grey[..., None]).all()
+
+
+def test_sixteen_bits_become_eight(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), RED.astype(np.uint16) * 257)
+    assert (read_image(tmp_path / "a.png") == [255, 0, 0]).all()
+
+
+def test_palette_is_resolved(tmp_path):
+    (tmp_path / "a.png").write_bytes(palette_png())
+    assert read_image(tmp_path / "a.png").tolist() == [[[255, 0, 0], [0, 0, 255]]]
+
+
+def test_exif_orientation_is_ignored(tmp_path):
+    quarter_turn = b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + bytes(4)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(with_exif(jpeg((40, 24)), quarter_turn))
+    assert cv2.imread(str(path)).shape == (40, 24, 3)  # others turn it
+    assert read_image(path).shape == (24, 40, 3)
+
+
+@pytest.mark.parametrize("left", [1, 3, 100, 0.3, 0.9, -2])
+@pytest.mark.parametrize("ending", [".jpg", ".png"])
+def test_truncated_image_is_an_error_that_names_the_file(tmp_path, ending, left):
+    data = jpeg() if ending == ".jpg" else cv2.imencode(".png", RED)[1].tobytes()
+    if ending == ".png" and left == 100:
+        left = 60
+    cut = int(left * len(data)) if isinstance(left, float) else left
+    path = tmp_path / f"cut{ending}"
+    path.write_bytes(data[: cut - 8 * (cut < 0)])
+    with pytest.raises(DatasetError, match=f"cut{ending}"):
+        read_image(path)
+
+
+def test_end_marker_of_a_thumbnail_does_not_hide_truncation(tmp_path):
+    data = with_exif(jpeg(), b"II*\0" + bytes(4) + jpeg((8, 8)))
+    path = tmp_path / "cut.jpg"
+    path.write_bytes(data)
+    assert read_image(path).shape == (24, 40, 3)
+    path.write_bytes(data[:-40])
+    with pytest.raises(DatasetError, match="truncated"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "empty file"), (b"not an image", "no decoder knows"), (None, "no such file")],
+)
+def test_file_without_an_image_is_an_error(tmp_path, content, message):
+    path = tmp_path / "bad.jpg"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DatasetError, match=f"bad.jpg.*{message}"):
+        read_image(path)
+
+
+def test_images_are_read_from_remote_storage():
+    with fsspec.open("memory://pictures/red.png", "wb") as file:
+        file.write(cv2.imencode(".png", RED)[1].tobytes())  # type: ignore[union-attr]
+    assert (read_image("memory://pictures/red.png") == [255, 0, 0]).all()
+    with pytest.raises(DatasetError, match="memory://pictures/blue.png: no such file"):
+        read_image("memory://pictures/blue.png")
+
+
+@pytest.mark.parametrize("name", ["plain.jpg", "progressive.jpg", "exif.jpg", "a.png", "a.bmp"])
+def test_size_from_the_header_is_the_decoded_size(tmp_path, name):
+    data = {
+        "plain.jpg": jpeg((40, 24)),
+        "progressive.jpg": jpeg((40, 24), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)),
+        "exif.jpg": with_exif(jpeg((40, 24)), b"II*\0" + bytes(4) + jpeg((8, 8))),
+    }.get(name)
+    if data is None:
+        data = cv2.imencode(name[1:], np.zeros((24, 40, 3), np.uint8))[1].tobytes()
+    (tmp_path / name).write_bytes(data)
+    assert read_image_size(tmp_path / name) == (40, 24)
+    assert read_image(tmp_path / name).shape == (24, 40, 3)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_exif_focal_from_the_35_mm_equivalent(tmp_path, order):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(with_exif(jpeg((36, 24)), exif({0xA405: (28,)}, order)))
+    assert read_exif_focal_px(path) == pytest.approx(28.0)  # one pixel a millimetre of a 36x24 film
+
+
+def test_exif_focal_from_the_sensor_resolution(tmp_path):
+    path = tmp_path / "a.jpg"
+    # 5 mm at 1000 px per cm = 500 px in the original of 4000 px, of which a tenth is left
+    tags = {0x920A: (50, 10), 0xA20E: (1000, 1), 0xA210: (3,), 0xA002: (4000,)}
+    path.write_bytes(with_exif(jpeg((400, 300)), exif(tags)))
+    assert read_exif_focal_px(path) == pytest.approx(50.0)
+
+
+@pytest.mark.parametrize(
+    "tiff", [exif({0x920A: (50, 10)}), exif({0xA405: (0,)}), exif({0xA405: (28,)})[:30], b"II"]
+)
+def test_exif_that_does_not_tell_the_focal_gives_none(tmp_path, tiff):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(with_exif(jpeg(), tiff))
+    assert read_exif_focal_px(path) is None
+
+
+def test_image_without_exif_has_no_focal(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(jpeg())
+    assert read_exif_focal_px(tmp_path / "a.jpg") is None
+
+
+def test_depth_keeps_its_sixteen_bits(tmp_path):
+    depth = np.arange(48, dtype=np.uint16).reshape(6, 8) * 1000
+    cv2.imwrite(str(tmp_path / "d.png"), depth)
+    assert (read_depth(tmp_path / "d.png") == depth).all()
+
+
+@pytest.mark.parametrize("wrong", [RED, RED.astype(np.uint16), RED[..., 0]])
+def test_depth_of_another_kind_is_an_error(tmp_path: Path, wrong):
+    cv2.imwrite(str(tmp_path / "d.png"), wrong)
+    with pytest.raises(DatasetError, match="d.png: expected depth as a 16-bit image of one channel"):
+        read_depth(tmp_path / "d.png")
