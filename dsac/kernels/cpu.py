@@ -1,0 +1,232 @@
+"""The CPU kernels' face: the functions of `reference.py` by the same names, and the fused solver.
+
+Arrays are torch CPU tensors or numpy arrays; what comes out is of the kind and the floating dtype that came in.
+Inside, points are float32 about their centre, so coordinates of kilometres keep their millimetres; poses are
+float64. No gradients. The first call of a process loads the compiled code from Numba's cache.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from dsac.kernels import cpu_poses, cpu_ransac
+
+Array = Any  # torch.Tensor or np.ndarray; shapes in the docstrings
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Poses of a batch, `cam_from_world`. Where none was found: identity, no inliers, information 0."""
+
+    rotation: Array  # (B, 3, 3) float64
+    translation: Array  # (B, 3) float64
+    inliers: Array  # (B, N) bool: reprojection error below the threshold, in front of the camera
+    information: Array  # (B, 6, 6) float64, inverse covariance of the increment from the left
+    num_hypotheses: Array  # (B,) int64, minimal sets drawn
+
+
+def solve_rgb(
+    pixels: Array,
+    scene_points: Array,
+    focal_px: Array,
+    center_px: Array,
+    weights: Array | None = None,
+    *,
+    threshold_px: float,
+    seed: int = 0,
+    confidence: float = 0.9999,
+    max_hypotheses: int = 100_000,
+    grid: tuple[int, int] | None = None,
+    depth_range: tuple[float, float] | None = None,
+    threads: int = 1,
+) -> Solution:
+    """Robust poses from pixels (B, N, 2), scene points (B, N, 3), focal_px, center_px (B, 2), weights (B, N).
+
+    Draws minimal sets until, with probability `confidence`, one of inliers only was among them (at most
+    `max_hypotheses`), and ends with the maximum likelihood pose. Rows with NaN, infinity or weight 0 are
+    ignored. `grid` (h, w) says that the rows are the cells of an image; `depth_range` bounds the depths in
+    metres. The answer for an image depends on its rows and the seed alone, not on batch or threads.
+    """
+    size = len(pixels)
+    scene, shift = _centred(scene_points)
+    image_points = _float32(pixels)
+    scales = np.empty((size, 0), np.float32) if weights is None else _float32(weights)
+    cameras = np.concatenate([_numpy(focal_px), _numpy(center_px)], axis=-1).astype(np.float64)
+    poses = np.empty((size, 3, 4))
+    inliers = np.empty(scene.shape[:2], np.bool_)
+    information = np.empty((size, 6, 6))
+    num_hypotheses = np.empty(size, np.int64)
+    cells = np.array(grid if grid is not None else (0, 0), np.int64)
+    depths = np.array(depth_range if depth_range is not None else (0.0, 0.0), np.float64)
+
+    def solve(part: slice) -> None:
+        cpu_ransac.solve_rgb_batch(
+            image_points[part], scene[part], scales[part], cameras[part], cells, float(threshold_px), depths,
+            float(confidence), int(max_hypotheses), int(seed),
+            poses[part], inliers[part], information[part], num_hypotheses[part],
+        )  # fmt: skip
+
+    _in_parallel(solve, size, threads)
+    if shift is not None:
+        poses[..., 3] -= (poses[..., :3] @ shift[:, :, None])[..., 0]
+    kind = _like(pixels)
+    return Solution(
+        kind(poses[..., :3]), kind(poses[..., 3]), kind(inliers), kind(information), kind(num_hypotheses)
+    )
+
+
+def p3p(bearings: Array, points: Array) -> tuple[Array, Array, Array]:
+    """Rotations (M, 4, 3, 3), translations (M, 4, 3), which exist (M, 4), of bearings and points (M, 3, 3)."""
+    size = len(points)
+    rotations, translations = np.empty((size, 4, 3, 3)), np.empty((size, 4, 3))
+    valid = np.empty((size, 4), np.bool_)
+    cpu_poses.p3p_sets(_float64(bearings), _float64(points), rotations, translations, valid)
+    kind = _like(points, cast=True)
+    return kind(rotations), kind(translations), _like(points)(valid)
+
+
+def reprojection_error(
+    rotation: Array,
+    translation: Array,
+    pixels: Array,
+    scene_points: Array,
+    focal_px: Array,
+    center_px: Array,
+    max_error_px: float | int,
+) -> Array:
+    """Errors (B, H, N) in pixels of poses (B, H, 3, 3), (B, H, 3)."""
+    rows = _Rows(rotation, translation, pixels, scene_points, focal_px, center_px)
+    errors = np.empty((*rows.rotation.shape[:2], rows.points.shape[-1]), np.float32)
+    maximum = np.float32(max_error_px)
+    for b in range(len(errors)):
+        cpu_poses.reprojection_errors(
+            rows.rotation[b], rows.translation[b], rows.points[b], rows.focal[b], maximum, errors[b]
+        )
+    return _like(scene_points, cast=True)(errors)
+
+
+def soft_inlier_count(
+    rotation: Array,
+    translation: Array,
+    pixels: Array,
+    scene_points: Array,
+    focal_px: Array,
+    center_px: Array,
+    weights: Array,
+    threshold_px: float | int,
+    max_error_px: float | int,
+) -> Array:
+    """Σ_i w_i sigmoid(β (τ - e_i)) (B, H) with β = 5/τ, of poses (B, H, 3, 3), (B, H, 3)."""
+    rows = _Rows(rotation, translation, pixels, scene_points, focal_px, center_px)
+    scales = _float32(weights)
+    counts = np.empty(rows.rotation.shape[:2], np.float32)
+    threshold, maximum = np.float32(threshold_px), np.float32(max_error_px)
+    for b in range(len(counts)):
+        cpu_poses.soft_counts(
+            rows.rotation[b], rows.translation[b], rows.points[b], scales[b], rows.focal[b], threshold, maximum,
+            counts[b],
+        )  # fmt: skip
+    return _like(scene_points, cast=True)(counts)
+
+
+def refine(
+    rotation: Array,
+    translation: Array,
+    pixels: Array,
+    scene_points: Array,
+    focal_px: Array,
+    center_px: Array,
+    weights: Array,
+    threshold_px: float | int,
+    iterations: int,
+) -> tuple[Array, Array, Array, Array]:
+    """Poses with the least Σ_i w_i min(e_i, τ)²; also inliers (B, K, N) and normal matrix (B, K, 6, 6)."""
+    rows = _Rows(rotation, translation, pixels, scene_points, focal_px, center_px)
+    scales = _float32(weights)
+    size, selected = rows.rotation.shape[:2]
+    inliers = np.empty((size, selected, rows.points.shape[-1]), np.bool_)
+    matrices = np.empty((size, selected, 6, 6))
+    poses = rows.poses
+    for b in range(size):
+        cpu_poses.refine_poses(
+            poses[b], rows.points[b], scales[b], rows.focal[b], np.float32(threshold_px), int(iterations),
+            inliers[b], matrices[b],
+        )  # fmt: skip
+    translations = poses[..., 3] - (poses[..., :3] @ rows.shift[:, None, :, None])[..., 0]
+    kind = _like(scene_points, cast=True)
+    return kind(poses[..., :3]), kind(translations), _like(scene_points)(inliers), kind(matrices)
+
+
+# ---- arrays ------------------------------------------------------------------------------------------
+
+
+class _Rows:
+    """Correspondences as the loops want them: (B, 5, N), centred points and pixels from the principal point."""
+
+    def __init__(self, rotation, translation, pixels, scene_points, focal_px, center_px) -> None:
+        scene = _float64(scene_points)
+        self.shift = _center(scene)
+        self.focal = _float32(focal_px)
+        offsets = _float64(pixels) - _float64(center_px)[:, None]
+        self.points = np.concatenate(
+            [(scene - self.shift[:, None]).swapaxes(1, 2), offsets.swapaxes(1, 2)], axis=1, dtype=np.float32
+        )
+        turns = _float64(rotation)
+        moved = _float64(translation) + (turns @ self.shift[:, None, :, None])[..., 0]
+        self.poses = np.concatenate([turns, moved[..., None]], axis=-1)
+        self.rotation, self.translation = turns.astype(np.float32), moved.astype(np.float32)
+
+
+def _in_parallel(solve, size: int, threads: int) -> None:
+    """Call `solve` on slices of the batch, in threads: the kernels release the interpreter."""
+    if threads <= 1 or size <= 1:
+        solve(slice(0, size))
+        return
+    solve(slice(0, 1))  # compiles, if this is the first call
+    count = min(4 * threads, size - 1)  # slices shorter than a thread's share even out hard images
+    bounds = np.linspace(1, size, count + 1).astype(int)
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(solve, [slice(int(a), int(b)) for a, b in zip(bounds, bounds[1:], strict=False)]))
+
+
+def _centred(scene_points: Array) -> tuple[np.ndarray, np.ndarray | None]:
+    """float32 points; float64 ones are first moved to their centre, which is returned too."""
+    scene = _numpy(scene_points)
+    if scene.dtype != np.float64:
+        return np.ascontiguousarray(scene, np.float32), None
+    shift = _center(scene)
+    return (scene - shift[:, None]).astype(np.float32), shift
+
+
+def _center(scene: np.ndarray) -> np.ndarray:
+    """Median (B, 3) of some finite rows, 0 where there are none."""
+    center = np.zeros((len(scene), 3))
+    for b, rows in enumerate(scene[:, :: max(1, scene.shape[1] // 63)]):
+        finite = rows[np.isfinite(rows).all(-1)]
+        if len(finite):
+            center[b] = np.median(finite, axis=0)
+    return center
+
+
+def _numpy(array: Array) -> np.ndarray:
+    return array.detach().numpy() if isinstance(array, torch.Tensor) else array
+
+
+def _float32(array: Array) -> np.ndarray:
+    return np.ascontiguousarray(_numpy(array), np.float32)
+
+
+def _float64(array: Array) -> np.ndarray:
+    return np.ascontiguousarray(_numpy(array), np.float64)
+
+
+def _like(example: Array, cast: bool = False):
+    """How to hand an array back: as a tensor if `example` is one, and in its dtype if asked to `cast`."""
+    if isinstance(example, torch.Tensor):
+        return lambda array: torch.from_numpy(array).to(example.dtype) if cast else torch.from_numpy(array)
+    return lambda array: array.astype(example.dtype) if cast else array

@@ -1,0 +1,24 @@
+"""How the CPU kernels are compiled: Numba, cached on disk, with the fast-math rules that keep NaN honest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit
+
+# Sums may be reordered (that is what vectorises them); NaN and infinity keep their meaning.
+_FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
+
+
+def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile at the first call and release the GIL while running.
+
+    The machine code is kept beside the source or in the user's cache folder; where neither can be written
+    (a read-only installation without a home) every process compiles anew.
+    """
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": _FASTMATH}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # Numba found no folder to write its cache to
+        return njit(**options)(function)
