@@ -6,7 +6,7 @@ taken out, so a list of 100 000 frames costs megabytes and no decoding.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, overload, runtime_checkable
 
@@ -66,7 +66,7 @@ class NamedPoses:
 
 
 @dataclass(frozen=True)
-class Frames(Sequence[Frame]):
+class Frames(Sequence):  # of Frame; said so, a type checker at run time would read a frame to look at it
     """Frames of one recording, read when taken out."""
 
     names: list[str]
@@ -82,6 +82,9 @@ class Frames(Sequence[Frame]):
     def __len__(self) -> int:
         return len(self.names)
 
+    def __iter__(self) -> Iterator[Frame]:
+        return (self._read(i) for i in range(len(self)))
+
     @overload
     def __getitem__(self, index: int) -> Frame: ...
     @overload
@@ -90,7 +93,7 @@ class Frames(Sequence[Frame]):
         """An integer reads that frame from disk; a slice or list of integers gives fewer frames, unread."""
         if isinstance(index, int | np.integer):
             return self._read(int(index))
-        rows = np.arange(len(self))[index]
+        rows = np.ascontiguousarray(np.arange(len(self))[index])
         poses = None if self.cam_from_world is None else self.cam_from_world[torch.from_numpy(rows)]
         return replace(
             self,

@@ -96,7 +96,9 @@ def test_rounded_quaternions_become_exact_rotations(tmp_path):
 
 @pytest.mark.parametrize("bad", ["nan", "inf", "-inf", "-nan"])
 def test_poses_that_are_not_finite_are_left_out_and_named(tmp_path, caplog, bad):
-    (tmp_path / "p.txt").write_text(f"a.png 1 0 0 0 0 0 0 9\nb.png 1 0 0 0 0 {bad} 0 9\nc.png 1 0 0 0 1 0 0 8\n")
+    (tmp_path / "p.txt").write_text(
+        f"a.png 1 0 0 0 0 0 0 9\nb.png 1 0 0 0 0 {bad} 0 9\nc.png 1 0 0 0 1 0 0 8\n"
+    )
     with caplog.at_level(logging.WARNING):
         poses = read_poses(tmp_path / "p.txt")
     assert poses.names == ["a.png", "c.png"]
