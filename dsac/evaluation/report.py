@@ -1,0 +1,331 @@
+"""The report page: one HTML file that asks the network for nothing and reads well in light and dark.
+
+It answers in this order: how accurate, against which truth; where and when the errors are; whether the
+confidence can be trusted; where the time goes; what the hardest images look like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from importlib.resources import files
+
+import torch
+
+from dsac.datasets.frame import NamedPoses
+from dsac.evaluation import gallery, plots
+from dsac.evaluation.evaluation import Evaluation
+from dsac.evaluation.metrics import (
+    THRESHOLDS,
+    PoseError,
+    Summary,
+    confidence_auc,
+    format_error,
+    summary_cells,
+    summary_headings,
+)
+from dsac.evaluation.published import published_rows
+from dsac.geometry import Pose
+
+
+def render_report(evaluation: Evaluation) -> str:
+    """The whole page. Raises: `DsacError` when matplotlib is missing."""
+    sections = [
+        _header(evaluation),
+        _tiles(evaluation),
+        _summary_section(evaluation),
+        _accuracy_section(evaluation),
+        _space_section(evaluation),
+        _trust_section(evaluation),
+        _timing_section(evaluation),
+        _gallery_section(evaluation),
+        _published_section(evaluation),
+        _settings_section(evaluation),
+    ]
+    style = files("dsac.evaluation").joinpath("report.css").read_text(encoding="utf-8")
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(evaluation.title)} · localization report</title>\n<style>\n{style}</style>\n</head>\n"
+        f"<body>\n<main>\n{''.join(sections)}</main>\n</body>\n</html>\n"
+    )
+
+
+# ---- how accurate --------------------------------------------------------------------------------
+
+
+def _header(evaluation: Evaluation) -> str:
+    headline = evaluation.summaries[0]
+    origin = "" if evaluation.scene is None else f" · {evaluation.scene.format}"
+    return (
+        f'<header><p class="eyebrow">Localization report</p><h1>{escape(evaluation.title)}</h1>'
+        f"<p>{headline.num_images} query images, scored against the truth "
+        f"<b>{escape(headline.truth)}</b>{escape(origin)}</p></header>\n"
+    )
+
+
+def _tiles(evaluation: Evaluation) -> str:
+    headline = evaluation.summaries[0]
+    tiles = [
+        (f"{headline.percent_5cm_5deg:.1f}", "%", f"within {THRESHOLDS[0]}"),
+        (format_error(100 * headline.median_translation_m), "cm", "median translation error"),
+        (format_error(headline.median_rotation_deg), "°", "median rotation error"),
+        (str(headline.num_not_localized), f"of {headline.num_images}", "not localized"),
+    ]
+    if evaluation.median_total_ms is not None:
+        tiles.append((f"{evaluation.median_total_ms:.0f}", "ms", "per image, median"))
+    content = "".join(
+        f"<div><dd>{value}<span>{escape(unit)}</span></dd><dt>{label}</dt></div>"
+        for value, unit, label in tiles
+    )
+    return f'<dl class="tiles">{content}</dl>\n'
+
+
+def _summary_section(evaluation: Evaluation) -> str:
+    note = "Percentages are of all images; an image that was not localized counts as a failure."
+    if len(evaluation.summaries) > 1:
+        note += " The first truth is the one of the headline."
+    if evaluation.summaries[0].camera_spacing_m is not None:
+        note += (
+            " Spacing is the mean distance between neighbouring mapping cameras: the measure for "
+            "scenes of arbitrary scale."
+        )
+    return _section(
+        "Against every truth", _table(summary_headings(), map(summary_cells, evaluation.summaries)), note
+    )
+
+
+def _accuracy_section(evaluation: Evaluation) -> str:
+    charts = [
+        (plots.cumulative_errors(evaluation.errors, quantity), "") for quantity in ("translation", "rotation")
+    ]
+    note = "The thin lines are the bounds of the table."
+    return _section("How large the errors are", _grid(charts), note)
+
+
+# ---- where and when ------------------------------------------------------------------------------
+
+
+def _space_section(evaluation: Evaluation) -> str:
+    truth_name, truth = next(iter(evaluation.truths.items()))
+    error = evaluation.errors[truth_name]
+    mapping = _mapping_poses(evaluation, truth_name)
+    chart = plots.trajectory(mapping, truth.cam_from_world, _estimates_of(evaluation, truth), error)
+    sequence = [(plots.errors_over_sequence(error, quantity), "") for quantity in ("translation", "rotation")]
+    legend = (
+        '<ul class="legend"><li><i class="line ink"></i>truth</li>'
+        f'<li><i class="dot blue"></i>estimate within {THRESHOLDS[0]}</li><li><i class="dot red"></i>worse</li>'
+        '<li><i class="cross">×</i>not localized</li>'
+        + ("" if mapping is None else '<li><i class="dot rule"></i>mapping frames</li>')
+        + "</ul>"
+    )
+    note = (
+        "Camera centres from above, each estimate joined to its truth; below, the errors in recording order "
+        f"with a dashed line at {THRESHOLDS[0]}. Estimates outside the picture are left out of it."
+    )
+    return _section("Where and when", f'{legend}<figure class="plan">{chart}</figure>{_grid(sequence)}', note)
+
+
+def _mapping_poses(evaluation: Evaluation, truth: str) -> Pose | None:
+    if evaluation.scene is None:
+        return None
+    mapping = evaluation.scene.mapping
+    if truth in evaluation.scene.truths:
+        known = evaluation.scene.truths[truth]
+        index = known.index
+        rows = [index[name] for name in mapping.names if name in index]
+        return known.cam_from_world[torch.tensor(rows)] if rows else None
+    return mapping.cam_from_world
+
+
+def _estimates_of(evaluation: Evaluation, truth: NamedPoses) -> Pose:
+    """Estimates in the truth's order; the truth itself stands in where there is none."""
+    index = evaluation.estimates.index
+    pose = evaluation.estimates.cam_from_world
+    rotation, translation = truth.cam_from_world.rotation.clone(), truth.cam_from_world.translation.clone()
+    for i, name in enumerate(truth.names):
+        if name in index:
+            rotation[i], translation[i] = pose.rotation[index[name]], pose.translation[index[name]]
+    return Pose(rotation, translation)
+
+
+# ---- trust and time ------------------------------------------------------------------------------
+
+
+def _trust_section(evaluation: Evaluation) -> str:
+    truth_name, truth = next(iter(evaluation.truths.items()))
+    by_name = {frame.name: frame for frame in evaluation.frames}
+    results = [by_name[name] for name in truth.names]
+    if any(result.confidence is None for result in results):
+        return ""
+    error = evaluation.errors[truth_name]
+    confidence = torch.tensor([result.confidence for result in results], dtype=torch.float64)
+    auc = confidence_auc(confidence, error.within(THRESHOLDS[0]))
+    if auc is None:
+        note = f"All images are on the same side of {THRESHOLDS[0]}: confidence has nothing to tell apart."
+    else:
+        note = (
+            f"Of an image within {THRESHOLDS[0]} and one outside, the first has the higher confidence in "
+            f"{100 * auc:.0f} % of the pairs (AUC {auc:.2f}; 0.5 would say nothing)."
+        )
+    charts = [
+        (plots.confidence_against_error(confidence, error), "Each image: confidence and error."),
+        (
+            plots.reliability(confidence, error),
+            "Accurate images by confidence; on the dashed line, confidence is a probability.",
+        ),
+    ]
+    sigma = torch.tensor([result.translation_sigma_m for result in results], dtype=torch.float64)
+    stated = torch.isfinite(sigma) & error.localized
+    if stated.any():
+        within = 100 * (error.translation_m[stated] < 2 * sigma[stated]).double().mean()
+        caption = (
+            f"The error, and the deviation that the estimate states: {within:.0f} % are below two of them."
+        )
+        charts.append((plots.sigma_against_error(sigma[stated], error.translation_m[stated]), caption))
+    return _section("Can the answer be trusted", _grid(charts, "three"), note)
+
+
+def _timing_section(evaluation: Evaluation) -> str:
+    stages = evaluation.median_timing_ms
+    if not stages:
+        return ""
+    total = sum(duration for _, duration in stages) or 1.0
+    bar = "".join(
+        f'<i class="s{i}" style="flex-grow:{duration / total:.4f}"></i>'
+        for i, (_, duration) in enumerate(stages)
+    )
+    legend = "".join(
+        f'<li><i class="s{i}"></i>{escape(stage)} <b>{duration:.1f} ms</b></li>'
+        for i, (stage, duration) in enumerate(stages)
+    )
+    return _section(
+        "Where the time goes",
+        f'<div class="bar" aria-hidden="true">{bar}</div><ul class="legend">{legend}</ul>',
+        "Medians over the images, of each stage by itself.",
+    )
+
+
+# ---- the hardest images --------------------------------------------------------------------------
+
+
+def _gallery_section(evaluation: Evaluation) -> str:
+    if evaluation.scene is None or not evaluation.hardest:
+        return ""
+    query = evaluation.scene.query
+    rows = {name: i for i, name in enumerate(query.names)}
+    truth_name, truth = next(iter(evaluation.truths.items()))
+    truth_rows, error = truth.index, evaluation.errors[truth_name]
+    cards = []
+    for number, localization in enumerate(evaluation.hardest):
+        frame = query[rows[localization.name]]
+        row = truth_rows.get(localization.name)
+        true = None if row is None else truth.cam_from_world[row]
+        name = f"photo{number}"
+        cards.append(
+            f"<figure>{gallery.photo(frame, localization.camera, name)}"
+            f'<div class="pair">{gallery.inlier_picture(localization, name)}'
+            f"{gallery.overlay_picture(localization, name, frame, true)}</div>"
+            f"<figcaption><b>{escape(localization.name)}</b> {_verdict(localization, error, row)}</figcaption>"
+            "</figure>"
+        )
+    low, middle, high = gallery.INLIER_BINS_PX
+    legend = (
+        '<ul class="legend">'
+        f'<li><i class="c0"></i>inlier, error below {low:g} px</li><li><i class="c1"></i>to {middle:g} px</li>'
+        f'<li><i class="c2"></i>to {high:g} px</li><li><i class="c3"></i>above</li>'
+        '<li><i class="truth"></i>mesh under the true pose</li>'
+        '<li><i class="estimate"></i>the same mesh under the estimate</li></ul>'
+    )
+    note = (
+        "The worst image of each part of the recording, worst first. Left: inlier cells. Right: scene points "
+        "as the truth and the estimate place them; the meshes coincide where the estimate is right."
+    )
+    return _section("The hardest images", f'{legend}<div class="gallery">{"".join(cards)}</div>', note)
+
+
+def _verdict(localization, error: PoseError, row: int | None) -> str:
+    confidence = f"confidence {localization.estimate.confidence[0]:.2f}"
+    inliers = f"{int(localization.estimate.num_inliers[0])} inliers"
+    if not bool(localization.estimate.success[0]):
+        return f'<em class="bad">not localized</em> · {confidence} · {inliers}'
+    if row is None:
+        return f"{confidence} · {inliers}"
+    centimetres = format_error(100 * error.translation_m[row].item())
+    return f"{centimetres} cm, {format_error(error.rotation_deg[row].item())}° · {confidence} · {inliers}"
+
+
+# ---- comparison and settings ---------------------------------------------------------------------
+
+
+def _published_section(evaluation: Evaluation) -> str:
+    """Published rows of the same scene, where the scene is one of those that they were measured on."""
+    scene = evaluation.title.lower().replace("_", "").replace(" ", "")
+    published = [row for row in published_rows() if scene in row.percent_5cm_5deg]
+    if evaluation.scene is None or not evaluation.scene.format.startswith("7-Scenes") or not published:
+        return ""
+    rows, own, sources = [], [], list(dict.fromkeys(row.source for row in published))
+    for summary in evaluation.summaries:
+        own.append(len(rows))
+        rows.append(["this evaluation", summary.truth, *_percentages(summary)])
+        for row in (row for row in published if row.truth == summary.truth):
+            values = (row.percent_5cm_5deg, row.percent_2cm_2deg, row.percent_1cm_1deg)
+            cells = [f"{value[scene]:.1f}" if scene in value else "–" for value in values]
+            rows.append([f"{row.method} {_MARKS[sources.index(row.source)]}", row.truth, *cells])
+    headings = ["method", "truth", *(f"% {threshold}" for threshold in THRESHOLDS)]
+    note = (
+        "The published rows are of the official query sequences of 7-Scenes: compare only where this "
+        "evaluation ran on the same images, and only within one truth. "
+        + "; ".join(f"{mark} {escape(source)}" for mark, source in zip(_MARKS, sources, strict=False))
+        + "."
+    )
+    return _section("Beside published results", _table(headings, rows, text_columns=(0, 1), marked=own), note)
+
+
+def _percentages(summary: Summary) -> list[str]:
+    values = (summary.percent_5cm_5deg, summary.percent_2cm_2deg, summary.percent_1cm_1deg)
+    return [f"{value:.1f}" for value in values]
+
+
+def _settings_section(evaluation: Evaluation) -> str:
+    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in evaluation.settings)
+    return _section("Settings", f'<dl class="settings">{items}</dl>')
+
+
+# ---- pieces of the page --------------------------------------------------------------------------
+
+
+def _section(title: str, content: str, note: str = "") -> str:
+    note = f'<p class="note">{note}</p>' if note else ""
+    return f"<section><h2>{title}</h2>{note}{content}</section>\n"
+
+
+def _grid(charts: Iterable[tuple[str, str]], kind: str = "") -> str:
+    """Charts with their captions beside each other."""
+    figures = "".join(
+        f"<figure>{chart}{f'<figcaption>{caption}</figcaption>' if caption else ''}</figure>"
+        for chart, caption in charts
+    )
+    return f'<div class="grid {kind}">{figures}</div>'
+
+
+def _table(
+    headings: list[str],
+    rows: Iterable[list[str]],
+    text_columns: Sequence[int] = (0,),
+    marked: Sequence[int] = (),
+) -> str:
+    """Numbers to the right, text to the left; `marked` rows stand out."""
+
+    def cell(tag: str, column: int, text: str) -> str:
+        return f"<{tag}{' class=text' if column in text_columns else ''}>{escape(text)}</{tag}>"
+
+    head = "".join(cell("th", i, heading) for i, heading in enumerate(headings))
+    body = ""
+    for r, row in enumerate(rows):
+        cells = "".join(cell("td", i, text) for i, text in enumerate(row))
+        body += f"<tr{' class=marked' if r in marked else ''}>{cells}</tr>"
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+_MARKS = "¹²³"  # one for each different source of published numbers
