@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from dsac.datasets import load_scene
+from dsac.errors import DatasetError
+
+pycolmap = pytest.importorskip("pycolmap")
+
+PARAMS = {
+    "SIMPLE_PINHOLE": [10, 4, 3],
+    "PINHOLE": [10, 11, 4, 3],
+    "SIMPLE_RADIAL": [10, 4, 3, 0.1],
+    "RADIAL": [10, 4, 3, 0.1, 0.01],
+    "OPENCV": [10, 11, 4, 3, 0.1, 0.01, 0.001, 0.002],
+    "OPENCV_FISHEYE": [10, 11, 4, 3, 0.1, 0.01, 0.001, 0.002],
+}
+
+
+def reconstruction(models=tuple(PARAMS)):
+    """A model with a camera and an image each, written by COLMAP itself."""
+    model = pycolmap.Reconstruction()
+    generator = np.random.default_rng(0)
+    for i, name in enumerate(models):
+        params = PARAMS.get(name, [10, 11, 4, 3] + [0.0] * 8)
+        camera = pycolmap.Camera(model=name, width=8, height=6, params=params, camera_id=10 + i)
+        model.add_camera_with_trivial_rig(camera)
+        image = pycolmap.Image(name=f"day 1/{i}.png", camera_id=10 + i, image_id=20 + i)
+        image.points2D = pycolmap.Point2DList([pycolmap.Point2D(generator.random(2)) for _ in range(i)])
+        rotation = pycolmap.Rotation3d(generator.standard_normal(3))
+        model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(rotation, generator.standard_normal(3)))
+    return model
+
+
+@pytest.fixture
+def images(tmp_path, write_image):
+    for i in range(len(PARAMS)):
+        write_image(tmp_path / "images" / "day 1" / f"{i}.png")
+    return tmp_path
+
+
+def write(model, folder, kind) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (model.write_binary if kind == "binary" else model.write_text)(str(folder))
+
+
+@pytest.mark.parametrize("kind", ["binary", "text"])
+@pytest.mark.parametrize("place", [".", "sparse", "sparse/0"])
+def test_model_is_read_as_colmap_wrote_it(images, kind, place):
+    model = reconstruction()
+    write(model, images / place, kind)
+    scene = load_scene(images)
+    assert scene.format == f"COLMAP model ({place}, {kind})"
+    frames = scene.mapping
+    assert len(frames) == len(PARAMS)
+    for image in model.images.values():
+        i = frames.names.index(image.name)
+        camera = frames.camera(i)
+        assert camera.model == image.camera.model.name and camera.size == (8, 6)
+        assert camera.params.tolist() == image.camera.params.tolist()
+        assert frames.cam_from_world is not None
+        expected = torch.from_numpy(image.cam_from_world().matrix())
+        torch.testing.assert_close(frames.cam_from_world[i].matrix[:3], expected, atol=1e-12, rtol=0)
+    assert frames[0].image.shape == (3, 6, 8)
+
+
+def test_binary_wins_over_text(images):
+    model = reconstruction()
+    write(model, images / "sparse", "text")
+    write(model, images / "sparse", "binary")
+    assert load_scene(images).format == "COLMAP model (sparse, binary)"
+
+
+def test_images_may_lie_beside_the_model(tmp_path, write_image):
+    write(reconstruction(["PINHOLE"]), tmp_path / "sparse", "binary")
+    write_image(tmp_path / "day 1" / "0.png")
+    assert load_scene(tmp_path).mapping[0].name == "day 1/0.png"
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("binary", r"cameras.bin: camera 10 has COLMAP's model number 6; expected one of SIMPLE_PINHOLE"),
+        ("text", r"cameras.txt, line 4: camera model: expected one of .*, got FULL_OPENCV"),
+    ],
+)
+def test_unknown_camera_model_is_an_error_that_lists_the_known(images, kind, message):
+    write(reconstruction(["FULL_OPENCV"]), images, kind)
+    with pytest.raises(DatasetError, match=message):
+        load_scene(images)
+
+
+@pytest.mark.parametrize("file", ["cameras.bin", "images.bin"])
+@pytest.mark.parametrize("left", [0, 5, 60])
+def test_truncated_model_is_an_error(images, file, left):
+    write(reconstruction(), images, "binary")
+    path = images / file
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(DatasetError, match=f"{file}: the file is truncated"):
+        load_scene(images)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("1 1 0 0 0 0 0 0 10", "line 2: expected `IMAGE_ID QW"),
+        ("1 1 0 0 0 x 0 0 10 day 1/0.png", "line 2: expected `IMAGE_ID QW"),
+        ("1 1 0 0 0 0 0 0 99 day 1/0.png", "has camera 99, which .*cameras.txt lacks"),
+        ("1 3 0 0 0 0 0 0 10 day 1/0.png", "image day 1/0.png: expected a unit quaternion"),
+    ],
+)
+def test_bad_line_is_an_error_that_names_it(images, line, message):
+    write(reconstruction(["PINHOLE"]), images, "text")
+    (images / "images.txt").write_text(f"# images\n{line}\n\n")
+    with pytest.raises(DatasetError, match=f"images.txt.*{message}"):
+        load_scene(images)
+
+
+def test_image_whose_pose_is_not_finite_is_left_out_and_named(images, caplog):
+    write(reconstruction(["PINHOLE"]), images, "text")
+    lines = "1 1 0 0 0 nan 0 0 10 day 1/0.png\n\n2 1 0 0 0 0 0 0 10 day 1/1.png\n1 2 -1\n"
+    (images / "images.txt").write_text(lines)
+    with caplog.at_level(logging.WARNING):
+        assert load_scene(images).mapping.names == ["day 1/1.png"]
+    assert "day 1/0.png" in caplog.text
+
+
+def test_south_building_is_what_colmap_reads(recordings):
+    scene = load_scene(recordings / "south-building")
+    assert len(scene.mapping) == 96 and len(scene.query) == 32
+    truth = scene.truths["colmap"]
+    model = pycolmap.Reconstruction(str(recordings / "south-building/sparse/0"))
+    by_name = {image.name: image for image in model.images.values()}
+    expected = np.stack([by_name[name].cam_from_world().matrix() for name in truth.names])
+    np.testing.assert_allclose(truth.cam_from_world.matrix[:, :3].numpy(), expected, atol=1e-12)
+
+
+def test_points_of_south_building_project_onto_their_observations(recordings):
+    frames = load_scene(recordings / "south-building").mapping
+    model = pycolmap.Reconstruction(str(recordings / "south-building/sparse/0"))
+    by_name = {image.name: image for image in model.images.values()}
+    for i in range(0, len(frames), 12):
+        seen = [point for point in by_name[frames.names[i]].points2D if point.has_point3D()]
+        pixels = torch.tensor(np.stack([point.xy for point in seen]))
+        points = torch.tensor(np.stack([model.points3D[point.point3D_id].xyz for point in seen]))
+        assert frames.cam_from_world is not None and len(pixels) > 300
+        error_px = (frames.camera(i).project(frames.cam_from_world[i] @ points) - pixels).norm(dim=-1)
+        assert float(error_px.median()) < 0.6 and float(error_px.mean()) < 0.8
