@@ -99,7 +99,7 @@ def trajectory(mapping: Pose | None, truth: Pose, estimate: Pose, error: PoseErr
 
     `truth`, `estimate` and `error` belong together; where the error is infinite the estimate is not drawn.
     """
-    plan = _ground_plane(truth if mapping is None else _concatenate(mapping, truth))
+    plan = ground_plane(truth if mapping is None else _concatenate(mapping, truth))
     true = (truth.center @ plan.T).numpy()
     estimated = (estimate.center @ plan.T).numpy()
     localized = error.localized.numpy()
@@ -175,6 +175,23 @@ def sigma_against_error(sigma_m: Float[Tensor, " B"], error_m: Float[Tensor, " B
         axes.set_xlabel("stated standard deviation")
         _title(axes, "translation error")
     return svg.text
+
+
+def ground_plane(cam_from_world: Pose) -> Float[Tensor, "2 3"]:
+    """Two unit vectors that span the ground as seen from above.
+
+    Up is the mean of the cameras' up vectors or, where they cancel (a camera that rolls), the direction in
+    which the centres vary least; the first vector is the direction in which they vary most.
+    """
+    up = -cam_from_world.rotation[:, 1, :].mean(0)
+    centered = cam_from_world.center - cam_from_world.center.mean(0)
+    axes = torch.linalg.svd(torch.cat([centered, torch.zeros(3, 3, dtype=up.dtype)])).Vh
+    up = up / up.norm() if up.norm() > 0.3 else axes[2]
+    flat = centered - (centered @ up)[:, None] * up
+    right = torch.linalg.svd(torch.cat([flat, 1e-9 * axes])).Vh[0]
+    right = right - (right @ up) * up
+    right = right / right.norm()
+    return torch.stack([right, torch.linalg.cross(up, right)])
 
 
 # ---- drawing -------------------------------------------------------------------------------------
@@ -290,23 +307,6 @@ def _path(points: np.ndarray) -> np.ndarray:
     step = np.linalg.norm(np.diff(points, axis=0), axis=1)
     jumps = np.flatnonzero(step > 8 * np.median(step) + 1e-9) + 1
     return np.insert(points, jumps, np.nan, axis=0)
-
-
-def _ground_plane(cam_from_world: Pose) -> Float[Tensor, "2 3"]:
-    """Two unit vectors that span the ground as seen from above.
-
-    Up is the mean of the cameras' up vectors or, where they cancel (a camera that rolls), the direction in
-    which the centres vary least; the first vector is the direction in which they vary most.
-    """
-    up = -cam_from_world.rotation[:, 1, :].mean(0)
-    centered = cam_from_world.center - cam_from_world.center.mean(0)
-    axes = torch.linalg.svd(torch.cat([centered, torch.zeros(3, 3, dtype=up.dtype)])).Vh
-    up = up / up.norm() if up.norm() > 0.3 else axes[2]
-    flat = centered - (centered @ up)[:, None] * up
-    right = torch.linalg.svd(torch.cat([flat, 1e-9 * axes])).Vh[0]
-    right = right - (right @ up) * up
-    right = right / right.norm()
-    return torch.stack([right, torch.linalg.cross(up, right)])
 
 
 def _concatenate(first: Pose, second: Pose) -> Pose:

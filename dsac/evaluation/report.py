@@ -75,7 +75,7 @@ def _tiles(evaluation: Evaluation) -> str:
     if evaluation.median_total_ms is not None:
         tiles.append((f"{evaluation.median_total_ms:.0f}", "ms", "per image, median"))
     content = "".join(
-        f"<div><dd>{value}<span>{escape(unit)}</span></dd><dt>{label}</dt></div>"
+        f"<div><dt>{label}</dt><dd>{value} <span>{escape(unit)}</span></dd></div>"
         for value, unit, label in tiles
     )
     return f'<dl class="tiles">{content}</dl>\n'
