@@ -88,7 +88,7 @@ class Camera:
 
     # ---- camera coordinates and pixels -----------------------------------------------------------
 
-    def project(self, points_cam: Float[Tensor, "*shape 3"]) -> Float[Tensor, "*shape 2"]:
+    def project(self, points_cam: Float[Tensor, "... N 3"]) -> Float[Tensor, "... N 2"]:
         """Pixels of points in camera coordinates.
 
         The camera's batch broadcasts with the dimensions before N of `(..., N, 3)`. Meaningful for
@@ -96,7 +96,7 @@ class Camera:
         """
         return self._to_pixels(self._distort(points_cam[..., :2] / points_cam[..., 2:]))
 
-    def unproject(self, pixels: Float[Tensor, "*shape 2"]) -> Float[Tensor, "*shape 3"]:
+    def unproject(self, pixels: Float[Tensor, "... N 2"]) -> Float[Tensor, "... N 3"]:
         """The point (x, y, 1) at depth 1 m that projects to each pixel; multiply by depth for camera points.
 
         Distortion is undone by Newton's method. Domain: the pixels of images whose distortion is
@@ -108,7 +108,7 @@ class Camera:
             plane = self._undistort(plane)
         return torch.cat([plane, torch.ones_like(plane[..., :1])], dim=-1)
 
-    def undistort(self, pixels: Float[Tensor, "*shape 2"]) -> Float[Tensor, "*shape 2"]:
+    def undistort(self, pixels: Float[Tensor, "... N 2"]) -> Float[Tensor, "... N 2"]:
         """Where the ideal camera `self.pinhole` sees what this one sees at each pixel."""
         return pixels if self.distortion is None else self._to_pixels(self.unproject(pixels)[..., :2])
 

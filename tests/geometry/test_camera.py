@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dsac.geometry import Camera
+from dsac.geometry.camera import MODELS
+
+SIZE = (640, 480)
+BATCHES = [(), (1,), (2, 3)]
+
+PARAMS = {
+    "SIMPLE_PINHOLE": [520.0, 310.0, 250.0],
+    "PINHOLE": [520.0, 500.0, 310.0, 250.0],
+    "SIMPLE_RADIAL": [520.0, 310.0, 250.0, -0.1],
+    "RADIAL": [520.0, 310.0, 250.0, -0.2, 0.05],
+    "OPENCV": [520.0, 500.0, 310.0, 250.0, -0.2, 0.05, 0.002, -0.001],
+    "OPENCV_FISHEYE": [300.0, 290.0, 310.0, 250.0, -0.03, 0.01, -0.002, 0.0003],
+}
+assert set(PARAMS) == set(MODELS)
+
+models = pytest.mark.parametrize("model", MODELS)
+
+
+def camera_of(model: str) -> Camera:
+    return Camera.from_params(model, PARAMS[model], SIZE)
+
+
+def batch_of(camera: Camera, *batch: int) -> Camera:
+    """Cameras that differ in focal length and centre."""
+    change = torch.linspace(1, 1.1, int(np.prod(batch)), dtype=torch.float64).reshape(*batch, 1)
+    distortion = None if camera.distortion is None else camera.distortion.expand(*batch, -1) * change
+    return Camera(camera.focal_px * change, camera.center_px * change, camera.size, camera.model, distortion)
+
+
+def random_pixels(*shape: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(*shape, 2, generator=generator, dtype=torch.float64) * torch.tensor(SIZE)
+
+
+def random_points(*shape: int, seed: int = 0) -> torch.Tensor:
+    """In front of the camera, within its image."""
+    generator = torch.Generator().manual_seed(seed)
+    points = torch.rand(*shape, 3, generator=generator, dtype=torch.float64) - 0.5
+    depth = points[..., 2:] * 8 + 5
+    return torch.cat([points[..., :2] * depth, depth], dim=-1)
+
+
+@st.composite
+def cameras(draw):
+    """Distortion as strong as it can be and still be monotonic in the whole image."""
+    model = draw(st.sampled_from(MODELS))
+    generator = np.random.default_rng(draw(st.integers(0, 10_000)))
+    focal = generator.uniform(500, 900, 1 if model in ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL") else 2)
+    distortion = {
+        "SIMPLE_RADIAL": generator.uniform(-0.08, 0.2, 1),
+        "RADIAL": generator.uniform(-0.08, 0.2, 2) * [1, 0.3],
+        "OPENCV": generator.uniform(-0.08, 0.2, 4) * [1, 0.3, 0.02, 0.02],
+        "OPENCV_FISHEYE": generator.uniform(-0.05, 0.05, 4) * [1, 0.3, 0.1, 0.05],
+    }.get(model, [])
+    params = [*focal, *generator.uniform(200, 400, 2), *distortion]
+    return Camera.from_params(model, [float(x) for x in params], SIZE)
+
+
+@settings(max_examples=60, deadline=None)
+@given(camera=cameras(), seed=st.integers(0, 1000))
+def test_projection_agrees_with_colmap(camera, seed):
+    pycolmap = pytest.importorskip("pycolmap")
+    theirs = pycolmap.Camera(
+        model=camera.model, width=SIZE[0], height=SIZE[1], params=camera.params.numpy(), camera_id=1
+    )
+    points = random_points(30, seed=seed)
+    np.testing.assert_allclose(camera.project(points).numpy(), theirs.img_from_cam(points.numpy()), atol=1e-6)
+    pixels = camera.project(points)
+    np.testing.assert_allclose(camera.unproject(pixels)[:, :2], theirs.cam_from_img(pixels.numpy()), atol=1e-8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(camera=cameras(), seed=st.integers(0, 1000))
+def test_projection_undoes_unprojection(camera, seed):
+    pixels = random_pixels(50, seed=seed)
+    points = camera.unproject(pixels)
+    assert (points[:, 2] == 1).all()
+    torch.testing.assert_close(camera.project(points), pixels, atol=1e-8, rtol=0)
+    torch.testing.assert_close(camera.project(points * 7.5), pixels, atol=1e-8, rtol=0)
+
+
+@models
+def test_unprojection_undoes_projection(model):
+    camera, points = camera_of(model), random_points(50)
+    torch.testing.assert_close(
+        camera.unproject(camera.project(points)), points / points[:, 2:], atol=1e-10, rtol=0
+    )
+
+
+@models
+def test_axis_meets_the_principal_point(model):
+    camera = camera_of(model)
+    on_axis = torch.tensor([[0.0, 0.0, 2.0]], dtype=torch.float64)
+    torch.testing.assert_close(camera.project(on_axis)[0], camera.center_px)
+    torch.testing.assert_close(camera.unproject(camera.center_px[None])[0], on_axis[0] / 2)
+
+
+@models
+def test_ideal_camera_sees_the_same_rays_at_undistorted_pixels(model):
+    camera, pixels = camera_of(model), random_pixels(40)
+    ideal = camera.pinhole
+    assert ideal.model == "PINHOLE" and ideal.distortion is None
+    torch.testing.assert_close(ideal.unproject(camera.undistort(pixels)), camera.unproject(pixels))
+
+
+@models
+def test_rescaled_camera_sees_the_scaled_image(model):
+    camera, points = camera_of(model), random_points(40)
+    pixels = camera.project(points)
+    for size in ((320, 240), (1280, 960), (640, 480), (300, 480), (427, 320)):
+        rescaled = camera.rescale(size)
+        factor = torch.tensor([size[0] / 640, size[1] / 480], dtype=torch.float64)
+        assert rescaled.size == size
+        torch.testing.assert_close(rescaled.project(points), pixels * factor)
+        torch.testing.assert_close(rescaled.unproject(pixels * factor), camera.unproject(pixels))
+        same = Camera.from_params(rescaled.model, rescaled.params, size)  # its parameter list says all of it
+        torch.testing.assert_close(same.project(points), pixels * factor)
+
+
+@models
+def test_cropped_camera_sees_the_window(model):
+    camera, points = camera_of(model), random_points(40)
+    cropped = camera.crop(100, 60, (200, 300))
+    assert cropped.size == (200, 300) and cropped.model == camera.model
+    corner = torch.tensor([100.0, 60.0], dtype=torch.float64)
+    torch.testing.assert_close(cropped.project(points), camera.project(points) - corner)
+
+
+@models
+def test_parameter_list_is_kept(model):
+    assert camera_of(model).params.tolist() == PARAMS[model]
+    assert camera_of(model).to(torch.float32).params.dtype == torch.float32
+
+
+@models
+@pytest.mark.parametrize("batch", BATCHES)
+def test_batches_of_cameras_treat_each_image_alone(model, batch):
+    cameras = batch_of(camera_of(model), *batch)
+    points = random_points(*batch, 7)
+    pixels = cameras.project(points)
+    assert pixels.shape == (*batch, 7, 2) and cameras.params.shape[:-1] == batch
+    torch.testing.assert_close(cameras.unproject(pixels) * points[..., 2:], points)
+    for index in np.ndindex(*batch):
+        single = cameras[index]
+        assert single.focal_px.shape == (2,)
+        torch.testing.assert_close(single.project(points[index]), pixels[index])
+        torch.testing.assert_close(cameras.rescale((320, 240))[index].project(points[index]), pixels[index] / 2)
+
+
+@models
+def test_a_batch_of_cameras_broadcasts_over_shared_points(model):
+    cameras, points = batch_of(camera_of(model), 2, 1), random_points(3, 7)
+    pixels = cameras.project(points)
+    assert pixels.shape == (2, 3, 7, 2)
+    torch.testing.assert_close(pixels[1, 2], cameras[1, 0].project(points[2]))
+    assert cameras.unproject(random_pixels(7)).shape == (2, 1, 7, 3)
+
+
+@models
+def test_derivatives_of_the_projection_are_right(model):
+    camera = camera_of(model)
+    points = torch.cat([random_points(6), torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)])
+    assert torch.autograd.gradcheck(camera.project, points.requires_grad_(), atol=1e-4, rtol=1e-4)
+    focal, center = (value.clone().requires_grad_() for value in (camera.focal_px, camera.center_px))
+
+    def with_intrinsics(focal, center):
+        return Camera(focal, center, SIZE, camera.model, camera.distortion).project(points.detach())
+
+    assert torch.autograd.gradcheck(with_intrinsics, (focal, center), atol=1e-6)
+
+
+@models
+def test_derivatives_of_the_unprojection_are_right(model):
+    pixels = random_pixels(6).requires_grad_()
+    assert torch.autograd.gradcheck(camera_of(model).unproject, pixels, eps=1e-4, atol=1e-8)
+
+
+def test_pixels_beyond_the_domain_of_the_distortion_are_nan():
+    folding = Camera.from_params("SIMPLE_RADIAL", [500, 320, 240, -0.5], SIZE)  # turns back at r = 0.82
+    fisheye = camera_of("OPENCV_FISHEYE")
+    far = torch.tensor([[5000.0, 240.0]], dtype=torch.float64)
+    assert folding.unproject(far)[0, :2].isnan().all()
+    assert fisheye.unproject(far)[0, :2].isnan().all()
+
+
+def test_single_precision_is_good_to_a_hundredth_of_a_pixel():
+    for model in MODELS:
+        camera, points = camera_of(model), random_points(100)
+        pixels = camera.project(points)
+        single = camera.to(torch.float32)
+        assert (single.project(points.float()).double() - pixels).abs().max() < 1e-2
+        back = camera.project(single.unproject(pixels.float()).double())
+        assert (back - pixels).abs().max() < 1e-2
+
+
+def test_simple_camera_looks_through_the_middle():
+    camera = Camera.simple(500, SIZE)
+    assert camera.params.tolist() == [500, 320, 240] and camera.model == "SIMPLE_PINHOLE"
+
+
+@pytest.mark.parametrize(
+    ("model", "params", "message"),
+    [
+        ("FOV", [1, 2, 3], "camera model: expected one of SIMPLE_PINHOLE, .* got FOV"),
+        ("PINHOLE", [1, 2, 3], "camera PINHOLE: expected 4 parameters, got 3"),
+        ("SIMPLE_PINHOLE", [0, 2, 3], "positive focal"),
+        ("PINHOLE", [5, -5, 2, 3], "positive focal"),
+        ("SIMPLE_PINHOLE", [5, float("nan"), 3], "finite values"),
+    ],
+)
+def test_wrong_intrinsics_are_refused(model, params, message):
+    with pytest.raises(ValueError, match=message):
+        Camera.from_params(model, params, SIZE)
