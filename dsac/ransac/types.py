@@ -81,6 +81,30 @@ class Correspondences:
             return finite
         return finite & torch.isfinite(self.weights) & (self.weights > 0)
 
+    def sanitised(self, usable: Bool[Tensor, "B N"]) -> Correspondences:
+        """The same with weights given, finite values everywhere, and weight 0 where not `usable`.
+
+        Rows of weight 0 fill up to at least four, so that every step has something to index. What is
+        masked gets no gradient.
+        """
+        missing = max(0, 4 - self.pixels.shape[1])
+
+        def masked(values: Tensor) -> Tensor:
+            mask = usable if values.ndim == 2 else usable[..., None]
+            kept = torch.where(mask, values, torch.zeros_like(values))
+            return torch.nn.functional.pad(kept, (0, 0) * (values.ndim - 2) + (0, missing))
+
+        weights = torch.ones_like(self.pixels[..., 0]) if self.weights is None else self.weights
+        return replace(
+            self,
+            pixels=masked(self.pixels),
+            scene_points=masked(self.scene_points),
+            camera=self.camera.to(self.pixels),
+            camera_points=None if self.camera_points is None else masked(self.camera_points),
+            weights=masked(weights),
+            grid=None if missing else self.grid,
+        )
+
 
 @dataclass(frozen=True)
 class Hypotheses:
@@ -89,6 +113,7 @@ class Hypotheses:
     cam_from_world: Pose  # batch (B, H)
     samples: Int[Tensor, "B H k"]
     valid: Bool[Tensor, "B H"]
+    sample_error: Float[Tensor, "B H"]  # largest error within the own minimal set, px or m; no gradient
     scores: Float[Tensor, "B H"] | None = None
 
 

@@ -1,0 +1,103 @@
+"""Step five: robust least squares from each selected pose.
+
+    refinement(poses, correspondences, generator) -> Refined: poses (B, K), information (B, K, 6, 6)
+
+The optimum is found without autograd and differentiated by the implicit function theorem (`implicit.py`).
+It does not depend on the pose from which it was reached, so the only gradient is by the correspondences:
+∂R/∂h of the paper's equation (1) is zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dsac.geometry import Pose
+from dsac.ransac.implicit import implicit_pose, where_pose
+from dsac.ransac.residuals import ReprojectionError, Residual, row_subset
+from dsac.ransac.types import Correspondences
+
+
+@dataclass(frozen=True)
+class Refined:
+    """Poses at the optimum of their robust cost."""
+
+    cam_from_world: Pose  # batch (B, K)
+    information: Float[Tensor, "B K 6 6"]  # normal matrix of the increment, 1/residual²
+
+
+class Refinement(Protocol):
+    def __call__(
+        self, poses: Pose, correspondences: Correspondences, generator: torch.Generator | None = None
+    ) -> Refined: ...
+
+
+@dataclass(frozen=True)
+class RobustRefinement:
+    """Levenberg-Marquardt on Σ w ρ(e), to its optimum.
+
+    A pose with fewer than four inliers is left as it is, with the gradient it came with. Poses that their
+    points do not determine, or where the optimum is none, pass no gradient.
+    """
+
+    residual: Residual = ReprojectionError()
+    iterations: int = 20
+    max_points: int | None = None  # at most so many correspondences within 3τ, drawn for each pose; None = all
+    gauss_newton: bool = False  # gradient without the curvature of the residuals: the published approximation
+
+    def __call__(
+        self, poses: Pose, correspondences: Correspondences, generator: torch.Generator | None = None
+    ) -> Refined:
+        shape = poses.shape
+        with torch.no_grad():
+            errors = self.residual.errors(poses, correspondences)
+        assert correspondences.weights is not None
+        used = (correspondences.weights > 0)[:, None]
+        enough = ((errors < self.residual.threshold) & used).sum(-1) >= 4
+
+        if self.max_points is None or self.max_points >= errors.shape[-1]:
+            rows, start = correspondences, poses.detach()
+        else:
+            near = (errors < 3 * self.residual.threshold) & used
+            rows = self._draw(near, correspondences, generator)  # batch B·K, one pose each
+            start = poses.detach().reshape(-1, 1)
+        refined, information = self.residual.refine(start, rows, self.iterations)
+        if torch.is_grad_enabled() and _needs_gradient(rows):
+            assert rows.weights is not None
+            refined, _ = implicit_pose(
+                refined,
+                self.residual,
+                rows.scene_points[:, None],
+                self.residual.targets(rows)[:, None],
+                rows.weights[:, None],
+                rows,
+                gauss_newton=self.gauss_newton,
+            )
+        chosen = where_pose(enough, refined.reshape(*shape), poses)
+        return Refined(chosen, information.reshape(*shape, 6, 6))
+
+    def _draw(
+        self, near: Tensor, correspondences: Correspondences, generator: torch.Generator | None
+    ) -> Correspondences:
+        """The first `max_points` near rows in random order, as one image per pose."""
+        assert self.max_points is not None and correspondences.weights is not None
+        device = near.device if generator is None else generator.device
+        order = torch.rand(near.shape[0], 1, near.shape[-1], generator=generator, device=device)
+        order = torch.where(near, order.to(near.device), -1.0)
+        picked, index = order.topk(self.max_points, dim=-1)
+        weights = correspondences.weights[:, None].expand(near.shape).gather(-1, index)
+        return row_subset(correspondences, index, weights * (picked >= 0))
+
+
+def _needs_gradient(correspondences: Correspondences) -> bool:
+    inputs = (
+        correspondences.pixels,
+        correspondences.scene_points,
+        correspondences.camera_points,
+        correspondences.weights,
+    )
+    return any(x is not None and x.requires_grad for x in inputs)

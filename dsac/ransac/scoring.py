@@ -1,0 +1,94 @@
+"""Step three: how good is each hypothesis, seen from all correspondences.
+
+scoring(hypotheses, correspondences) -> scores (B, H)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dsac.geometry import Pose
+from dsac.ransac.residuals import ReprojectionError, Residual
+from dsac.ransac.types import Correspondences, Hypotheses
+
+
+class Scoring(Protocol):
+    def __call__(self, hypotheses: Hypotheses, correspondences: Correspondences) -> Float[Tensor, "B H"]:
+        """Higher is better; differentiable. What invalid hypotheses get is not looked at."""
+        ...
+
+
+@dataclass(frozen=True)
+class SoftInlierCount:
+    """Soft inliers in percent of the total weight: 100 Σ_i w_i sigmoid(5/τ (τ - e_i)) / Σ_i w_i.
+
+    DSAC*'s score: at temperature 1 the softmax has their scale of 100 on the count divided by N.
+    """
+
+    residual: Residual = ReprojectionError()
+
+    def __call__(self, hypotheses: Hypotheses, correspondences: Correspondences) -> Float[Tensor, "B H"]:
+        assert correspondences.weights is not None
+        count = self.residual.soft_inlier_count(hypotheses.cam_from_world, correspondences)
+        total = correspondences.weights.sum(-1, keepdim=True)
+        return 100 * count / torch.where(total > 0, total, torch.ones_like(total))
+
+
+@dataclass(frozen=True)
+class LearnedScore:
+    """A network that looks at the image of errors of each hypothesis (DSAC).
+
+    The network maps error images `(B,H,h,w)`, pixels or metres up to `max_error`, to scores `(B,H)`; rows of
+    weight 0 have `max_error`. Correspondences need a `grid`.
+    """
+
+    network: Callable[[Tensor], Tensor]
+    residual: Residual = ReprojectionError()
+
+    def __call__(self, hypotheses: Hypotheses, correspondences: Correspondences) -> Float[Tensor, "B H"]:
+        return self.network(self._error_image(hypotheses.cam_from_world, correspondences))
+
+    def regression_loss(
+        self, cam_from_world: Pose, pose_loss: Float[Tensor, "B H"], correspondences: Correspondences
+    ) -> Float[Tensor, ""]:
+        """L1 between the score of poses (B, H) and -10 times their loss: how DSAC trains the network first."""
+        scores = self.network(self._error_image(cam_from_world, correspondences))
+        return (scores + 10 * pose_loss.detach()).abs().mean()
+
+    def _error_image(self, cam_from_world: Pose, correspondences: Correspondences) -> Tensor:
+        if correspondences.grid is None:
+            raise ValueError("grid: expected (h, w) of the correspondences for a score network, got None")
+        clean = self.residual.sanitise(correspondences)
+        errors = self.residual.errors(cam_from_world, clean)
+        assert clean.weights is not None
+        errors = torch.where((clean.weights > 0)[:, None], errors, float(self.residual.max_error))
+        return errors.unflatten(-1, correspondences.grid)
+
+
+def noisy_poses(
+    cam_from_world: Pose, count: int, generator: torch.Generator | None = None
+) -> Pose:  # batch (B, count)
+    """Truth plus noise, as DSAC trains its score network: half within 2° and 2 mm, half within 10° and 10 cm.
+
+    Rotations by a uniform angle about a random axis, translations of uniform length in a random direction.
+    """
+    like = cam_from_world.translation
+    shape = (*cam_from_world.shape, count)
+    device = like.device if generator is None else generator.device
+
+    def directions() -> Tensor:
+        draw = torch.randn(*shape, 3, generator=generator, dtype=like.dtype, device=device)
+        length = torch.rand(*shape, 1, generator=generator, dtype=like.dtype, device=device)
+        return (torch.nn.functional.normalize(draw, dim=-1) * length).to(like.device)
+
+    small = (torch.arange(count, device=like.device) % 2 == 0)[:, None]
+    degrees = torch.where(small, 2.0, 10.0).to(like)
+    metres = torch.where(small, 0.002, 0.1).to(like)
+    noise = torch.cat([directions() * torch.deg2rad(degrees), directions() * metres], dim=-1)
+    return Pose.exp(noise) @ cam_from_world[..., None]

@@ -1,0 +1,263 @@
+"""The robust pose solver: sample, solve, score, select, refine.
+
+    solver = PoseSolver.rgb(num_hypotheses=64, threshold_px=10.0, selection=Argmax())
+    estimate = solver(correspondences)
+    loss = solver.expected_loss(correspondences, cam_from_world, MaxError()).mean()
+
+The same object answers queries and trains; the five steps are its fields (DSAC, Brachmann et al. 2017).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from types import ModuleType
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dsac.geometry import Pose
+from dsac.kernels import Backend, kernels
+from dsac.ransac.losses import PoseLoss
+from dsac.ransac.minimal import P3P, Kabsch, MinimalSolver
+from dsac.ransac.refinement import Refined, Refinement, RobustRefinement
+from dsac.ransac.residuals import PointDistance, ReprojectionError, Residual
+from dsac.ransac.sampling import Sampling, UniformSampling
+from dsac.ransac.scoring import Scoring, SoftInlierCount
+from dsac.ransac.selection import Argmax, Selected, Selection
+from dsac.ransac.types import Correspondences, Hypotheses, PoseEstimate
+from dsac.ransac.uncertainty import (
+    chance_inliers,
+    confidence,
+    covariance_from_information,
+    inverse_information,
+)
+
+# Rounds of redrawing: of H, 4H, 16H and 64H candidate sets, as long as hypotheses are missing.
+_ROUNDS = (1, 4, 16, 64)
+
+
+@dataclass(frozen=True)
+class PoseSolver:
+    """A pose for each image from its correspondences; `rgb` and `rgbd` put the usual parts together."""
+
+    num_hypotheses: int
+    residual: Residual
+    sampling: Sampling
+    minimal: MinimalSolver
+    scoring: Scoring
+    selection: Selection
+    refinement: Refinement
+
+    @staticmethod
+    def rgb(
+        num_hypotheses: int = 64,
+        threshold_px: float | int = 10.0,
+        selection: Selection = Argmax(),  # noqa: B008 -- frozen
+        sampling: Sampling = UniformSampling(),  # noqa: B008
+        scoring: Scoring | None = None,
+        refinement: Refinement | None = None,
+        backend: Backend = "auto",
+    ) -> PoseSolver:
+        """P3P on pixels; inliers reproject within `threshold_px`.
+
+        `scoring` and `refinement` default to the soft inlier count and the robust refinement at that
+        threshold.
+        """
+        residual = ReprojectionError(threshold_px, backend=backend)
+        return PoseSolver(
+            num_hypotheses,
+            residual,
+            sampling,
+            P3P(residual),
+            scoring or SoftInlierCount(residual),
+            selection,
+            refinement or RobustRefinement(residual),
+        )
+
+    @staticmethod
+    def rgbd(
+        num_hypotheses: int = 64,
+        threshold_m: float | int = 0.1,
+        selection: Selection = Argmax(),  # noqa: B008 -- frozen
+        sampling: Sampling = UniformSampling(),  # noqa: B008
+        scoring: Scoring | None = None,
+        refinement: Refinement | None = None,
+    ) -> PoseSolver:
+        """Kabsch on camera points; inliers lie within `threshold_m` of their scene points."""
+        residual = PointDistance(threshold_m)
+        return PoseSolver(
+            num_hypotheses,
+            residual,
+            sampling,
+            Kabsch(residual),
+            scoring or SoftInlierCount(residual),
+            selection,
+            refinement or RobustRefinement(residual),
+        )
+
+    def __call__(
+        self, correspondences: Correspondences, generator: torch.Generator | None = None
+    ) -> PoseEstimate:
+        """The pose of each image; no gradient.
+
+        Without a generator the draws come from a fixed seed: the same input has the same answer.
+        """
+        if generator is None:
+            generator = torch.Generator().manual_seed(0)
+        clean = self.residual.sanitise(correspondences)
+        with torch.no_grad():
+            fused = self._fused_kernel(clean)
+            if fused is not None:
+                pose, covariance = _solve_fused(fused, clean, self.residual.threshold, generator)
+            else:
+                pose, covariance = self._solve_staged(clean, generator)
+            return self._estimate(pose, covariance, clean, rows=correspondences.pixels.shape[1])
+
+    def hypotheses(
+        self, correspondences: Correspondences, generator: torch.Generator | None = None
+    ) -> Hypotheses:
+        """The scored pool; differentiable.
+
+        A set whose own points do not agree within the threshold is redrawn, a bounded number of times; what
+        is then still missing is filled with the sets that disagree least.
+        """
+        clean = self.residual.sanitise(correspondences)
+        hypotheses = self.minimal(clean, self._draw_consistent(clean, generator))
+        return replace(hypotheses, scores=self.scoring(hypotheses, clean))
+
+    def expected_loss(
+        self,
+        correspondences: Correspondences,
+        cam_from_world: Pose,  # batch (B,), the truth
+        pose_loss: PoseLoss,
+        generator: torch.Generator | None = None,
+        hypotheses: Hypotheses | None = None,
+    ) -> Float[Tensor, " B"]:
+        """Σ_K weight · pose_loss(refined pose): differentiable in scene points, pixels, weights and the score.
+
+        Argmax and SoftAM: the loss of their one pose; DSAC: the expectation over hypotheses. `hypotheses` is a
+        pool of this solver to go on with; otherwise one is drawn.
+        """
+        if cam_from_world.shape != (len(correspondences),):
+            expected = (len(correspondences),)
+            raise ValueError(f"cam_from_world: expected batch {expected}, got {tuple(cam_from_world.shape)}")
+        if hypotheses is None:
+            hypotheses = self.hypotheses(correspondences, generator)
+        selected, refined = self.refined(hypotheses, correspondences, generator)
+        truth = cam_from_world.to(correspondences.pixels)[:, None]
+        return (selected.weights * pose_loss(refined.cam_from_world, truth)).sum(-1)
+
+    def refined(
+        self,
+        hypotheses: Hypotheses,
+        correspondences: Correspondences,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Selected, Refined]:
+        """What the selection keeps of a scored pool, and the same poses refined."""
+        clean = self.residual.sanitise(correspondences)
+        selected = self.selection(hypotheses, generator)
+        return selected, self.refinement(selected.cam_from_world, clean, generator)
+
+    # ---- steps -----------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _draw_consistent(self, clean: Correspondences, generator: torch.Generator | None) -> Tensor:
+        """Samples (B, H, k), those that agree with themselves first."""
+        kept: Hypotheses | None = None
+        for factor in _ROUNDS:
+            samples = self.sampling(clean, factor * self.num_hypotheses, self.minimal.sample_size, generator)
+            drawn = self.minimal(clean, samples)
+            kept = drawn if kept is None else _concatenate(kept, drawn)
+            # all that agree are equal, and a stable sort keeps them in the order they were drawn
+            badness = kept.sample_error.clamp_min(self.residual.threshold)
+            order = badness.argsort(dim=-1, stable=True)[:, : self.num_hypotheses]
+            rows = torch.arange(len(order), device=order.device)[:, None]
+            kept = Hypotheses(
+                kept.cam_from_world[rows, order],
+                kept.samples[rows, order],
+                kept.valid[rows, order],
+                kept.sample_error[rows, order],
+            )
+            if (kept.sample_error <= self.residual.threshold).all():
+                break
+        assert kept is not None
+        return kept.samples
+
+    def _solve_staged(
+        self, clean: Correspondences, generator: torch.Generator
+    ) -> tuple[Pose, Float[Tensor, "B 6 6"]]:
+        hypotheses = self.hypotheses(clean, generator)
+        selected, refined = self.refined(hypotheses, clean, generator)
+        heaviest = selected.weights.argmax(-1)
+        rows = torch.arange(len(heaviest), device=heaviest.device)
+        pose = refined.cam_from_world[rows, heaviest]
+        information = refined.information[rows, heaviest]
+        return pose, covariance_from_information(information, pose, self.residual, clean)
+
+    def _fused_kernel(self, clean: Correspondences) -> ModuleType | None:
+        """The kernels whose `solve_rgb` does all five steps in one call, if this is what they do."""
+        if not (
+            isinstance(self.residual, ReprojectionError)
+            and self.minimal == P3P(self.residual)
+            and self.sampling == UniformSampling()
+            and self.scoring == SoftInlierCount(self.residual)
+            and self.selection == Argmax()
+            and self.refinement == RobustRefinement(self.residual)
+        ):
+            return None
+        module = kernels(self.residual.backend, clean.pixels, clean.scene_points)
+        return module if hasattr(module, "solve_rgb") else None
+
+    def _estimate(
+        self, pose: Pose, covariance: Float[Tensor, "B 6 6"], clean: Correspondences, rows: int
+    ) -> PoseEstimate:
+        """The answer about a pose; `rows` is the number of correspondences that came in."""
+        assert clean.weights is not None
+        errors = self.residual.errors(pose[:, None], clean)[:, 0]
+        inliers = (errors < self.residual.threshold) & (clean.weights > 0)
+        # Any four points agree on some pose, and the refinement then gathers what lies near by chance: only
+        # twice as many speak for the pose.
+        success = (inliers.sum(-1) > 2 * chance_inliers(self.residual, clean)) & torch.isfinite(
+            covariance
+        ).flatten(1).all(-1)
+        trust = confidence(inliers, covariance, pose, self.residual, clean)
+        return PoseEstimate(pose, covariance, inliers[:, :rows], trust, success)
+
+
+def _solve_fused(
+    module: ModuleType, clean: Correspondences, threshold_px: float | int, generator: torch.Generator
+) -> tuple[Pose, Float[Tensor, "B 6 6"]]:
+    """One kernel for draw, solve, score, refine."""
+    seed = int(torch.randint(2**31 - 1, (), generator=generator, device=generator.device))
+    camera = clean.camera
+    solution = module.solve_rgb(
+        clean.pixels,
+        clean.scene_points,
+        camera.focal_px,
+        camera.center_px,
+        clean.weights,
+        threshold_px=float(threshold_px),
+        seed=seed,
+        grid=clean.grid,
+    )
+    inverse, determined = inverse_information(solution.information.double())
+    unknown = torch.diag_embed(torch.full_like(inverse[..., 0], torch.inf))
+    covariance = torch.where(determined[:, None, None], inverse, unknown)
+    pose = Pose(solution.rotation, solution.translation)
+    return pose.to(clean.pixels), covariance.to(clean.pixels)
+
+
+def _concatenate(first: Hypotheses, second: Hypotheses) -> Hypotheses:
+    def join(a: Tensor, b: Tensor) -> Tensor:
+        return torch.cat([a, b], dim=1)
+
+    return Hypotheses(
+        Pose(
+            join(first.cam_from_world.rotation, second.cam_from_world.rotation),
+            join(first.cam_from_world.translation, second.cam_from_world.translation),
+        ),
+        join(first.samples, second.samples),
+        join(first.valid, second.valid),
+        join(first.sample_error, second.sample_error),
+    )
