@@ -53,7 +53,7 @@ def read(storage: Storage, truth: str | None) -> Recording:
     names = [names[i] for i in rows]
     table = table[torch.from_numpy(rows)]
     poses = rigid_from_quaternions(table[:, :4], table[:, 4:], lambda i: f"{images_path}, image {names[i]}")
-    pick_truth(storage, ["colmap"], truth)
+    pick_truth(storage.path, ["colmap"], truth)
 
     image_folder, present = find_images(storage, names, ["images", "."], images_path)
     camera_index = np.array([camera_row[images[i][1]] for i in rows], dtype=np.int64)

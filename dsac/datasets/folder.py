@@ -39,7 +39,7 @@ def recognises(storage: Storage) -> bool:
 def read(storage: Storage, truth: str | None) -> Recording:
     """Frames in the order of `poses.txt`, which is the truth `poses`."""
     poses = read_poses(storage.join("poses.txt"))
-    pick_truth(storage, ["poses"], truth)
+    pick_truth(storage.path, ["poses"], truth)
     image_folder, present = find_images(storage, poses.names, [".", "images"], storage.join("poses.txt"))
     posed = poses.take(present)
     cameras, camera_index = _cameras(storage, image_folder, posed)

@@ -129,10 +129,10 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         at = end
 
 
-def _exif_tags(tiff: bytes) -> dict[int, float]:
+def _exif_tags(tiff: bytes) -> dict[int, float | int]:
     """Numbers in the main directory of a TIFF block and in its EXIF directory, by tag."""
     order = "<" if tiff[:2] == b"II" else ">"
-    tags: dict[int, float] = {}
+    tags: dict[int, float | int] = {}
     (offset,) = struct.unpack_from(order + "I", tiff, 4)
     for _ in range(2):
         (count,) = struct.unpack_from(order + "H", tiff, offset)

@@ -43,7 +43,7 @@ def read(storage: Storage, truth: str | None) -> Recording:
     )
     rows = finite_rows(matrices, names, path)
     entries, names = [entries[i] for i in rows], [names[i] for i in rows]
-    pick_truth(storage, ["nerfstudio"], truth)
+    pick_truth(storage.path, ["nerfstudio"], truth)
 
     world_from_opengl = rigid_from_matrices(matrices[torch.from_numpy(rows)], lambda i: f"{path}, {names[i]}")
     y_and_z_turned = torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)
@@ -128,10 +128,12 @@ def _camera(model: str, values: Mapping[str, Any], size: tuple[int, int]) -> Cam
     if model not in _MODELS:
         raise ValueError(f"expected `camera_model` among {', '.join(_MODELS)}, got {model}")
 
+    focal_x = float(focal_x)
+
     def value(key: str, default: float = 0.0) -> float:
         return default if values[key] is None else float(values[key])
 
-    pinhole = [float(focal_x), value("fl_y", focal_x), value("cx", width / 2), value("cy", height / 2)]
+    pinhole = [focal_x, value("fl_y", focal_x), value("cx", width / 2), value("cy", height / 2)]
     if model == "OPENCV_FISHEYE":
         return Camera.from_params(model, [*pinhole, *(value(key) for key in ("k1", "k2", "k3", "k4"))], size)
     if value("k3") or value("k4"):

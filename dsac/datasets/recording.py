@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8, UInt16
@@ -38,6 +38,7 @@ class Recording:
     split: Split | None = None  # the format's own
 
 
+@runtime_checkable
 class DepthToMetres(Protocol):
     """From a depth image as stored to metres in the colour camera; one per kind of depth file."""
 
@@ -135,9 +136,9 @@ def find_depth(storage: Storage, depth_name_of: Mapping[str, str]) -> dict[str, 
     return found
 
 
-def pick_truth(storage: Storage, truths: Iterable[str], truth: str | None) -> str:
+def pick_truth(path: str, truths: Iterable[str], truth: str | None) -> str:
     """The truth asked for, else the first. Raises: `DatasetError` when the scene does not have it."""
     names = list(truths)
     if truth is not None and truth not in names:
-        raise DatasetError(f"{storage.path}: expected a truth among {', '.join(names)}, got {truth}")
+        raise DatasetError(f"{path}: expected a truth among {', '.join(names)}, got {truth}")
     return truth or names[0]

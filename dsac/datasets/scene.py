@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dsac.datasets import colmap, folder, nerfstudio, seven_scenes
 from dsac.datasets.frame import Frames, Scene
-from dsac.datasets.recording import Recording, Split
+from dsac.datasets.recording import Recording, Split, pick_truth
 from dsac.datasets.rigid import some
 from dsac.datasets.storage import Storage, read_lines
 from dsac.errors import DatasetError
@@ -33,7 +33,9 @@ def load_scene(path: str | Path, truth: str | None = None) -> Scene:
     if str(path) == "synthetic":
         from dsac.datasets.synthetic import synthetic_scene
 
-        return synthetic_scene()
+        scene = synthetic_scene()
+        pick_truth("synthetic", scene.truths, truth)
+        return scene
     storage = Storage(str(path))
     for reader in FORMATS:
         if reader.recognises(storage):

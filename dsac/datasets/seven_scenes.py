@@ -61,7 +61,7 @@ def read(storage: Storage, truth: str | None) -> Recording:
     truths = {name: poses() for name, poses in _truths(storage).items()}
     if not truths:
         raise DatasetError(f"{storage.path}: 7-Scenes without poses; looked for {LOOKS_FOR}")
-    chosen = pick_truth(storage, truths, truth)
+    chosen = pick_truth(storage.path, truths, truth)
     image_folder, present = find_images(storage, truths[chosen].names, ["."], f"the {chosen} truth")
     posed = truths[chosen].take(present)
     focal_px = np.full(len(posed.names), FOCAL_PX) if posed.focal_px is None else posed.focal_px.numpy()

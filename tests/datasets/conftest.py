@@ -8,8 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from jaxtyping import install_import_hook
 
-IDENTITY = "1 0 0 0 0 0 0"
+_CHECKED = "storage rigid poses_file image recording colmap nerfstudio folder seven_scenes scene"
+_hook = install_import_hook([f"dsac.datasets.{name}" for name in _CHECKED.split()], "beartype.beartype")
 
 
 @pytest.fixture

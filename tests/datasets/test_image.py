@@ -166,7 +166,9 @@ def test_exif_focal_from_the_sensor_resolution(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "tiff", [exif({0x920A: (50, 10)}), exif({0xA405: (0,)}), exif({0xA405: (28,)})[:30], b"II"]
+    "tiff",
+    [exif({0x920A: (50, 10)}), exif({0xA405: (0,)}), exif({0xA405: (28,)})[:30], b"II"],
+    ids=["no resolution", "zero means unknown", "cut off", "no directory"],
 )
 def test_exif_that_does_not_tell_the_focal_gives_none(tmp_path, tiff):
     path = tmp_path / "a.jpg"

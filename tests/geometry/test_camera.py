@@ -49,11 +49,9 @@ def random_points(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.cat([points[..., :2] * depth, depth], dim=-1)
 
 
-@st.composite
-def cameras(draw):
+def random_camera(model: str, seed: int) -> Camera:
     """Distortion as strong as it can be and still be monotonic in the whole image."""
-    model = draw(st.sampled_from(MODELS))
-    generator = np.random.default_rng(draw(st.integers(0, 10_000)))
+    generator = np.random.default_rng(seed)
     focal = generator.uniform(500, 900, 1 if model in ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL") else 2)
     distortion = {
         "SIMPLE_RADIAL": generator.uniform(-0.08, 0.2, 1),
@@ -66,8 +64,9 @@ def cameras(draw):
 
 
 @settings(max_examples=60, deadline=None)
-@given(camera=cameras(), seed=st.integers(0, 1000))
-def test_projection_agrees_with_colmap(camera, seed):
+@given(model=st.sampled_from(MODELS), seed=st.integers(0, 100_000))
+def test_projection_agrees_with_colmap(model, seed):
+    camera = random_camera(model, seed)
     pycolmap = pytest.importorskip("pycolmap")
     theirs = pycolmap.Camera(
         model=camera.model, width=SIZE[0], height=SIZE[1], params=camera.params.numpy(), camera_id=1
@@ -79,8 +78,9 @@ def test_projection_agrees_with_colmap(camera, seed):
 
 
 @settings(max_examples=60, deadline=None)
-@given(camera=cameras(), seed=st.integers(0, 1000))
-def test_projection_undoes_unprojection(camera, seed):
+@given(model=st.sampled_from(MODELS), seed=st.integers(0, 100_000))
+def test_projection_undoes_unprojection(model, seed):
+    camera = random_camera(model, seed)
     pixels = random_pixels(50, seed=seed)
     points = camera.unproject(pixels)
     assert (points[:, 2] == 1).all()
