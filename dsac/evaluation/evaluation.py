@@ -11,6 +11,7 @@ import importlib.metadata
 import io
 import os
 import platform
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -171,9 +172,10 @@ def evaluate_poses(
 ) -> Evaluation:
     """Score a poses file against a truth in the same format; images that it lacks count as failures.
 
+    Images are in the order of their names, with numbers as numbers: a truth file may be shuffled.
     Raises: `DatasetError` when a file cannot be used or the two have no image name in common.
     """
-    estimates, truth = read_poses(poses_file), read_poses(truth_file)
+    estimates, truth = read_poses(poses_file), _in_recording_order(read_poses(truth_file))
     if report is not None:
         _prepare_report(report)
     known = estimates.index
@@ -215,6 +217,15 @@ def _select(poses: NamedPoses, names: list[str]) -> NamedPoses:
     """The poses of those names that have one, in the order of `names`."""
     index = poses.index
     return poses.take(np.array([index[name] for name in names if name in index], dtype=np.int64))
+
+
+def _in_recording_order(poses: NamedPoses) -> NamedPoses:
+    def key(row: int) -> list[tuple[int, str]]:
+        return [
+            (int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", poses.names[row])
+        ]
+
+    return poses.take(np.array(sorted(range(len(poses.names)), key=key), dtype=np.int64))
 
 
 def _localize(

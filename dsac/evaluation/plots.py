@@ -305,7 +305,7 @@ def _path(points: np.ndarray) -> np.ndarray:
     if len(points) < 2:
         return points
     step = np.linalg.norm(np.diff(points, axis=0), axis=1)
-    jumps = np.flatnonzero(step > 8 * np.median(step) + 1e-9) + 1
+    jumps = np.flatnonzero(step > 4 * np.median(step) + 1e-9) + 1
     return np.insert(points, jumps, np.nan, axis=0)
 
 

@@ -54,6 +54,14 @@ def test_poses_files_score_like_the_poses(scene, make_localizer, tmp_path: Path)
     assert summary.median_translation_m == pytest.approx(localized.summaries[0].median_translation_m)
 
 
+def test_a_shuffled_truth_file_is_scored_in_recording_order(tmp_path: Path):
+    names = ["seq-2/frame-10.png", "seq-10/frame-1.png", "seq-2/frame-9.png"]
+    poses = NamedPoses(names, Pose.identity(3, dtype=torch.float64))
+    write_poses(tmp_path / "poses.txt", poses)
+    evaluation = evaluate_poses(tmp_path / "poses.txt", tmp_path / "poses.txt")
+    assert [frame.name for frame in evaluation.frames] == [names[2], names[0], names[1]]
+
+
 def test_the_hardest_image_of_each_part_is_kept_worst_first(scene, make_localizer):
     evaluation = evaluate(make_localizer([1.0, 300.0, 2.0, 50.0, 7.0, 3.0], failing={4}), scene)
     names = [localization.name for localization in evaluation.hardest]
