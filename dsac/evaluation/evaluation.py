@@ -13,7 +13,7 @@ import os
 import platform
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -131,13 +131,13 @@ def evaluate(
     source: Localizer | NamedPoses,
     scene: Scene,
     report: Path | None = None,
-    command: str | None = None,
+    settings: Sequence[tuple[str, str]] = (),
     on_frame: Callable[[Localization], None] | None = None,
 ) -> Evaluation:
     """Localize the query images of a scene, or take estimates, and score them against all its truths.
 
-    Query images without an estimate count as failures. `command` is shown in the report; `on_frame` is
-    called after each image (progress).
+    Query images without an estimate count as failures. `settings` (name, value) are shown in the report, as
+    the command and the map; `on_frame` is called after each image (progress).
     Raises: `DatasetError` when the scene has no query images or no pose for any of them.
     """
     names = scene.query.names
@@ -158,7 +158,7 @@ def evaluate(
         frames=frames,
         estimates=estimates,
         truths=truths,
-        settings=_settings(scene, command),
+        settings=[*settings, *_scene_settings(scene), *_machine_settings()],
         scene=scene,
         hardest=hardest,
     )
@@ -168,7 +168,7 @@ def evaluate(
 
 
 def evaluate_poses(
-    poses_file: Path, truth_file: Path, report: Path | None = None, command: str | None = None
+    poses_file: Path, truth_file: Path, report: Path | None = None, settings: Sequence[tuple[str, str]] = ()
 ) -> Evaluation:
     """Score a poses file against a truth in the same format; images that it lacks count as failures.
 
@@ -184,7 +184,12 @@ def evaluate_poses(
         frames=[FrameResult(name, name in known) for name in truth.names],
         estimates=estimates,
         truths={Path(truth_file).stem: truth},
-        settings=[("estimates", str(poses_file)), ("truth", str(truth_file))] + _settings(None, command),
+        settings=[
+            *settings,
+            ("estimates", str(poses_file)),
+            ("truth", str(truth_file)),
+            *_machine_settings(),
+        ],
     )
     if report is not None:
         evaluation.write_report(report)
@@ -302,15 +307,16 @@ def _spacing(scene: Scene | None, truth: str) -> float | None:
     return None if scene.mapping.cam_from_world is None else camera_spacing(scene.mapping.cam_from_world.center)
 
 
-def _settings(scene: Scene | None, command: str | None) -> list[tuple[str, str]]:
-    settings = [] if command is None else [("command", command)]
-    if scene is not None:
-        settings += [
-            ("scene", scene.path),
-            ("format", scene.format),
-            ("images", f"{len(scene.mapping)} mapping, {len(scene.query)} query"),
-        ]
-    return settings + [
+def _scene_settings(scene: Scene) -> list[tuple[str, str]]:
+    return [
+        ("scene", scene.path),
+        ("format", scene.format),
+        ("images", f"{len(scene.mapping)} mapping, {len(scene.query)} query"),
+    ]
+
+
+def _machine_settings() -> list[tuple[str, str]]:
+    return [
         ("dsac", importlib.metadata.version("dsac")),
         ("torch", f"{torch.__version__}, threads: {torch.get_num_threads()}"),
         ("machine", f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"),

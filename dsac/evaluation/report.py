@@ -87,8 +87,8 @@ def _summary_section(evaluation: Evaluation) -> str:
         note += " The first truth is the one of the headline."
     if evaluation.summaries[0].camera_spacing_m is not None:
         note += (
-            " Spacing is the mean distance between neighbouring mapping cameras: the measure for "
-            "scenes of arbitrary scale."
+            " Spacing is the mean distance between neighbouring mapping cameras: in a scene of arbitrary scale, "
+            "read that column in place of the centimetres."
         )
     return _section(
         "Against every truth", _table(summary_headings(), map(summary_cells, evaluation.summaries)), note
