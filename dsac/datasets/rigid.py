@@ -10,13 +10,12 @@ import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import roma
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from dsac.errors import DatasetError
-from dsac.geometry import Pose
+from dsac.geometry import Pose, nearest_rotation
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +33,7 @@ def rigid_from_matrices(matrices: Float[Tensor, "N rows 4"], where: Callable[[in
     for i in torch.nonzero((deviation > TOLERANCE) | reflected)[:1, 0].tolist():
         fault = "a reflection" if reflected[i] else f"RᵀR is off the identity by {deviation[i]:.2g}"
         raise DatasetError(f"{where(i)}: expected a rigid motion, got a matrix where {fault}")
-    nearest = roma.special_procrustes(rotation)
-    assert isinstance(nearest, Tensor)
-    return Pose(nearest, matrices[:, :3, 3])
+    return Pose(nearest_rotation(rotation), matrices[:, :3, 3])
 
 
 def rigid_from_quaternions(

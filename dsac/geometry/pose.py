@@ -14,10 +14,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import overload
 
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from dsac.geometry.rotation import (
+    left_jacobian,
+    quaternion_from_rotation,
+    rotation_angle,
+    rotation_from_quaternion,
+    rotation_from_vector,
+    vector_from_rotation,
+)
 
 
 @dataclass(frozen=True)
@@ -53,14 +61,13 @@ class Pose:
         quaternion_wxyz: Float[Tensor, "*batch 4"], translation: Float[Tensor, "*batch 3"]
     ) -> Pose:
         """From quaternions in COLMAP's order (w, x, y, z); normalised here."""
-        unit = quaternion_wxyz / quaternion_wxyz.norm(dim=-1, keepdim=True)
-        return Pose(roma.unitquat_to_rotmat(unit.roll(-1, dims=-1)), translation)
+        return Pose(rotation_from_quaternion(quaternion_wxyz), translation)
 
     @staticmethod
     def exp(increment: Float[Tensor, "*batch 6"]) -> Pose:
         """Exponential map of SE(3): `increment` is (rotation vector, translation part of the twist)."""
         vector, velocity = increment[..., :3], increment[..., 3:]
-        return Pose(roma.rotvec_to_rotmat(vector), (_left_jacobian(vector) @ velocity[..., None])[..., 0])
+        return Pose(rotation_from_vector(vector), (left_jacobian(vector) @ velocity[..., None])[..., 0])
 
     # ---- what it is ------------------------------------------------------------------------------
 
@@ -78,8 +85,7 @@ class Pose:
     @property
     def quaternion_wxyz(self) -> Float[Tensor, "*batch 4"]:
         """Unit quaternion (w, x, y, z) with w >= 0."""
-        wxyz = roma.rotmat_to_unitquat(self.rotation).roll(1, dims=-1)
-        return torch.where(wxyz[..., :1] < 0, -wxyz, wxyz)
+        return quaternion_from_rotation(self.rotation)
 
     @property
     def center(self) -> Float[Tensor, "*batch 3"]:
@@ -88,8 +94,8 @@ class Pose:
 
     def log(self) -> Float[Tensor, "*batch 6"]:
         """Inverse of `exp`, for rotations by less than pi."""
-        vector = roma.rotmat_to_rotvec(self.rotation)
-        velocity = torch.linalg.solve(_left_jacobian(vector), self.translation[..., None])[..., 0]
+        vector = vector_from_rotation(self.rotation)
+        velocity = torch.linalg.solve(left_jacobian(vector), self.translation[..., None])[..., 0]
         return torch.cat([vector, velocity], dim=-1)
 
     # ---- algebra ---------------------------------------------------------------------------------
@@ -155,44 +161,3 @@ class Pose:
     def center_distance(self, truth: Pose) -> Float[Tensor, "*batch"]:
         """Distance between the two camera centres, in metres."""
         return (self.center - truth.center).norm(dim=-1)
-
-
-def rotation_angle(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch"]:
-    """Angle of a rotation in radians, accurate near 0 and near pi; its gradient at 0 is 0."""
-    sine = (
-        torch.stack(
-            [
-                rotation[..., 2, 1] - rotation[..., 1, 2],
-                rotation[..., 0, 2] - rotation[..., 2, 0],
-                rotation[..., 1, 0] - rotation[..., 0, 1],
-            ],
-            dim=-1,
-        )
-        .norm(dim=-1)
-        .div(2)
-    )
-    cosine = (rotation.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
-    return torch.atan2(sine, cosine)
-
-
-def skew(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
-    """The matrix with `skew(v) @ x = v × x`."""
-    x, y, z = vector.unbind(-1)
-    zero = torch.zeros_like(x)
-    rows = [torch.stack(row, -1) for row in ([zero, -z, y], [z, zero, -x], [-y, x, zero])]
-    return torch.stack(rows, dim=-2)
-
-
-def _left_jacobian(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
-    """Left Jacobian of SO(3), which couples rotation and translation in the exponential of SE(3).
-
-    J = 1 + (1 - cos a)/a² [v] + (a - sin a)/a³ [v]²; below 0.01 rad by series, exact to 1e-16 there.
-    """
-    square = (vector * vector).sum(-1)[..., None, None]
-    small = square < 1e-4
-    safe = torch.where(small, torch.ones_like(square), square)
-    angle = safe.sqrt()
-    first = torch.where(small, 0.5 - square / 24 + square**2 / 720, (1 - angle.cos()) / safe)
-    second = torch.where(small, 1 / 6 - square / 120 + square**2 / 5040, (angle - angle.sin()) / (safe * angle))
-    cross = skew(vector)
-    return torch.eye(3, dtype=vector.dtype, device=vector.device) + first * cross + second * cross @ cross
