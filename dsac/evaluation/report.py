@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -26,6 +27,9 @@ from dsac.evaluation.metrics import (
 )
 from dsac.evaluation.published import published_rows
 from dsac.geometry import Pose
+
+if TYPE_CHECKING:
+    from dsac.localizer import Localization
 
 
 def render_report(evaluation: Evaluation) -> str:
@@ -87,8 +91,8 @@ def _summary_section(evaluation: Evaluation) -> str:
         note += " The first truth is the one of the headline."
     if evaluation.summaries[0].camera_spacing_m is not None:
         note += (
-            " Spacing is the mean distance between neighbouring mapping cameras: in a scene of arbitrary scale, "
-            "read that column in place of the centimetres."
+            " Spacing is the mean distance between neighbouring mapping cameras: in a scene of arbitrary "
+            "scale, read that column in place of the centimetres."
         )
     return _section(
         "Against every truth", _table(summary_headings(), map(summary_cells, evaluation.summaries)), note
@@ -244,7 +248,7 @@ def _gallery_section(evaluation: Evaluation) -> str:
     return _section("The hardest images", f'{legend}<div class="gallery">{"".join(cards)}</div>', note)
 
 
-def _verdict(localization, error: PoseError, row: int | None) -> str:
+def _verdict(localization: Localization, error: PoseError, row: int | None) -> str:
     confidence = f"confidence {localization.estimate.confidence[0]:.2f}"
     inliers = f"{int(localization.estimate.num_inliers[0])} inliers"
     if not bool(localization.estimate.success[0]):

@@ -62,7 +62,10 @@ class Page(HTMLParser):
 def html(scene, make_localizer, tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("report") / "new folder" / "report.html"
     evaluate(
-        make_localizer(ERRORS_CM, failing={1}), scene, report=path, command="dsac evaluate wall.dsac <wall>"
+        make_localizer(ERRORS_CM, failing={1}),
+        scene,
+        report=path,
+        settings=[("command", "dsac evaluate <wall>")],
     )
     return path.read_text(encoding="utf-8")
 
@@ -89,7 +92,7 @@ def test_the_report_says_the_numbers_with_the_truth_they_belong_to(html):
     assert "6 query images, scored against the truth own" in text
     assert "within 5 cm 5° 50.0 %" in text
     assert "not localized 1 of 6" in text
-    assert "dsac evaluate wall.dsac <wall>" in text
+    assert "command dsac evaluate <wall>" in text
     for i in range(10, 16):
         assert f"{i:02d} <&>.png" in text  # names are shown as they are, whatever they hold
 
