@@ -1,9 +1,9 @@
 """Which implementation of the kernels a call takes.
 
-    "auto"       Numba for CPU tensors that need no gradient, torch (and Triton where it gains) for CUDA
-                 tensors, torch for the rest
+    "auto"       Numba for float32 CPU tensors that need no gradient, torch (and Triton where it gains) for
+                 CUDA tensors, torch for the rest
     "reference"  torch, on any device, differentiable
-    "cpu"        Numba
+    "cpu"        Numba, points in float32 inside
     "gpu"        CUDA
 
 A module is loaded when it is first chosen: Numba costs a second and importing `dsac` must not pay it.
@@ -31,8 +31,8 @@ def kernels(backend: Backend, *inputs: Tensor) -> ModuleType:
     if backend not in get_args(Backend):
         raise BackendError(f"backend: expected one of {', '.join(get_args(Backend))}, got {backend!r}")
     if backend == "auto":
-        chosen = next(name for name in ("cpu", "gpu", "reference") if _obstacle(name, inputs) is None)
-        return _module(chosen)
+        fast = ("cpu", "gpu") if all(x.dtype == torch.float32 for x in inputs) else ()
+        return _module(next(name for name in (*fast, "reference") if _obstacle(name, inputs) is None))
     if _obstacle(backend, inputs) is not None:
         states = {name: _obstacle(name, inputs) or "available" for name in ("reference", "cpu", "gpu")}
         listing = "; ".join(f"{name}: {state}" for name, state in states.items())

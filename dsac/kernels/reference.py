@@ -223,7 +223,7 @@ def _column(values: Tensor, index: int) -> Tensor:
 
 
 def _bounded_norm(square: Tensor, usable: Tensor, maximum: float) -> Tensor:
-    """sqrt of `square` up to `maximum`, `maximum` where not usable; its gradient at 0 is 0, never NaN."""
+    """sqrt of `square` from 1e-6 to `maximum`, `maximum` where not usable; no gradient at either bound."""
     within = usable & (square < maximum**2)
     bounded = torch.where(within, square, torch.full_like(square, maximum**2))
     return bounded.clamp_min(_TINY).sqrt()

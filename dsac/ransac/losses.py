@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,7 @@ from torch import Tensor
 from dsac.geometry import Pose
 
 
+@runtime_checkable
 class PoseLoss(Protocol):
     def __call__(self, cam_from_world: Pose, truth: Pose) -> Tensor:
         """Loss `(...)` of poses of that batch against truths that broadcast with it."""

@@ -8,7 +8,7 @@ The pose is found without autograd and differentiated by the implicit function t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -21,6 +21,7 @@ from dsac.ransac.residuals import PointDistance, ReprojectionError, gather_rows,
 from dsac.ransac.types import Correspondences, Hypotheses
 
 
+@runtime_checkable
 class MinimalSolver(Protocol):
     @property
     def sample_size(self) -> int:

@@ -10,7 +10,7 @@ It does not depend on the pose from which it was reached, so the only gradient i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -30,6 +30,7 @@ class Refined:
     information: Float[Tensor, "B K 6 6"]  # normal matrix of the increment, 1/residual²
 
 
+@runtime_checkable
 class Refinement(Protocol):
     def __call__(
         self, poses: Pose, correspondences: Correspondences, generator: torch.Generator | None = None

@@ -8,7 +8,7 @@ implicit gradients of `implicit.py` need.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,6 +19,7 @@ from dsac.kernels import Backend, kernels, reference
 from dsac.ransac.types import Correspondences
 
 
+@runtime_checkable
 class Residual(Protocol):
     """The solver's inner problem. Batches: poses `(B,H)`, rows `(B,N)`."""
 

@@ -6,7 +6,7 @@ sampling(correspondences, num_samples, sample_size, generator) -> samples (B, H,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +15,7 @@ from torch import Tensor
 from dsac.ransac.types import Correspondences
 
 
+@runtime_checkable
 class Sampling(Protocol):
     def __call__(
         self,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from dsac.ransac.residuals import ReprojectionError, Residual
 from dsac.ransac.types import Correspondences, Hypotheses
 
 
+@runtime_checkable
 class Scoring(Protocol):
     def __call__(self, hypotheses: Hypotheses, correspondences: Correspondences) -> Float[Tensor, "B H"]:
         """Higher is better; differentiable. What invalid hypotheses get is not looked at."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -35,6 +35,7 @@ class Selected:
     weights: Float[Tensor, "B K"]
 
 
+@runtime_checkable
 class Selection(Protocol):
     def __call__(self, hypotheses: Hypotheses, generator: torch.Generator | None = None) -> Selected: ...
 
