@@ -2,6 +2,7 @@
 
 from dsac.datasets.frame import Frame, FrameReader, Frames, NamedPoses, Scene
 from dsac.datasets.image import read_exif_focal_px, read_image
+from dsac.datasets.photos import load_photos
 from dsac.datasets.poses_file import read_poses, write_poses
 from dsac.datasets.scene import load_scene
 
@@ -11,6 +12,7 @@ __all__ = [
     "Frames",
     "NamedPoses",
     "Scene",
+    "load_photos",
     "load_scene",
     "read_exif_focal_px",
     "read_image",

@@ -105,6 +105,10 @@ class Frames(Sequence):  # of Frame; said so, a type checker at run time would r
     def camera(self, index: int) -> Camera:
         return self.cameras[self.camera_index[index]]
 
+    def without_depth(self) -> Frames:
+        """The same frames as a colour camera alone would have recorded them."""
+        return replace(self, reader=_ColorOnly(self.reader)) if self.has_depth else self
+
     def _read(self, index: int) -> Frame:
         name, camera = self.names[index], self.camera(index)
         pixels = self.reader.read_image(name)
@@ -117,6 +121,20 @@ class Frames(Sequence):  # of Frame; said so, a type checker at run time would r
         depth = torch.from_numpy(self.reader.read_depth(name, camera)) if self.has_depth else None
         pose = None if self.cam_from_world is None else self.cam_from_world[index]
         return Frame(name, image, camera, pose, depth)
+
+
+@dataclass(frozen=True)
+class _ColorOnly:
+    """The images of another reader."""
+
+    reader: FrameReader
+    has_depth: bool = False
+
+    def read_image(self, name: str) -> UInt8[np.ndarray, "H W 3"]:
+        return self.reader.read_image(name)
+
+    def read_depth(self, name: str, camera: Camera) -> Float32[np.ndarray, "H W"]:
+        raise ValueError(f"{name}: frames without depth were asked for theirs")
 
 
 @dataclass(frozen=True)

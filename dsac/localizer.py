@@ -1,0 +1,184 @@
+"""The localizer: a map and a photo to a pose, and how far to trust it.
+
+    localizer = Localizer.load("chess.dsac")
+    estimate = localizer.localize(image, camera)
+
+Resize to the map's working size, encode, predict scene coordinates, solve.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from dsac.datasets import Frames
+from dsac.geometry import Camera
+from dsac.networks.encoder import Encoder, cell_centers, fast_dtype, working_size
+from dsac.networks.heads import SceneCoordinates
+from dsac.ransac.solver import PoseSolver
+from dsac.ransac.types import Correspondences, PoseEstimate
+from dsac.scene_map import SceneMap
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Where the milliseconds of one image went."""
+
+    decode_ms: float  # read and decode the file
+    encode_ms: float  # resize and encode
+    head_ms: float
+    solve_ms: float
+
+    @property
+    def total_ms(self) -> float:
+        return self.decode_ms + self.encode_ms + self.head_ms + self.solve_ms
+
+
+@dataclass(frozen=True)
+class Localization:
+    """One image's answer with what it rests on."""
+
+    name: str
+    camera: Camera  # ideal pinhole at the working size, to which the correspondences belong
+    estimate: PoseEstimate  # B = 1
+    correspondences: Correspondences  # B = 1
+    timing: Timing
+
+
+class Localizer:
+    """Localizes photos in one mapped scene. Not localized is an answer: `estimate.success` is False."""
+
+    def __init__(
+        self,
+        scene_map: SceneMap,
+        *,
+        encoder: Encoder | None = None,
+        solver: PoseSolver | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """`encoder`: the one that the map was made with, when it does not ship with the package.
+
+        Raises: `MapFormatError` when the encoder is not the map's.
+        """
+        self.scene_map = scene_map
+        self.device = torch.device(device)
+        if encoder is None:
+            encoder = scene_map.load_encoder(self.device)
+        scene_map.check_encoder(encoder)
+        self.encoder = encoder
+        self.head = scene_map.head.to(self.device)
+        self.solver = solver or PoseSolver.rgb()
+        # once per camera: the cells' pixels without distortion
+        self._cells = lru_cache(maxsize=16)(self._undistorted_cells)
+
+    @staticmethod
+    def load(path: str | Path, *, device: torch.device | str = "cpu") -> Localizer:
+        """From a map file. Raises: `MapFormatError`."""
+        return Localizer(SceneMap.load(path), device=device)
+
+    def localize(
+        self, image: Float[Tensor, "*B 3 H W"] | UInt8[np.ndarray, "H W 3"], camera: Camera
+    ) -> PoseEstimate:
+        """The pose of one photo, or of B photos of one camera; the estimate's batch is B (1 for one photo).
+
+        `image` is RGB: a float tensor in [0, 1], or an 8-bit array as image files are decoded to.
+        Raises: `ValueError` when the camera is of another image size.
+        """
+        if isinstance(image, np.ndarray):
+            image = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
+        images = image[None] if image.ndim == 3 else image
+        if tuple(images.shape[-2:]) != (camera.size[1], camera.size[0]):
+            raise ValueError(
+                f"camera: expected {images.shape[-1]}×{images.shape[-2]} like the image, "
+                f"got {camera.size[0]}×{camera.size[1]}"
+            )
+        features = self._encode(images)
+        return self.solver(self._correspondences(self._predict(features), features.shape[-2:], camera))
+
+    def localize_frames(self, frames: Frames) -> Iterator[Localization]:
+        """Localize frames one by one, with what each answer rests on and where the time went."""
+        frames = frames.without_depth()
+        for i in range(len(frames)):
+            ticks = [time.perf_counter()]
+            frame = frames[i]
+            ticks.append(time.perf_counter())
+            features = self._encode(frame.image[None])
+            self._synchronize()
+            ticks.append(time.perf_counter())
+            coordinates = self._predict(features)
+            self._synchronize()
+            ticks.append(time.perf_counter())
+            correspondences = self._correspondences(coordinates, features.shape[-2:], frame.camera)
+            estimate = self.solver(correspondences)
+            ticks.append(time.perf_counter())
+            timing = Timing(*(1e3 * float(stage) for stage in np.diff(ticks)))
+            camera = frame.camera.rescale(self._working_size(frame.camera.size)).pinhole
+            yield Localization(frame.name, camera, estimate, correspondences, timing)
+
+    # ---- stages ----------------------------------------------------------------------------------
+
+    def _working_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        return working_size(size, self.scene_map.info.short_side_px, self.encoder.size_multiple)
+
+    @torch.inference_mode()
+    def _encode(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+        width, height = self._working_size((images.shape[-1], images.shape[-2]))
+        images = images.to(self.device)
+        if images.shape[-2:] != (height, width):
+            images = F.interpolate(images, (height, width), mode="bilinear", antialias=True)
+        return self.encoder(images)
+
+    @torch.inference_mode()
+    def _predict(self, features: Float[Tensor, "B C h w"]) -> SceneCoordinates:
+        dtype = fast_dtype(self.device)
+        rows = features.flatten(2).mT
+        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+            return self.head(rows.float() if dtype == torch.float32 else rows)
+
+    def _correspondences(
+        self, coordinates: SceneCoordinates, grid: torch.Size, camera: Camera
+    ) -> Correspondences:
+        batch = len(coordinates.points)
+        pixels, pinhole = self._cells(_key(camera))
+        return Correspondences(
+            pixels=pixels.expand(batch, -1, 2),
+            scene_points=coordinates.points,
+            camera=Camera(pinhole.focal_px.expand(batch, 2), pinhole.center_px.expand(batch, 2), pinhole.size),
+            weights=_weights(coordinates.scale),
+            grid=(grid[0], grid[1]),
+        )
+
+    def _undistorted_cells(self, key: tuple) -> tuple[Float[Tensor, "N 2"], Camera]:
+        """Pixels of the cells' centres in the ideal camera, and that camera, at the working size."""
+        model, size, *params = key
+        camera = Camera.from_params(model, params, size)
+        working = camera.rescale(self._working_size(size))
+        pixels = cell_centers(working.size, self.encoder.stride).reshape(-1, 2)
+        pinhole = working.pinhole.to(self.device, torch.float32)
+        return working.undistort(pixels).to(self.device, torch.float32), pinhole
+
+    def _synchronize(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+_TRUSTED_SHARE = 0.5  # of the cells: those with the smallest predicted scale go to the solver
+
+
+def _weights(scale: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+    """Inverse of the predicted scale, relative to the image's median; 0 for the less trusted cells."""
+    middle = scale.quantile(_TRUSTED_SHARE, dim=-1, keepdim=True)
+    return torch.where(scale <= middle, middle / scale, torch.zeros_like(scale)).clamp(max=10.0)
+
+
+def _key(camera: Camera) -> tuple:
+    return (camera.model, camera.size, *camera.params.tolist())

@@ -1,0 +1,92 @@
+"""What a predicted scene point should satisfy, row by row.
+
+Depth known:  the Laplace likelihood of the distance to the true scene point, d/b + log b with the predicted
+              scale b, and the reprojection error below.
+Poses only:   the reprojection error through a bounded robust function whose width shrinks over the training,
+              t tanh(e/t) with t = 50 sqrt(1 - p²) + 1 px over the progress p (Brachmann et al., ACE, CVPR 2023);
+              where a prediction cannot be right yet (outside the plausible depths or far off in the image), the
+              distance to the point at the scene's typical depth on the pixel's ray instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from dsac.mapping.buffer import Cells, FeatureBuffer
+from dsac.networks.heads import SceneCoordinates
+
+_FAR_OFF_PX = 1000.0
+
+
+@dataclass(frozen=True)
+class BatchLoss:
+    """The loss to minimise and, for people, how far the predictions are."""
+
+    total: Tensor  # scalar
+    fraction_good: float  # within 10 cm (depth known) or 10 px (poses only)
+    median_error_px: float
+
+
+def mapping_loss(
+    predicted: SceneCoordinates,
+    cells: Cells,
+    buffer: FeatureBuffer,
+    *,
+    progress: float,
+    depth_range: tuple[float, float],  # metres: nearest, farthest plausible depth of a cell
+    scene_scale: Tensor,  # metres: makes losses comparable between scenes of any size
+    reprojection_weight: float,
+) -> BatchLoss:
+    """Mean loss over the rows of a batch."""
+    view = cells.view.long()
+    pose = buffer.cam_from_world[view]
+    points_cam = (pose[:, :, :3] @ predicted.points[..., None])[..., 0] + pose[:, :, 3]
+    depth = points_cam[:, 2]
+    error_px = _reprojection_error_px(points_cam, cells.pixels, buffer.focal_px[view], buffer.center_px[view])
+    width_px = 50 * (1 - progress**2) ** 0.5 + 1
+    reprojection = torch.tanh(error_px / width_px)
+
+    known = torch.isfinite(cells.scene_points[:, 0])
+    target = torch.where(known[:, None], cells.scene_points, _typical_points(cells, buffer, pose, depth_range))
+    distance = (predicted.points - target).norm(dim=-1)
+    likelihood = distance / predicted.scale + torch.log(predicted.scale / scene_scale)
+
+    plausible = (depth > depth_range[0]) & (depth < depth_range[1]) & (error_px < _FAR_OFF_PX)
+    unknown = torch.where(plausible, reprojection, 1 + distance / scene_scale)
+    # without a target the scale learns from the sideways error, which a pixel error at this depth means
+    sideways = (error_px * depth.clamp_min(depth_range[0]) / buffer.focal_px[view, 0]).detach()
+    sideways_likelihood = sideways / predicted.scale + torch.log(predicted.scale / scene_scale)
+    loss = torch.where(
+        known,
+        likelihood + reprojection_weight * reprojection * plausible,
+        reprojection_weight * unknown + torch.where(plausible, sideways_likelihood, 0.0),
+    )
+    return BatchLoss(loss.mean(), *_for_people(known, distance, error_px))
+
+
+def _reprojection_error_px(points_cam: Tensor, pixels: Tensor, focal_px: Tensor, center_px: Tensor) -> Tensor:
+    """Pixel distance; points behind or closer than a millimetre of a metre-sized scene stay finite."""
+    depth = points_cam[:, 2:]
+    safe = torch.where(depth.abs() < 1e-3, torch.full_like(depth, 1e-3), depth)
+    projected = points_cam[:, :2] / safe * focal_px + center_px
+    return (projected - pixels).norm(dim=-1).clamp(max=2 * _FAR_OFF_PX)
+
+
+def _typical_points(
+    cells: Cells, buffer: FeatureBuffer, pose: Tensor, depth_range: tuple[float, float]
+) -> Float[Tensor, "M 3"]:
+    """The point at the geometric mean of the plausible depths on each pixel's ray, in the world frame."""
+    view = cells.view.long()
+    plane = (cells.pixels - buffer.center_px[view]) / buffer.focal_px[view]
+    depth = (depth_range[0] * depth_range[1]) ** 0.5
+    points_cam = torch.cat([plane, torch.ones_like(plane[:, :1])], dim=-1) * depth
+    return ((points_cam - pose[:, :, 3])[:, None, :] @ pose[:, :, :3])[:, 0]
+
+
+def _for_people(known: Bool[Tensor, " M"], distance: Tensor, error_px: Tensor) -> tuple[float, float]:
+    good = torch.where(known, distance < 0.1, error_px < 10) if known.any() else error_px < 10
+    return good.float().mean().item(), error_px.detach().median().item()

@@ -1,0 +1,144 @@
+"""Encoders: an image to a grid of features, shared by all scenes and frozen while a scene is mapped.
+
+The one that ships, `efficientnet-lite0`, is the truncated EfficientNet-lite0 (Tan & Le 2019, the variant
+without squeeze-and-excitation and with ReLU6): its features at strides 8 and 16, the latter upsampled, side
+by side. Batch normalisation is folded into the convolutions. Where the weights come from stands in
+`weights/README.md`. Any other module with the members of `Encoder` can take its place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import resources
+from typing import Protocol, runtime_checkable
+
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+DEFAULT_ENCODER = "efficientnet-lite0"
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """What mapping and the localizer need of an encoder."""
+
+    id: str
+    digest: str  # fingerprint of the weights: a map names the encoder that it was made with
+    stride: int  # pixels per cell
+    size_multiple: int  # image sides are multiples of this
+    num_features: int
+
+    def __call__(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+        """Features at the centre of each `stride`-pixel cell of RGB images in [0, 1]."""
+        ...
+
+
+def load_encoder(id: str = DEFAULT_ENCODER, device: torch.device | str = "cpu") -> EfficientNetLite:
+    """An encoder that ships with the package, in the device's fast precision.
+
+    Raises: `ValueError` for an id that does not ship.
+    """
+    path = resources.files("dsac.networks") / "weights" / f"{id}.safetensors"
+    if id != DEFAULT_ENCODER or not path.is_file():
+        raise ValueError(f"encoder: expected {DEFAULT_ENCODER}, the one that ships, got {id}")
+    data = path.read_bytes()
+    encoder = EfficientNetLite()
+    encoder.load_state_dict(safetensors.torch.load(data))
+    encoder.digest = hashlib.sha256(data).hexdigest()[:16]
+    encoder = encoder.eval().requires_grad_(False)
+    return encoder.to(device, fast_dtype(device)).to(memory_format=torch.channels_last)  # type: ignore
+
+
+def fast_dtype(device: torch.device | str) -> torch.dtype:
+    """bfloat16 where the device computes in it (CUDA; processors with AVX512-BF16 or AMX: 3.5× faster here)."""
+    if torch.device(device).type == "cuda" or torch.cpu._is_avx512_bf16_supported():
+        return torch.bfloat16
+    return torch.float32
+
+
+def working_size(size: tuple[int, int], short_side_px: int, multiple: int) -> tuple[int, int]:
+    """The (width, height) closest to `size` in shape with that short side, both multiples of `multiple`."""
+    scale = short_side_px / min(size)
+    width, height = (max(multiple, round(side * scale / multiple) * multiple) for side in size)
+    return width, height
+
+
+def cell_centers(size: tuple[int, int], stride: int) -> Float[Tensor, "h w 2"]:
+    """Pixel coordinates of the centres of the `stride`-pixel cells of an image of `size` (width, height)."""
+    columns = (torch.arange(size[0] // stride, dtype=torch.float64) + 0.5) * stride
+    rows = (torch.arange(size[1] // stride, dtype=torch.float64) + 0.5) * stride
+    grid_y, grid_x = torch.meshgrid(rows, columns, indexing="ij")
+    return torch.stack([grid_x, grid_y], dim=-1)
+
+
+# (output channels, expansion, kernel, stride) of blocks 0 to 10
+_BLOCKS = (
+    (16, 1, 3, 1),
+    (24, 6, 3, 2), (24, 6, 3, 1),
+    (40, 6, 5, 2), (40, 6, 5, 1),
+    (80, 6, 3, 2), (80, 6, 3, 1), (80, 6, 3, 1),
+    (112, 6, 5, 1), (112, 6, 5, 1), (112, 6, 5, 1),
+)  # fmt: skip
+_LAST_AT_STRIDE_8 = 4
+
+
+class EfficientNetLite(nn.Module):
+    """Blocks 0 to 10 of EfficientNet-lite0: 40 channels at stride 8 beside 112 at stride 16."""
+
+    id = DEFAULT_ENCODER
+    digest = "untrained"
+    stride = 8
+    size_multiple = 16
+    num_features = 40 + 112
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 32, 3, stride=2)
+        channels = 32
+        self.blocks = nn.ModuleList()
+        for out_channels, expansion, kernel, stride in _BLOCKS:
+            self.blocks.append(_InvertedResidual(channels, out_channels, expansion, kernel, stride))
+            channels = out_channels
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+        x = (images - 127 / 255) * (255 / 128)
+        x = x.to(self.stem.weight.dtype).contiguous(memory_format=torch.channels_last)
+        x = F.relu6(_conv_same(self.stem, x))
+        fine = x
+        for i, block in enumerate(self.blocks):
+            x = block(x)
+            if i == _LAST_AT_STRIDE_8:
+                fine = x
+        coarse = F.interpolate(x, size=fine.shape[-2:], mode="bilinear", align_corners=False)
+        return torch.cat([fine, coarse], dim=1)
+
+
+class _InvertedResidual(nn.Module):
+    """1×1 expansion, depthwise convolution, 1×1 projection, and the identity where shapes agree."""
+
+    def __init__(self, channels: int, out_channels: int, expansion: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        wide = channels * expansion
+        self.expand = nn.Conv2d(channels, wide, 1) if expansion > 1 else None
+        self.depthwise = nn.Conv2d(wide, wide, kernel, stride=stride, groups=wide)
+        self.project = nn.Conv2d(wide, out_channels, 1)
+        self.residual = stride == 1 and channels == out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu6(self.expand(x)) if self.expand is not None else x
+        y = self.project(F.relu6(_conv_same(self.depthwise, y)))
+        return x + y if self.residual else y
+
+
+def _conv_same(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """Zero padding as the weights were trained with: what is odd goes to the right and bottom."""
+    kernel, stride = conv.kernel_size[0], conv.stride[0]
+    if stride == 1:
+        return F.conv2d(x, conv.weight, conv.bias, padding=kernel // 2, groups=conv.groups)
+    total = kernel - stride  # for sides divisible by the stride
+    before = total // 2
+    x = F.pad(x, (before, total - before, before, total - before))
+    return F.conv2d(x, conv.weight, conv.bias, stride=stride, groups=conv.groups)

@@ -1,0 +1,92 @@
+"""The scene head: features of a cell to the scene point it shows and how far off that point may be.
+
+A residual network of 1×1 layers (here: linear layers on rows of features), the only part that is learned for
+a scene. Its last layer gives a homogeneous point around the scene's centre, so that far points need no large
+weights, and the logarithm of a scale: the expected distance error, by the Laplace likelihood of training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class HeadArchitecture:
+    """Everything needed to build a head; the map file holds it."""
+
+    num_features: int
+    width: int = 384
+    num_blocks: int = 2
+
+
+@dataclass(frozen=True)
+class SceneCoordinates:
+    """Predicted scene points and their scales, for rows of any batch shape."""
+
+    points: Float[Tensor, "*batch 3"]  # metres, world frame
+    scale: Float[Tensor, "*batch"]  # metres: expected distance of the point from the truth
+
+
+class SceneHead(nn.Module):
+    """Rows of features to scene coordinates. Normalisation and scene frame are part of the weights."""
+
+    feature_mean: Tensor
+    feature_whitening: Tensor
+    scene_center: Tensor
+    scene_scale: Tensor
+
+    def __init__(self, architecture: HeadArchitecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        channels, width = architecture.num_features, architecture.width
+        self.register_buffer("feature_mean", torch.zeros(channels))
+        self.register_buffer("feature_whitening", torch.eye(channels))
+        self.register_buffer("scene_center", torch.zeros(3))
+        self.register_buffer("scene_scale", torch.ones(()))
+        self.lift = nn.Linear(channels, width)
+        self.blocks = nn.ModuleList(_ResidualBlock(width) for _ in range(architecture.num_blocks))
+        self.point = nn.Linear(width, 5)  # x, y, z, homogeneous weight, log scale
+
+    def forward(self, features: Float[Tensor, "*batch C"]) -> SceneCoordinates:
+        x = self.lift((features - self.feature_mean) @ self.feature_whitening)
+        for block in self.blocks:
+            x = block(x)
+        raw = self.point(F.gelu(x)).float()
+        weight = F.softplus(raw[..., 3:4] + _SOFTPLUS_ONE) + _MIN_WEIGHT
+        points = self.scene_center + self.scene_scale * raw[..., :3] / weight
+        return SceneCoordinates(points, self.scene_scale * raw[..., 4].clamp(-9.0, 3.0).exp())
+
+    @torch.no_grad()
+    def fit_normalisation(self, features: Float[Tensor, "M C"]) -> None:
+        """Whiten the features: zero mean, uncorrelated, unit variance (weak directions are held back)."""
+        rows = features.float()
+        mean = rows.mean(0)
+        covariance = (rows - mean).T @ (rows - mean) / len(rows)
+        variances, axes = torch.linalg.eigh(covariance)
+        floor = _WEAK_DIRECTION * variances.mean()
+        self.feature_mean.copy_(mean)
+        self.feature_whitening.copy_(axes * (variances + floor).rsqrt())
+
+
+_SOFTPLUS_ONE = 0.5413  # softplus of this is 1: an untrained weight leaves the point unscaled
+_MIN_WEIGHT = 0.02  # points reach at most 50 times as far as the network's raw output
+_WEAK_DIRECTION = 0.01
+
+
+class _ResidualBlock(nn.Module):
+    """x + two linear layers; the second starts at zero, so that a block starts as the identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(width, width)
+        self.second = nn.Linear(width, width)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.gelu(self.first(F.gelu(x))))

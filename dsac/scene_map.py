@@ -1,0 +1,163 @@
+"""The map file: a scene's head with everything needed to use it, and no more.
+
+A safetensors file; its metadata say, as JSON, the format version, the encoder (id and digest), the head's
+architecture, the scene's bounds, the mapping settings and source: nothing is guessed from the weights.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+import dsac
+from dsac.errors import MapFormatError
+from dsac.networks.encoder import Encoder, load_encoder
+from dsac.networks.heads import HeadArchitecture, SceneHead
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class MapInfo:
+    """What a map says about itself."""
+
+    encoder_id: str
+    encoder_digest: str
+    head: HeadArchitecture
+    stride: int  # pixels per cell
+    short_side_px: int  # images are resized to this before they are encoded
+    bounds_min: tuple[float, float, float]  # box around the scene points seen while mapping, metres
+    bounds_max: tuple[float, float, float]
+    depth_range: tuple[float, float]  # of the scene points from the cameras that saw them, metres
+    camera_spacing: float  # mean distance between neighbouring mapping cameras, metres
+    num_frames: int
+    supervision: str  # "depth" or "poses"
+    source: str  # the recording: path and format
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of the mapping, for the record
+    training: Mapping[str, Any] = field(default_factory=dict)  # steps, seconds, last loss, whether interrupted
+    created: str = ""  # date and time, UTC
+    dsac_version: str = dsac.__version__
+    format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True)
+class SceneMap:
+    """The learned part of one scene."""
+
+    head: SceneHead
+    info: MapInfo
+
+    def save(self, path: str | Path) -> None:
+        """Write the file whole or not at all: into a neighbour first, then renamed over.
+
+        Weights are stored in half precision. Raises: `OSError` when the disk is full or not writable.
+        """
+        path = Path(path)
+        tensors = {
+            name: (
+                value.detach().cpu().half() if _is_weight(name) else value.detach().cpu().float()
+            ).contiguous()
+            for name, value in self.head.state_dict().items()
+        }
+        data = safetensors.torch.save(tensors, {"dsac": json.dumps(asdict(self.info))})
+        write_atomically(path, data)
+
+    @staticmethod
+    def load(path: str | Path) -> SceneMap:
+        """Read a map file.
+
+        Raises: `MapFormatError` when the file is missing, damaged, no map or of another format version.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise MapFormatError(
+                f"{path}: expected a map file, found {'a folder' if path.is_dir() else 'nothing'}"
+            )
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        except (safetensors.SafetensorError, OSError) as error:
+            raise MapFormatError(
+                f"{path}: expected a map file, got something else or half of one ({error})"
+            ) from None
+        if "dsac" not in metadata:
+            raise MapFormatError(
+                f"{path}: expected a map made by dsac, got a safetensors file without its metadata"
+            )
+        info = _parse_info(path, metadata["dsac"])
+        head = SceneHead(info.head)
+        try:
+            head.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise MapFormatError(
+                f"{path}: the weights do not fit the architecture it names ({error})"
+            ) from None
+        return SceneMap(head.eval().requires_grad_(False), info)
+
+    def check_encoder(self, encoder: Encoder) -> None:
+        """Raises: `MapFormatError` when the map was made with another encoder."""
+        if (encoder.id, encoder.digest) != (self.info.encoder_id, self.info.encoder_digest):
+            raise MapFormatError(
+                f"the map was made with encoder {self.info.encoder_id} ({self.info.encoder_digest}), "
+                f"got {encoder.id} ({encoder.digest}): map the scene again, or pass that encoder"
+            )
+
+    def load_encoder(self, device: torch.device | str = "cpu") -> Encoder:
+        """The shipped encoder that the map was made with. Raises: `MapFormatError` when it does not ship."""
+        try:
+            encoder = load_encoder(self.info.encoder_id, device)
+        except ValueError as error:
+            raise MapFormatError(
+                f"the map was made with encoder {self.info.encoder_id}, which does not ship: pass it ({error})"
+            ) from None
+        self.check_encoder(encoder)
+        return encoder
+
+    def with_training(self, **training: Any) -> SceneMap:
+        return replace(self, info=replace(self.info, training={**self.info.training, **training}))
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: nothing is left behind by a full disk or an interrupt."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _is_weight(name: str) -> bool:
+    return not name.startswith(("feature_", "scene_"))
+
+
+def _parse_info(path: Path, text: str) -> MapInfo:
+    try:
+        fields = json.loads(text)
+        version = fields["format_version"]
+        if version != FORMAT_VERSION:
+            raise MapFormatError(
+                f"{path}: expected map format {FORMAT_VERSION}, got {version} (written by dsac "
+                f"{fields.get('dsac_version', 'unknown')}): use that version, or map the scene again"
+            )
+        fields["head"] = HeadArchitecture(**fields["head"])
+        for name in ("bounds_min", "bounds_max", "depth_range"):
+            fields[name] = tuple(fields[name])
+        return MapInfo(**fields)
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise MapFormatError(f"{path}: damaged map metadata ({error!r})") from None
