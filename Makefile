@@ -1,0 +1,45 @@
+# Two commands do everything on a fresh machine with Python >= 3.11:
+#   make demo   environment, package, then map and localize a synthetic room
+#   make test   environment, package, then every check that CI runs
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+WHEEL = dist/dsac-$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)-py3-none-any.whl
+
+.PHONY: demo test dist clean
+
+demo: .venv/installed
+	$(BIN)/dsac demo
+
+test: .venv/installed-dev
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/pyright
+	$(BIN)/pytest
+
+# the wheel, then its weights and its command from an environment that holds nothing else
+dist: .venv/installed-dev
+	rm -rf build dist
+	$(BIN)/python -m build --wheel
+	$(PYTHON) -m venv build/venv
+	build/venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(WHEEL)
+	cd build && venv/bin/dsac --help > /dev/null
+	cd build && venv/bin/python -c "from dsac.networks.encoder import load_encoder; print(load_encoder().id)"
+	@echo "$(WHEEL) works"
+
+clean:
+	rm -rf .venv build dist
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	    "dsac needs Python >= 3.11, got %d.%d: make PYTHON=/path/to/python" % sys.version_info[:2])'
+	$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) -e '.[plots]'
+	@touch $@
+
+.venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) -e '.[plots,dev]'
+	@touch $@ .venv/installed

@@ -1,0 +1,62 @@
+"""The house has levels: a module imports only from lower levels and from its own package."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "dsac"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+LEVELS = [
+    ["errors"],
+    ["geometry", "kernels"],
+    ["ransac", "networks", "datasets"],
+    ["scene_map"],
+    ["localizer"],
+    ["mapping", "evaluation"],
+    ["cli", "viewer", "service", "ensemble"],
+]
+LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}
+
+
+def _part(module: str) -> str:
+    """Package or module right below `dsac` that a dotted name lies in."""
+    return module.split(".")[1]
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Dotted names below `dsac` that a file imports, inside functions too."""
+    package = ["dsac", *path.relative_to(PACKAGE).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            # `from dsac import x` imports the module x, or something that the package itself defines
+            names = [f"dsac.{alias.name}" for alias in node.names] if module == "dsac" else [module]
+        else:
+            continue
+        yield from (name for name in names if name.startswith("dsac.") and name != "dsac.__version__")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_modules_import_only_from_lower_levels_and_their_own_package(path: Path) -> None:
+    own = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    if own in ("__init__", "__main__"):
+        return  # the public face may name everything
+    for name in _imports(path):
+        part = _part(name)
+        assert part in LEVEL, f"{path} imports {name}, which has no level"
+        between_entry_points = LEVEL[own] == LEVEL[part] == len(LEVELS) - 1
+        assert part == own or LEVEL[part] < LEVEL[own] or between_entry_points, f"{path} imports {name}"
+
+
+def test_every_module_has_a_level() -> None:
+    parts = {path.relative_to(PACKAGE).with_suffix("").parts[0] for path in MODULES} - {"__init__", "__main__"}
+    assert parts <= LEVEL.keys()
+    assert "geometry" in parts and len(MODULES) > 10
