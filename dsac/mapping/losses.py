@@ -3,7 +3,7 @@
 Depth known:  the Laplace likelihood of the distance to the true scene point, d/b + log b with the predicted
               scale b, and the reprojection error below.
 Poses only:   the reprojection error through a bounded robust function whose width shrinks over the training,
-              t tanh(e/t) with t = 50 sqrt(1 - p²) + 1 px over the progress p (Brachmann et al., ACE, CVPR 2023);
+              t tanh(e/t), t = 50 sqrt(1 - p²) + 1 px over the progress p (Brachmann et al., ACE, CVPR 2023);
               where a prediction cannot be right yet (outside the plausible depths or far off in the image), the
               distance to the point at the scene's typical depth on the pixel's ray instead.
 """

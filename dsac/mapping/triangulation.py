@@ -166,7 +166,6 @@ def _triangulate(
     sine = np.sqrt(determinant / (aa * bb))
     good = (s > 0) & (t > 0) & (sine > np.sin(np.deg2rad(_MIN_ANGLE_DEG)))
     matched, s, t, sine = matched[good], s[good], t[good], sine[good]
-    partner = best[matched]
     # a pixel moves the inverse depth by about 1 / (focal × distance of the other camera from the ray)
     sigma_a = 1 / (a.focal_px * t * np.sqrt(bb[good]) * sine)
     sigma_b = 1 / (b.focal_px * s * np.sqrt(aa[good]) * sine)
@@ -174,7 +173,7 @@ def _triangulate(
 
 
 def _agreed_depths(count: int, votes: list[np.ndarray]) -> Float[np.ndarray, " K"]:
-    """Depth of each keypoint: the mean of the inverse depths that agree with the most others; 0 where < 2 do."""
+    """Depth of each keypoint: mean of the inverse depths that agree with the most others; 0 where < 2 do."""
     depths = np.zeros(count)
     if not votes:
         return depths

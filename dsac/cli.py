@@ -1,0 +1,501 @@
+"""The command `dsac`: one function a verb. Each checks its outputs first, shows progress, ends with the result.
+
+Only this file prints. Heavy imports stay in the functions: `dsac --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from dsac.errors import DsacError
+
+if TYPE_CHECKING:
+    import torch
+
+    from dsac.datasets import Frames, Scene
+    from dsac.evaluation import Evaluation
+    from dsac.geometry import Camera
+    from dsac.localizer import Localization
+    from dsac.mapping import MappingProgress, MappingSettings
+    from dsac.scene_map import SceneMap
+
+_out = Console(highlight=False)
+_err = Console(stderr=True, highlight=False)
+
+Positional = tyro.conf.Positional
+Device = Literal["auto", "cpu", "cuda"]
+
+
+# ---- the verbs -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Demo:
+    """See it work: render a furnished room, map it, localize photos of it, and show how well that went.
+
+    Needs nothing. The folder it leaves has the room's images, the map and the report page.
+    """
+
+    folder: Path = Path("demo")
+    """Where the room, its map and the report go."""
+    device: Device = "auto"
+    """Where to compute; auto takes the GPU if there is one."""
+
+
+@dataclass(frozen=True)
+class Map:
+    """Learn a map from a folder of posed images.
+
+    Formats, recognised by what is in the folder: 7-Scenes, COLMAP models, nerfstudio / instant-ngp
+    transforms.json, or images with poses.txt (docs/conventions.md). Depth is used where it is there.
+
+    Example: dsac map 7scenes/redkitchen kitchen.dsac
+    """
+
+    scene: Positional[str]
+    """Folder (or URL) of the recording, or `synthetic`."""
+    map: Positional[Path]
+    """The map file to write."""
+    truth: str | None = None
+    """Which of the recording's truths to map in, where it has several (7-Scenes: sfm, dslam)."""
+    minutes: float | None = None
+    """Time budget for everything, instead of a number of steps."""
+    steps: int | None = None
+    """Training steps."""
+    views: int | None = None
+    """Augmented views in total, spread over the frames."""
+    buffer_size: int | None = None
+    """Cells kept in memory (0.3 kB each)."""
+    depth: bool = True
+    """Use depth if the recording has it; --no-depth maps from poses alone."""
+    resume: bool = False
+    """Go on where an interrupted mapping to the same file stopped."""
+    seed: int = 0
+    """The same seed gives the same map on the same machine."""
+    device: Device = "auto"
+    """Where to compute; auto takes the GPU if there is one."""
+
+
+@dataclass(frozen=True)
+class Localize:
+    """Tell from where photos were taken.
+
+    Prints a line for each photo; --output writes a poses file (name qw qx qy qz tx ty tz, cam_from_world),
+    --json prints one JSON object a photo instead. Photos that cannot be localized say so.
+
+    Example: dsac localize kitchen.dsac photo.jpg --focal-px 525
+    """
+
+    map: Positional[Path]
+    """The map file."""
+    images: Positional[tuple[str, ...]]
+    """Photos, or folders of photos."""
+    focal_px: float | None = None
+    """Focal length in pixels of all photos; without it, each photo's EXIF data are asked."""
+    camera: str | None = None
+    """All photos' camera: MODEL,WIDTH,HEIGHT,PARAMS... with COLMAP's models and order of parameters."""
+    output: Path | None = None
+    """Poses file to write."""
+    json: bool = False
+    """Print JSON: pose, confidence, covariance, inliers, timing."""
+    device: Device = "auto"
+    """Where to compute; auto takes the GPU if there is one."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score a map on a recording's query images, or a file of estimates against a truth.
+
+    Example: dsac evaluate kitchen.dsac 7scenes/redkitchen
+    Example: dsac evaluate --poses estimates.txt --truth truth.txt
+    """
+
+    map: Positional[Path | None] = None
+    """The map file."""
+    scene: Positional[str | None] = None
+    """Folder of the recording with query images and their poses."""
+    poses: Path | None = None
+    """Estimates to score instead of a map (poses file)."""
+    truth: str | None = None
+    """With --poses: the file of true poses. With a map: the truth that comes first (default: the scene's)."""
+    report: Path | None = None
+    """Report page to write (HTML); default: beside the map."""
+    csv: Path | None = None
+    """Table to write, a row per image; default: beside the map."""
+    device: Device = "auto"
+    """Where to compute; auto takes the GPU if there is one."""
+
+
+@dataclass(frozen=True)
+class Info:
+    """Say what a map file is."""
+
+    map: Positional[Path]
+    """The map file."""
+
+
+Command = Demo | Map | Localize | Evaluate | Info
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code (0 good, 2 a mistake that the message explains, 130 interrupted)."""
+    # Waiting threads sleep instead of spinning: on a busy machine a training step is 6 times faster so.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    command = tyro.cli(
+        Annotated[Command, tyro.conf.arg(name="")],  # type: ignore[arg-type]
+        prog="dsac",
+        description="Where was this photo taken? Maps a place from posed images, localizes photos in it.",
+        args=None if arguments is None else list(arguments),
+        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
+    )
+    handler = RichHandler(console=_err, show_time=False, show_path=False, markup=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
+    try:
+        _RUN[type(command)](command)
+        return 0
+    except KeyboardInterrupt:
+        _err.print("interrupted", style="yellow")
+        return 130
+    except (DsacError, OSError) as error:
+        _err.print(f"dsac: {_one_line(error)}", style="red", markup=False, soft_wrap=True)
+        return 2
+
+
+# ---- what they do --------------------------------------------------------------------------------
+
+
+def _demo(command: Demo) -> None:
+    from dsac.datasets.synthetic import synthetic_scene, write_scene
+
+    room, map_file = command.folder / "room", command.folder / "room.dsac"
+    _check_writable(map_file, make_folder=True)
+    started = time.monotonic()
+    if not (room / "poses.txt").is_file():
+        scene = synthetic_scene()
+        with _progress() as bar:
+            task = bar.add_task("render a room", total=1.0, note="")
+            write_scene(scene, room, lambda done, total: bar.update(task, completed=done / total))
+    scene = _load_scene(str(room))
+    from dsac.mapping import MappingSettings
+
+    settings = MappingSettings(steps=_DEMO_STEPS, num_views=_DEMO_VIEWS)
+    _map_scene(scene, scene.mapping, map_file, settings, _device(command.device), seed=0, resume=False)
+    _evaluate_map(
+        map_file, scene, command.folder / "report.html", command.folder / "report.csv", command.device
+    )
+    _out.print(
+        f"\n{time.monotonic() - started:.0f} s in all. Now with your own photos: dsac map FOLDER place.dsac",
+        style="dim",
+    )
+
+
+_DEMO_STEPS, _DEMO_VIEWS = 1200, 480  # of a small room: a minute on two cores
+
+
+def _map(command: Map) -> None:
+    from dataclasses import replace
+
+    from dsac.mapping import MappingSettings
+
+    _check_writable(command.map)
+    scene = _load_scene(command.scene, command.truth)
+    settings = MappingSettings(minutes=command.minutes)
+    if command.steps is not None:
+        settings = replace(settings, steps=command.steps)
+    if command.views is not None:
+        settings = replace(settings, num_views=command.views)
+    if command.buffer_size is not None:
+        settings = replace(settings, buffer_size=command.buffer_size)
+    frames = scene.mapping if command.depth else scene.mapping.without_depth()
+    _map_scene(scene, frames, command.map, settings, _device(command.device), command.seed, command.resume)
+    if len(scene.query):
+        _out.print(f"Next: dsac evaluate {command.map} {command.scene}", style="dim")
+
+
+def _localize(command: Localize) -> None:
+    from dsac.datasets import NamedPoses, load_photos, write_poses
+    from dsac.geometry import Pose
+    from dsac.localizer import Localizer
+
+    if command.output is not None:
+        _check_writable(command.output)
+    camera = None if command.camera is None else _parse_camera(command.camera)
+    if not command.images:
+        raise DsacError("no images given: dsac localize MAP IMAGES...")
+    photos = load_photos(command.images, camera=camera, focal_px=command.focal_px)
+    localizer = Localizer.load(command.map, device=_device(command.device))
+    names, poses = [], []
+    for localization in localizer.localize_frames(photos):
+        print(_as_json(localization) if command.json else _as_line(localization), flush=True)
+        if localization.estimate.success.item():
+            names.append(localization.name)
+            poses.append(localization.estimate.cam_from_world[0].to("cpu", dtype=_float64()))
+    if command.output is not None:
+        stacked = Pose.stack(poses) if poses else Pose.identity(0, dtype=_float64())
+        write_poses(command.output, NamedPoses(names, stacked))
+    if not command.json:
+        _out.print(f"{len(names)} of {len(photos)} localized", style="dim")
+
+
+def _evaluate(command: Evaluate) -> None:
+    from dsac.evaluation import evaluate_poses
+
+    if command.poses is not None:
+        if command.map is not None or command.truth is None:
+            raise DsacError("evaluate --poses FILE needs --truth FILE, and no map")
+        for path in (command.report, command.csv):
+            if path is not None:
+                _check_writable(path)
+        result = evaluate_poses(command.poses, Path(command.truth), report=command.report)
+        _show(result, command.report, command.csv)
+        return
+    if command.map is None or command.scene is None:
+        raise DsacError("evaluate needs MAP and SCENE, or --poses FILE --truth FILE")
+    scene = _load_scene(command.scene, command.truth)
+    report = command.report or command.map.with_suffix(".html")
+    csv = command.csv or command.map.with_suffix(".csv")
+    _evaluate_map(command.map, scene, report, csv, command.device)
+
+
+def _info(command: Info) -> None:
+    from dsac.scene_map import SceneMap
+
+    scene_map = SceneMap.load(command.map)
+    table = Table(title=str(command.map), show_header=False, title_justify="left")
+    for name, value in _describe(scene_map, command.map):
+        table.add_row(name, value)
+    _out.print(table)
+
+
+_RUN = {Demo: _demo, Map: _map, Localize: _localize, Evaluate: _evaluate, Info: _info}
+
+
+# ---- parts ---------------------------------------------------------------------------------------
+
+
+def _load_scene(path: str, truth: str | None = None) -> Scene:
+    from dsac.datasets import load_scene
+
+    scene = load_scene(path, truth)
+    depth = "with depth" if scene.mapping.has_depth else "without depth"
+    _out.print(
+        f"{path}: {scene.format}, {len(scene.mapping)} mapping frames {depth}, {len(scene.query)} query frames"
+    )
+    return scene
+
+
+def _map_scene(
+    scene: Scene,
+    frames: Frames,
+    path: Path,
+    settings: MappingSettings,
+    device: torch.device,
+    seed: int,
+    resume: bool,
+) -> SceneMap:
+    """Build and save a map with live progress and a JSONL log beside it."""
+    from dsac.mapping import build_map
+
+    checkpoint, log_path = path.with_name(path.name + ".checkpoint"), path.with_name(path.name + ".jsonl")
+    if resume and not checkpoint.is_file():
+        raise DsacError(f"{checkpoint}: nothing to resume, expected the checkpoint of an interrupted mapping")
+    with _progress() as bar, open(log_path, "a" if resume else "w") as log:
+        tasks = {}
+
+        def on_progress(p: MappingProgress) -> None:
+            log.write(json.dumps({key: value for key, value in asdict(p).items() if value == value}) + "\n")
+            log.flush()
+            if p.phase not in tasks:
+                tasks[p.phase] = bar.add_task(_PHASES[p.phase], total=1.0, note="")
+            unit = "cm" if frames.has_depth else "px"
+            note = "" if p.phase != "training" else (
+                f"{p.fraction_good:4.0%} of cells within 10 {unit}, median {p.median_error_px:.1f} px"
+            )  # fmt: skip
+            bar.update(tasks[p.phase], completed=p.fraction, note=note)
+
+        scene_map = build_map(
+            frames,
+            settings,
+            device=device,
+            seed=seed,
+            source=f"{scene.path} ({scene.format})",
+            checkpoint=checkpoint,
+            resume=resume,
+            on_progress=on_progress,
+        )
+    scene_map.save(path)
+    training = scene_map.info.training
+    if training["interrupted"]:
+        _out.print(
+            f"interrupted after {training['steps']} steps; the map is usable, --resume goes on", style="yellow"
+        )
+    size_mb = path.stat().st_size / 1e6
+    _out.print(f"{path}: {size_mb:.1f} MB, mapped in {training['seconds']:.0f} s")
+    return scene_map
+
+
+_PHASES = {"depth": "triangulate", "features": "encode views", "training": "train"}
+
+
+def _evaluate_map(map_file: Path, scene: Scene, report: Path, csv: Path, device: Device) -> None:
+    from dsac.evaluation import evaluate
+    from dsac.localizer import Localizer
+
+    for path in (report, csv):
+        _check_writable(path)
+    if not _has_matplotlib():
+        _err.print("no report page: it needs matplotlib (pip install 'dsac[plots]')", style="yellow")
+        report = None  # type: ignore[assignment]
+    localizer = Localizer.load(map_file, device=_device(device))
+    settings = [("command", " ".join(["dsac", *sys.argv[1:]])), *_describe(localizer.scene_map, map_file)]
+    with _progress() as bar:
+        task = bar.add_task("localize", total=len(scene.query), note="")
+        result = evaluate(
+            localizer, scene, report=report, settings=settings, on_frame=lambda _: bar.advance(task)
+        )
+    _show(result, report, csv)
+
+
+def _show(result: Evaluation, report: Path | None, csv: Path | None) -> None:
+    if csv is not None:
+        result.write_csv(csv)
+    _out.print(result.table)
+    timing = result.median_timing_ms
+    if timing:
+        stages = ", ".join(f"{name} {value:.1f}" for name, value in timing)
+        _out.print(f"median {result.median_total_ms:.0f} ms an image ({stages})")
+    if report is not None:
+        _out.print(f"report: {report}", soft_wrap=True)
+
+
+def _describe(scene_map: SceneMap, path: Path) -> list[tuple[str, str]]:
+    info = scene_map.info
+    size = [high - low for low, high in zip(info.bounds_min, info.bounds_max, strict=True)]
+    training = info.training
+    num_values = sum(p.numel() for p in scene_map.head.parameters())
+    rows = [
+        ("size", f"{path.stat().st_size / 1e6:.2f} MB, {num_values:,} values"),
+        ("made from", f"{info.source}, {info.num_frames} frames, {info.supervision}"),
+        ("scene", f"{size[0]:.2f} × {size[1]:.2f} × {size[2]:.2f} m, depths {info.depth_range[0]:.2f} to "
+                  f"{info.depth_range[1]:.2f} m"),
+        ("encoder", f"{info.encoder_id} ({info.encoder_digest}), stride {info.stride}"),
+        ("working size", f"short side {info.short_side_px} px"),
+        ("head", f"{info.head.num_blocks} blocks, {info.head.width} wide"),
+        ("training", f"{training.get('steps')} steps, {training.get('seconds')} s"
+                     + (", interrupted" if training.get("interrupted") else "")),
+        ("written", f"{info.created} by dsac {info.dsac_version}, format {info.format_version}"),
+    ]  # fmt: skip
+    return rows
+
+
+def _as_line(localization: Localization) -> str:
+    estimate = localization.estimate
+    if not estimate.success.item():
+        return f"{localization.name}  not localized (confidence {estimate.confidence.item():.2f})"
+    x, y, z = estimate.cam_from_world.center[0].tolist()
+    return (
+        f"{localization.name}  at ({x:.3f}, {y:.3f}, {z:.3f}) m  confidence {estimate.confidence.item():.2f}  "
+        f"{estimate.num_inliers.item()} inliers  {localization.timing.total_ms:.0f} ms"
+    )
+
+
+def _as_json(localization: Localization) -> str:
+    estimate = localization.estimate
+    success = bool(estimate.success.item())
+    pose = estimate.cam_from_world[0]
+    answer = {
+        "name": localization.name,
+        "success": success,
+        "confidence": round(estimate.confidence.item(), 4),
+        "inliers": int(estimate.num_inliers.item()),
+        "cam_from_world": {
+            "quaternion_wxyz": pose.quaternion_wxyz.tolist(),
+            "translation": pose.translation.tolist(),
+        } if success else None,
+        "center": pose.center.tolist() if success else None,
+        "covariance": estimate.covariance[0].tolist() if success else None,
+        "timing_ms": {key.removesuffix("_ms"): round(ms, 2) for key, ms in asdict(localization.timing).items()},
+    }  # fmt: skip
+    return json.dumps(answer)
+
+
+def _parse_camera(text: str) -> Camera:
+    from dsac.geometry import Camera
+
+    model, *numbers = text.split(",")
+    try:
+        width, height, *params = map(float, numbers)
+        return Camera.from_params(model.strip().upper(), params, (int(width), int(height)))
+    except ValueError as error:
+        raise DsacError(f"--camera {text}: expected MODEL,WIDTH,HEIGHT,PARAMS... ({error})") from None
+
+
+def _check_writable(path: Path, make_folder: bool = False) -> None:
+    """Find out before the work that the result could not be written. Raises: `DsacError`."""
+    folder = path.parent
+    if make_folder:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DsacError(f"{folder}: cannot be made ({error.strerror})") from None
+    if path.is_dir():
+        raise DsacError(f"{path}: expected a file to write, got a folder")
+    if not folder.is_dir():
+        raise DsacError(f"{path}: its folder does not exist")
+    if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise DsacError(f"{path}: not writable")
+
+
+def _device(name: Device) -> torch.device:
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise DsacError("--device cuda: PyTorch sees no CUDA device here")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _float64() -> torch.dtype:
+    import torch
+
+    return torch.float64
+
+
+def _has_matplotlib() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("matplotlib") is not None
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    columns = (
+        TextColumn("{task.description:>13}"),
+        BarColumn(bar_width=28),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", style="dim"),
+    )
+    with Progress(*columns, console=_err) as bar:
+        yield bar
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split())
