@@ -24,8 +24,8 @@ _DAMPING = 1e-3  # of the diagonal, at the start; ten times less after each acce
 # in half as many (measured at 50 % outliers: 1e-4 cm from the optimum after 11 steps instead of 20).
 _OVER_RELAXATION = 1.6
 
-# A linearisation at poses (B,K): cost (B,K), gradient (B,K,6), normal matrix (B,K,6,6), inliers (B,K,N).
-_Linearisation = tuple[Tensor, Tensor, Tensor, Tensor]
+# At poses (B,K): cost Σ w ρ (B,K), gradient Σ w ρ' Jᵀr (B,K,6) and normal matrix Σ w ρ' JᵀJ (B,K,6,6).
+_Linearisation = tuple[Tensor, Tensor, Tensor]
 
 
 def p3p(
@@ -157,24 +157,34 @@ def refine(
     """
     measured = (pixels - center_px[:, None]) / focal_px[:, None]
 
+    fx, fy = _column(focal_px, 0), _column(focal_px, 1)
+
     def linearise(rotation: Tensor, translation: Tensor) -> _Linearisation:
         x, y, z = _camera_axes(rotation, translation, scene_points)
         front = z > 0
         inverse = torch.where(front, z, torch.ones_like(z)).reciprocal()
         a, b = x * inverse, y * inverse
-        fx, fy = _column(focal_px, 0), _column(focal_px, 1)
-        du, dv = fx * (a - _column(measured, 0)), fy * (b - _column(measured, 1))
-        square = du * du + dv * dv
-        weight = torch.where(front, weights[:, None], torch.zeros_like(square))
-        zero = torch.zeros_like(a)
-        rows_u = torch.stack([-a * b, 1 + a * a, -b, inverse, zero, -a * inverse], dim=-2) * fx[..., None, :]
-        rows_v = torch.stack([-1 - b * b, a * b, a, zero, inverse, -b * inverse], dim=-2) * fy[..., None, :]
+        du, dv = a - _column(measured, 0), b - _column(measured, 1)  # on the plane z = 1
+        square = (fx * du).square() + (fy * dv).square()
+        weight = weights[:, None] * front
+        minus_b, zero = -b, torch.zeros_like(a)
+        rows = torch.stack(
+            [-a * b, 1 + a * a, minus_b, inverse, zero, -a * inverse, du]
+            + [-1 - b * b, a * b, a, zero, inverse, minus_b * inverse, dv],
+            dim=-2,
+        ).unflatten(-2, (2, 7))
+        cost, normal = _robust_normal(rows, [fx * fx, fy * fy], square, weight, threshold_px)
         behind = (weights[:, None] - weight).sum(-1) * threshold_px**2
-        cost, gradient, matrix = _normal_equations([rows_u, rows_v], [du, dv], square, weight, threshold_px)
-        return cost + behind, gradient, matrix, (weight > 0) & (square < threshold_px**2)
+        return cost + behind, normal[..., :6, 6], normal[..., :6, :6]
+
+    def inliers(rotation: Tensor, translation: Tensor) -> Tensor:
+        error = reprojection_error(
+            rotation, translation, pixels, scene_points, focal_px, center_px, 2 * threshold_px
+        )
+        return (error < threshold_px) & (weights > 0)[:, None]
 
     with torch.no_grad():
-        return _levenberg_marquardt(linearise, rotation, translation, iterations)
+        return _levenberg_marquardt(linearise, inliers, rotation, translation, iterations)
 
 
 def refine_points(
@@ -190,20 +200,24 @@ def refine_points(
 
     def linearise(rotation: Tensor, translation: Tensor) -> _Linearisation:
         x, y, z = _camera_axes(rotation, translation, scene_points)
-        difference = [axis - _column(camera_points, i) for i, axis in enumerate((x, y, z))]
-        square = sum((d * d for d in difference), torch.zeros_like(x))
-        weight = weights[:, None].expand_as(square)
+        dx, dy, dz = (axis - _column(camera_points, i) for i, axis in enumerate((x, y, z)))
+        square = dx * dx + dy * dy + dz * dz
         zero, one = torch.zeros_like(x), torch.ones_like(x)
-        rows = [
-            torch.stack([zero, z, -y, one, zero, zero], dim=-2),
-            torch.stack([-z, zero, x, zero, one, zero], dim=-2),
-            torch.stack([y, -x, zero, zero, zero, one], dim=-2),
-        ]
-        normal = _normal_equations(rows, difference, square, weight, threshold_m)
-        return *normal, (weight > 0) & (square < threshold_m**2)
+        rows = torch.stack(
+            [zero, z, -y, one, zero, zero, dx]
+            + [-z, zero, x, zero, one, zero, dy]
+            + [y, -x, zero, zero, zero, one, dz],
+            dim=-2,
+        ).unflatten(-2, (3, 7))
+        cost, normal = _robust_normal(rows, [1.0, 1.0, 1.0], square, weights[:, None], threshold_m)
+        return cost, normal[..., :6, 6], normal[..., :6, :6]
+
+    def inliers(rotation: Tensor, translation: Tensor) -> Tensor:
+        error = point_distance(rotation, translation, camera_points, scene_points, 2 * threshold_m)
+        return (error < threshold_m) & (weights > 0)[:, None]
 
     with torch.no_grad():
-        return _levenberg_marquardt(linearise, rotation, translation, iterations)
+        return _levenberg_marquardt(linearise, inliers, rotation, translation, iterations)
 
 
 # ---- poses and residuals -----------------------------------------------------------------------------
@@ -211,7 +225,8 @@ def refine_points(
 
 def _camera_axes(rotation: Tensor, translation: Tensor, scene_points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """x, y and z of the scene points in each camera, `(B,H,N)` each: three passes over contiguous memory."""
-    moved = rotation @ scene_points.mT[:, None] + translation[..., None]
+    # one product for all poses of an image: many products of 3x3 matrices take five times as long
+    moved = (rotation.flatten(1, 2) @ scene_points.mT).unflatten(1, (-1, 3)) + translation[..., None]
     x, y, z = moved.unbind(-2)
     return x, y, z
 
@@ -232,49 +247,55 @@ def _bounded_norm(square: Tensor, usable: Tensor, maximum: float) -> Tensor:
 # ---- Levenberg-Marquardt on the robust cost ----------------------------------------------------------
 
 
-def _normal_equations(
-    rows: list[Tensor], residuals: list[Tensor], square: Tensor, weights: Tensor, threshold: float
-) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B K 6"], Float[Tensor, "B K 6 6"]]:
-    """Σ w ρ, Σ w ρ' Jᵀr and Σ w ρ' JᵀJ from Jacobian rows `(B,K,6,N)` and residuals `(B,K,N)`."""
+def _robust_normal(
+    rows: Float[Tensor, "B K c 7 N"],
+    scales: list[Tensor] | list[float],
+    square: Float[Tensor, "B K N"],
+    weights: Float[Tensor, "B #K N"],
+    threshold: float | int,
+) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B K 7 7"]]:
+    """Σ w ρ and Σ w ρ' [J r]ᵀ[J r], from six Jacobian entries and the residual of each of c components.
+
+    `scales` multiply the components' squares.
+    """
     kept = threshold**2 / (threshold**2 + square)
     cost = (weights * square * kept).sum(-1)
-    weighted = [row * (weights * kept * kept)[..., None, :] for row in rows]
-    gradient = torch.stack([wj @ r[..., None] for wj, r in zip(weighted, residuals, strict=True)]).sum(0)
-    matrix = torch.stack([wj @ row.mT for wj, row in zip(weighted, rows, strict=True)]).sum(0)
-    return cost, gradient[..., 0], matrix
+    pull = weights * kept * kept
+    weighted = rows * torch.stack([pull * scale for scale in scales], dim=-2)[..., None, :]
+    return cost, (weighted @ rows.mT).sum(-3)
 
 
 def _levenberg_marquardt(
     linearise: Callable[[Tensor, Tensor], _Linearisation],
+    inliers: Callable[[Tensor, Tensor], Tensor],
     rotation: Tensor,
     translation: Tensor,
     iterations: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     eps = torch.finfo(rotation.dtype).eps
-    cost, gradient, matrix, inliers = linearise(rotation, translation)
+    cost, gradient, matrix = linearise(rotation, translation)
     damping = torch.full_like(cost, _DAMPING)
+    movable = (inliers(rotation, translation).sum(-1) >= 3)[..., None]
     for _ in range(iterations):
-        step = _OVER_RELAXATION * _damped_step(matrix, gradient, damping)
-        step = torch.where((inliers.sum(-1) >= 3)[..., None], step, torch.zeros_like(step))
+        step = _OVER_RELAXATION * movable * _damped_step(matrix, gradient, damping)
         turn = roma.rotvec_to_rotmat(step[..., :3])
         new_rotation = turn @ rotation
         new_translation = (turn @ translation[..., None])[..., 0] + step[..., 3:]
-        new = linearise(new_rotation, new_translation)
-        better = new[0] <= cost * (1 + 100 * eps)  # below this a difference is rounding
+        new_cost, new_gradient, new_matrix = linearise(new_rotation, new_translation)
+        better = new_cost <= cost * (1 + 100 * eps)  # below this a difference is rounding
         # scale-free: what the step could gain, against the cost
         converged = -(gradient * step).sum(-1) <= eps**1.5 * cost
         rotation = torch.where(better[..., None, None], new_rotation, rotation)
         translation = torch.where(better[..., None], new_translation, translation)
-        gradient = torch.where(better[..., None], new[1], gradient)
-        matrix = torch.where(better[..., None, None], new[2], matrix)
-        inliers = torch.where(better[..., None], new[3], inliers)
-        cost = torch.where(better, new[0], cost)
+        gradient = torch.where(better[..., None], new_gradient, gradient)
+        matrix = torch.where(better[..., None, None], new_matrix, matrix)
+        cost = torch.where(better, new_cost, cost)
         damping = (damping * torch.where(better, 0.1, 10.0)).clamp(1e-12, 1e6)
         if converged.all():
             break
     eye = torch.eye(3, dtype=rotation.dtype, device=rotation.device)
     rotation = rotation @ (1.5 * eye - 0.5 * rotation.mT @ rotation)  # a Newton step back onto SO(3)
-    return rotation, translation, inliers, matrix
+    return rotation, translation, inliers(rotation, translation), matrix
 
 
 def _damped_step(matrix: Tensor, gradient: Tensor, damping: Tensor) -> Tensor:

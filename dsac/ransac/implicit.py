@@ -65,11 +65,9 @@ def implicit_pose(
         if not gauss_newton:
             outer = local.force[..., :, None] * local.force[..., None, :]
             second = second + slope[..., None, None] * local.bending + 2 * curvature[..., None, None] * outer
-        moves = _moves(points_cam)
-        matrix = (moves.mT @ (weights[..., None, None] * second) @ moves).sum(-3)
+        matrix = _second_derivative(points_cam, weights[..., None, None] * second)
         if not gauss_newton:
-            twist = skew(force) @ moves
-            matrix[..., :3, :] -= twist.sum(-3)
+            matrix[..., :3, :] -= _turning_forces(points_cam, force)
         inverse, determined = _guarded_inverse(matrix)
 
     increment = -(inverse @ gradient[..., None])[..., 0]
@@ -93,10 +91,24 @@ def _robust_derivatives(square: Tensor, threshold: float, robust: bool) -> tuple
     return kept**2, -2 * kept**3 / threshold**2
 
 
-def _moves(points_cam: Tensor) -> Tensor:
-    """M = (-[X], 1): how a point moves with the increment of its pose, `(..., 3, 6)`."""
+def _second_derivative(
+    points_cam: Float[Tensor, "B K n 3"], second: Float[Tensor, "B K n 3 3"]
+) -> Float[Tensor, "B K 6 6"]:
+    """Σ MᵀSM with M = (-[X], 1), how a point moves with the increment of its pose."""
     eye = torch.eye(3, dtype=points_cam.dtype, device=points_cam.device).expand(*points_cam.shape, 3)
-    return torch.cat([-skew(points_cam), eye], dim=-1)
+    moves = torch.cat([-skew(points_cam), eye], dim=-1)  # (B, K, n, 3, 6)
+    # products of 3x3 matrices one by one are slow; three scaled copies, then one product over all points
+    pulled = sum((second[..., :, i, None] * moves[..., i, None, :] for i in range(3)), torch.zeros_like(moves))
+    return moves.flatten(-3, -2).mT @ pulled.flatten(-3, -2)
+
+
+def _turning_forces(
+    points_cam: Float[Tensor, "B K n 3"], force: Float[Tensor, "B K n 3"]
+) -> Float[Tensor, "B K 3 6"]:
+    """Σ [f] M = (Σ (f·X) 1 - X fᵀ, [Σ f])."""
+    eye = torch.eye(3, dtype=force.dtype, device=force.device)
+    power = (force * points_cam).sum((-2, -1))[..., None, None]
+    return torch.cat([power * eye - points_cam.mT @ force, skew(force.sum(-2))], dim=-1)
 
 
 def _guarded_inverse(matrix: Tensor) -> tuple[Tensor, Tensor]:

@@ -134,7 +134,10 @@ class ReprojectionError:
         with torch.no_grad():
             zero = torch.zeros_like(slope[..., 0])
             (a, b), (x, y) = slope.unbind(-1), plane.unbind(-1)
-            jacobian = torch.stack([a, zero, -a * x, zero, b, -b * y], dim=-1).unflatten(-1, (2, 3))
+            # JᵀJ of the rows (a, 0, -a x) and (0, b, -b y)
+            aax, bby = a * a * x, b * b * y
+            corner = aax * x + bby * y
+            stiffness = torch.stack([a * a, zero, -aax, zero, b * b, -bby, -aax, -bby, corner], dim=-1)
             # ∂²u/∂x∂z = -a/z, ∂²u/∂z² = 2 a x/z, and the same for v
             across = -slope / depth * residual
             along = -2 * (across * plane).sum(-1)
@@ -143,7 +146,7 @@ class ReprojectionError:
         return Expansion(
             square=residual.square().sum(-1),
             force=pull(slope, plane),
-            stiffness=jacobian.mT @ jacobian,
+            stiffness=stiffness.unflatten(-1, (3, 3)),
             bending=bending,
             frozen_force=pull(slope.detach(), plane.detach()),
             defined=front,

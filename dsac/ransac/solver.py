@@ -33,8 +33,8 @@ from dsac.ransac.uncertainty import (
     inverse_information,
 )
 
-# Rounds of redrawing: of H, 4H, 16H and 64H candidate sets, as long as hypotheses are missing.
-_ROUNDS = (1, 4, 16, 64)
+# Candidate sets drawn in each round, times H, as long as hypotheses that agree with their own set are missing.
+_ROUNDS = (1, 4, 16, 16, 16, 32)
 
 
 @dataclass(frozen=True)
