@@ -276,7 +276,7 @@ def _desk(b: _Builder, oak: _Material, black: _Material, steel: _Material) -> No
     b.cylinder((3.3, 2.02, top), 0.11 * _Z, 0.04, steel)
     for i in range(6):
         lean = np.array([0.25 * np.cos(i), 0.25 * np.sin(i), 1.0])
-        pencil = b.material(paint.plain(paint._PALETTE[i]), (1, 1))
+        pencil = b.material(paint.plain(paint.PALETTE[i]), (1, 1))
         b.cylinder((3.3, 2.02, top + 0.02), 0.17 * lean, 0.004, pencil)
 
 
@@ -416,9 +416,9 @@ class _Builder:
         material: _Material,
         yaw: float = 0.0,
         lean: float = 0.0,
-        **faces: _Material
-        | None,  # of another material: front (towards -y), back, left, right, top; None: left out
+        **faces: _Material | None,
     ) -> None:
+        """`faces` names those of another material, None to leave one out: front (-y), back, left, right, top."""
         rotation = _turn(yaw, lean)
         x, y, z = (rotation * np.array(size)).T
         corner = np.array(foot) - (x + y) / 2

@@ -11,7 +11,7 @@ Colour = tuple[int, int, int]
 _AA = cv2.LINE_AA
 _INK: Colour = (38, 36, 42)
 _CREAM: Colour = (238, 229, 208)
-_PALETTE: list[Colour] = [
+PALETTE: list[Colour] = [
     (196, 62, 48), (227, 157, 52), (238, 205, 108), (60, 110, 113), (40, 75, 99),
     (116, 142, 84), (217, 120, 98), (92, 61, 76), (134, 178, 182), (52, 48, 60),
 ]  # fmt: skip
@@ -115,7 +115,7 @@ def book_spines(rng: Generator, count: int = 48) -> np.ndarray:
     """Spines side by side, 48 texels wide and 384 high each."""
     image = np.zeros((384, 48 * count, 3), np.uint8)
     for i in range(count):
-        base = np.array(_PALETTE[int(rng.integers(len(_PALETTE)))]) * (0.7 + 0.5 * rng.random())
+        base = np.array(PALETTE[int(rng.integers(len(PALETTE)))]) * (0.7 + 0.5 * rng.random())
         spine = _mix(_rgb(base), (noise(rng, (384, 48), (24, 3), 4) - 0.5) * 0.15)
         trim = _rgb(np.clip(255 - base, 60, 230) if rng.random() < 0.4 else np.array((232, 214, 170)))
         for y in (24, 32, 350, 358)[int(rng.integers(0, 2)) :]:
@@ -176,7 +176,7 @@ def keyboard() -> np.ndarray:
 
 
 def globe(rng: Generator) -> np.ndarray:
-    """Sea, land and a graticule; longitude along the width, the north pole at the last row."""
+    """Sea, land and a graticule; longitude along the width, the north pole at the first row."""
     height, width = 384, 768
     land = noise(rng, (height, width), (4, 8), 6)
     image = _between((58, 110, 150), (92, 150, 178), noise(rng, (height, width), (8, 16), 3))
@@ -424,7 +424,7 @@ def print_arcs() -> np.ndarray:
     """The picture that hangs on the brick wall several times."""
     image = np.full((300, 220, 3), (240, 234, 222), np.uint8)
     for i, radius in enumerate(range(150, 20, -22)):
-        cv2.circle(image, (110, 200), radius, _PALETTE[(3 * i + 2) % len(_PALETTE)], -1, _AA)
+        cv2.circle(image, (110, 200), radius, PALETTE[(3 * i + 2) % len(PALETTE)], -1, _AA)
     cv2.rectangle(image, (0, 200), (220, 300), (40, 75, 99), -1)
     for y in range(212, 300, 14):
         cv2.line(image, (0, y), (220, y), (134, 178, 182), 3)
@@ -473,7 +473,7 @@ def _at(point: np.ndarray) -> tuple[int, int]:
 
 
 def _pick(rng: Generator) -> Colour:
-    return _PALETTE[int(rng.integers(len(_PALETTE)))]
+    return PALETTE[int(rng.integers(len(PALETTE)))]
 
 
 def _words(rng: Generator, count: int) -> str:

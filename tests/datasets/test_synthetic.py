@@ -87,9 +87,9 @@ def test_points_of_one_frame_are_seen_by_the_next_at_their_depth_and_in_their_co
     inside = ((pixels > 1) & (pixels < torch.tensor(target.camera.size) - 1)).all(-1) & (points_cam[:, 2] > 0)
     assert inside.float().mean() > 0.3
     pixels, depth = pixels[inside].numpy().astype(np.float32) - 0.5, points_cam[inside, 2].numpy()
-    there = cv2.remap(target.depth.numpy(), pixels[:, None], None, cv2.INTER_LINEAR)[:, 0]
+    there = cv2.remap(target.depth.numpy(), pixels[:, :1], pixels[:, 1:], cv2.INTER_LINEAR)[:, 0]
     image = target.image.permute(1, 2, 0).numpy()
-    colour = cv2.remap(image, pixels[:, None], None, cv2.INTER_LINEAR)[:, 0]
+    colour = cv2.remap(image, pixels[:, :1], pixels[:, 1:], cv2.INTER_LINEAR)[:, 0]
     error = np.abs(there - depth)
     seen = error < 0.02  # the rest is hidden in the second frame, or at an edge
     assert seen.mean() > 0.7
