@@ -418,7 +418,7 @@ class _Builder:
         lean: float = 0.0,
         **faces: _Material | None,
     ) -> None:
-        """`faces` names those of another material, None to leave one out: front (-y), back, left, right, top."""
+        """`faces` gives front (-y), back, left, right or top another material; None leaves it out."""
         rotation = _turn(yaw, lean)
         x, y, z = (rotation * np.array(size)).T
         corner = np.array(foot) - (x + y) / 2
