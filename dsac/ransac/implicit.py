@@ -18,6 +18,8 @@ derivative of the cost of a point by X,
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -47,8 +49,37 @@ def implicit_pose(
     `robust=False` takes ρ(s) = s. `gauss_newton` leaves out the curvature of residual and robust cost
     (exact only where all residuals are zero). Where G is singular or no minimum the gradient is zero.
     """
-    dtype = cam_from_world.translation.dtype
     pose = cam_from_world.detach().to(torch.float64)
+    balance = force_balance(
+        pose, residual, scene_points, targets, weights, like, robust=robust, gauss_newton=gauss_newton
+    )
+    with torch.no_grad():
+        inverse, determined = guarded_inverse(balance.matrix)
+    increment = -(inverse @ balance.gradients.sum(-2)[..., None])[..., 0]
+    moved = Pose.exp(increment - increment.detach()) @ pose
+    return moved.to(cam_from_world.translation.dtype), determined
+
+
+@dataclass(frozen=True)
+class ForceBalance:
+    """The gradient g = Σ g_i of the cost by an increment, point by point, and its own derivative G."""
+
+    gradients: Float[Tensor, "B K n 6"]  # g_i = (X × f, f)
+    matrix: Float[Tensor, "B K 6 6"]  # no gradient
+
+
+def force_balance(
+    pose: Pose,  # batch (B, K), float64
+    residual: Residual,
+    scene_points: Float[Tensor, "B #K n 3"],
+    targets: Float[Tensor, "B #K n t"],
+    weights: Float[Tensor, "B #K n"],
+    like: Correspondences,
+    *,
+    robust: bool = True,
+    gauss_newton: bool = False,
+) -> ForceBalance:
+    """g and G at any pose, in float64."""
     points_cam = pose @ scene_points.double()
     local = residual.expand(points_cam, targets.double(), like)
     weights = torch.where(local.defined, weights.double(), 0.0)
@@ -58,8 +89,6 @@ def implicit_pose(
         arm, force = points_cam.detach(), (weights * slope).detach()[..., None] * local.frozen_force
     else:
         arm, force = points_cam, (weights * slope)[..., None] * local.force
-    gradient = torch.cat([torch.linalg.cross(arm, force).sum(-2), force.sum(-2)], dim=-1)
-
     with torch.no_grad():
         second = slope[..., None, None] * local.stiffness
         if not gauss_newton:
@@ -68,11 +97,7 @@ def implicit_pose(
         matrix = _second_derivative(points_cam, weights[..., None, None] * second)
         if not gauss_newton:
             matrix[..., :3, :] -= _turning_forces(points_cam, force)
-        inverse, determined = _guarded_inverse(matrix)
-
-    increment = -(inverse @ gradient[..., None])[..., 0]
-    moved = Pose.exp(increment - increment.detach()) @ pose
-    return moved.to(dtype), determined
+    return ForceBalance(torch.cat([torch.linalg.cross(arm, force), force], dim=-1), matrix)
 
 
 def where_pose(condition: Bool[Tensor, "*batch"], chosen: Pose, otherwise: Pose) -> Pose:
@@ -111,7 +136,9 @@ def _turning_forces(
     return torch.cat([power * eye - points_cam.mT @ force, skew(force.sum(-2))], dim=-1)
 
 
-def _guarded_inverse(matrix: Tensor) -> tuple[Tensor, Tensor]:
+def guarded_inverse(
+    matrix: Float[Tensor, "*batch 6 6"],
+) -> tuple[Float[Tensor, "*batch 6 6"], Bool[Tensor, "*batch"]]:
     """Inverse of the symmetric part, zero where it is not safely positive definite, and where it is."""
     symmetric = torch.nan_to_num(0.5 * (matrix + matrix.mT), nan=0.0, posinf=0.0, neginf=0.0)
     diagonal = symmetric.diagonal(dim1=-2, dim2=-1)

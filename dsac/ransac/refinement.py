@@ -1,6 +1,6 @@
 """Step five: robust least squares from each selected pose.
 
-    refinement(poses, correspondences, generator) -> Refined: poses (B, K), information (B, K, 6, 6)
+    refinement(poses, correspondences, generator) -> poses (B, K)
 
 The optimum is found without autograd and differentiated by the implicit function theorem (`implicit.py`).
 It does not depend on the pose from which it was reached, so the only gradient is by the correspondences:
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from dsac.geometry import Pose
@@ -22,19 +21,11 @@ from dsac.ransac.residuals import ReprojectionError, Residual, row_subset
 from dsac.ransac.types import Correspondences
 
 
-@dataclass(frozen=True)
-class Refined:
-    """Poses at the optimum of their robust cost."""
-
-    cam_from_world: Pose  # batch (B, K)
-    information: Float[Tensor, "B K 6 6"]  # normal matrix of the increment, 1/residual²
-
-
 @runtime_checkable
 class Refinement(Protocol):
     def __call__(
         self, poses: Pose, correspondences: Correspondences, generator: torch.Generator | None = None
-    ) -> Refined: ...
+    ) -> Pose: ...
 
 
 @dataclass(frozen=True)
@@ -52,7 +43,7 @@ class RobustRefinement:
 
     def __call__(
         self, poses: Pose, correspondences: Correspondences, generator: torch.Generator | None = None
-    ) -> Refined:
+    ) -> Pose:
         shape = poses.shape
         with torch.no_grad():
             errors = self.residual.errors(poses, correspondences)
@@ -66,7 +57,7 @@ class RobustRefinement:
             near = (errors < 3 * self.residual.threshold) & used
             rows = self._draw(near, correspondences, generator)  # batch B·K, one pose each
             start = poses.detach().reshape(-1, 1)
-        refined, information = self.residual.refine(start, rows, self.iterations)
+        refined = self.residual.refine(start, rows, self.iterations)
         if torch.is_grad_enabled() and _needs_gradient(rows):
             assert rows.weights is not None
             refined, _ = implicit_pose(
@@ -78,8 +69,7 @@ class RobustRefinement:
                 rows,
                 gauss_newton=self.gauss_newton,
             )
-        chosen = where_pose(enough, refined.reshape(*shape), poses)
-        return Refined(chosen, information.reshape(*shape, 6, 6))
+        return where_pose(enough, refined.reshape(*shape), poses)
 
     def _draw(
         self, near: Tensor, correspondences: Correspondences, generator: torch.Generator | None

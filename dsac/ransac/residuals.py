@@ -45,10 +45,8 @@ class Residual(Protocol):
         """Σ_i w_i sigmoid(5/τ (τ - e_i)); differentiable."""
         ...
 
-    def refine(
-        self, cam_from_world: Pose, correspondences: Correspondences, iterations: int
-    ) -> tuple[Pose, Float[Tensor, "B K 6 6"]]:
-        """Poses at the optimum of the robust cost Σ w ρ(e), and the normal matrix there; no gradient."""
+    def refine(self, cam_from_world: Pose, correspondences: Correspondences, iterations: int) -> Pose:
+        """Poses at the optimum of the robust cost Σ w ρ(e); no gradient."""
         ...
 
     def expand(
@@ -106,15 +104,13 @@ class ReprojectionError:
             *arguments, self.threshold_px, self.max_error_px
         )
 
-    def refine(
-        self, cam_from_world: Pose, correspondences: Correspondences, iterations: int
-    ) -> tuple[Pose, Float[Tensor, "B K 6 6"]]:
+    def refine(self, cam_from_world: Pose, correspondences: Correspondences, iterations: int) -> Pose:
         arguments = (*self._arguments(cam_from_world, correspondences), _weights(correspondences))
         with torch.no_grad():
-            rotation, translation, _, information = kernels(self.backend, *arguments).refine(
+            rotation, translation, _, _ = kernels(self.backend, *arguments).refine(
                 *arguments, self.threshold_px, iterations
             )
-        return Pose(rotation, translation), information
+        return Pose(rotation, translation)
 
     def expand(
         self, points_cam: Float[Tensor, "B K n 3"], targets: Float[Tensor, "B #K n 2"], like: Correspondences
@@ -202,10 +198,8 @@ class PointDistance:
         errors = self.errors(cam_from_world, correspondences)
         return reference.soft_count(errors, _weights(correspondences), self.threshold_m)
 
-    def refine(
-        self, cam_from_world: Pose, correspondences: Correspondences, iterations: int
-    ) -> tuple[Pose, Float[Tensor, "B K 6 6"]]:
-        rotation, translation, _, information = reference.refine_points(
+    def refine(self, cam_from_world: Pose, correspondences: Correspondences, iterations: int) -> Pose:
+        rotation, translation, _, _ = reference.refine_points(
             cam_from_world.rotation,
             cam_from_world.translation,
             self.targets(correspondences),
@@ -214,7 +208,7 @@ class PointDistance:
             self.threshold_m,
             iterations,
         )
-        return Pose(rotation, translation), information
+        return Pose(rotation, translation)
 
     def expand(
         self, points_cam: Float[Tensor, "B K n 3"], targets: Float[Tensor, "B #K n 3"], like: Correspondences

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from dsac.geometry import Pose
 from dsac.kernels import Backend, kernels
+from dsac.ransac.implicit import guarded_inverse
 from dsac.ransac.losses import PoseLoss
 from dsac.ransac.minimal import P3P, Kabsch, MinimalSolver
-from dsac.ransac.refinement import Refined, Refinement, RobustRefinement
+from dsac.ransac.refinement import Refinement, RobustRefinement
 from dsac.ransac.residuals import PointDistance, ReprojectionError, Residual
 from dsac.ransac.sampling import Sampling, UniformSampling
 from dsac.ransac.scoring import Scoring, SoftInlierCount
@@ -29,8 +30,8 @@ from dsac.ransac.types import Correspondences, Hypotheses, PoseEstimate
 from dsac.ransac.uncertainty import (
     chance_inliers,
     confidence,
-    covariance_from_information,
-    inverse_information,
+    known_covariance,
+    pose_covariance,
 )
 
 # Candidate sets drawn in each round, times H, as long as hypotheses that agree with their own set are missing.
@@ -144,20 +145,20 @@ class PoseSolver:
             raise ValueError(f"cam_from_world: expected batch {expected}, got {tuple(cam_from_world.shape)}")
         if hypotheses is None:
             hypotheses = self.hypotheses(correspondences, generator)
-        selected, refined = self.refined(hypotheses, correspondences, generator)
+        refined = self.refined(hypotheses, correspondences, generator)
         truth = cam_from_world.to(correspondences.pixels)[:, None]
-        return (selected.weights * pose_loss(refined.cam_from_world, truth)).sum(-1)
+        return (refined.weights * pose_loss(refined.cam_from_world, truth)).sum(-1)
 
     def refined(
         self,
         hypotheses: Hypotheses,
         correspondences: Correspondences,
         generator: torch.Generator | None = None,
-    ) -> tuple[Selected, Refined]:
-        """What the selection keeps of a scored pool, and the same poses refined."""
+    ) -> Selected:
+        """What the selection keeps of a scored pool, refined."""
         clean = self.residual.sanitise(correspondences)
         selected = self.selection(hypotheses, generator)
-        return selected, self.refinement(selected.cam_from_world, clean, generator)
+        return replace(selected, cam_from_world=self.refinement(selected.cam_from_world, clean, generator))
 
     # ---- steps -----------------------------------------------------------------------------------
 
@@ -188,12 +189,10 @@ class PoseSolver:
         self, clean: Correspondences, generator: torch.Generator
     ) -> tuple[Pose, Float[Tensor, "B 6 6"]]:
         hypotheses = self.hypotheses(clean, generator)
-        selected, refined = self.refined(hypotheses, clean, generator)
-        heaviest = selected.weights.argmax(-1)
-        rows = torch.arange(len(heaviest), device=heaviest.device)
-        pose = refined.cam_from_world[rows, heaviest]
-        information = refined.information[rows, heaviest]
-        return pose, covariance_from_information(information, pose, self.residual, clean)
+        refined = self.refined(hypotheses, clean, generator)
+        heaviest = refined.weights.argmax(-1)
+        pose = refined.cam_from_world[torch.arange(len(heaviest), device=heaviest.device), heaviest]
+        return pose, pose_covariance(pose, self.residual, clean)
 
     def _fused_kernel(self, clean: Correspondences) -> ModuleType | None:
         """The kernels whose `solve_rgb` does all five steps in one call, if this is what they do."""
@@ -241,9 +240,7 @@ def _solve_fused(
         seed=seed,
         grid=clean.grid,
     )
-    inverse, determined = inverse_information(solution.information.double())
-    unknown = torch.diag_embed(torch.full_like(inverse[..., 0], torch.inf))
-    covariance = torch.where(determined[:, None, None], inverse, unknown)
+    covariance = known_covariance(*guarded_inverse(solution.information))
     pose = Pose(solution.rotation, solution.translation)
     return pose.to(clean.pixels), covariance.to(clean.pixels)
 

@@ -1,12 +1,12 @@
 """How far a pose can be trusted: its covariance, and a confidence in [0, 1].
 
-The covariance of a robust least squares estimate with normal matrix A = Σ u_i J_iᵀJ_i, u = w ρ', is for
-residuals of d independent components (2 pixels, 3 metres) with spread independent of J
+At the optimum the gradients g_i of the points' costs by the pose add up to zero; G is the derivative of their
+sum. With independent errors of the points the pose then has the covariance of M-estimation (the sandwich)
 
-    Σ = v A⁻¹,     v = (Σu) · (Σ u² s/d) / (Σ w (ρ' + 2 ρ'' s/d))²
+    Σ = n/(n - 3) · G⁻¹ (Σ_i g_i g_iᵀ) G⁻¹
 
-(the sandwich of M-estimation; without the robust weights v is the residual variance). It assumes independent
-errors: predictions that are wrong together make it too small.
+with n inliers, three of which the pose itself uses up. It is right whatever the spread of the errors and their
+dependence on depth, but errors that go together, like those of neighbouring predictions, make it too small.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dsac.geometry import Pose
+from dsac.ransac.implicit import force_balance, guarded_inverse
 from dsac.ransac.residuals import Residual
 from dsac.ransac.types import Correspondences
 
@@ -24,42 +25,36 @@ HALF_TRUST_ANGLE = 0.09  # radians, 5°
 CHANCE_FACTOR = 5.0  # times the inliers of chance: that excess gives half the confidence
 
 
-def covariance_from_information(
-    information: Float[Tensor, "B 6 6"],
-    cam_from_world: Pose,  # batch (B,)
+def pose_covariance(
+    cam_from_world: Pose,  # batch (B,), at the optimum
     residual: Residual,
     correspondences: Correspondences,
 ) -> Float[Tensor, "B 6 6"]:
     """Covariance of the increment; infinite on the diagonal where the points do not determine the pose."""
     assert correspondences.weights is not None
-    errors = residual.errors(cam_from_world[:, None], correspondences)[:, 0].double()
-    # what sits at the bound is behind the camera or hopeless; it weighs nothing
-    weights = torch.where(errors < residual.max_error, correspondences.weights.double(), 0.0)
-    components = residual.targets(correspondences).shape[-1]
-    square = errors.square()
-    kept = residual.threshold**2 / (residual.threshold**2 + square)
-    pull = weights * kept**2
-    stiffness = (pull * (1 - 4 * (1 - kept) / components)).sum(-1)
-    scatter = (pull.square() * square / components).sum(-1)
-    variance = pull.sum(-1) * scatter / stiffness.square().clamp_min(1e-30)
+    pose = cam_from_world[:, None]
+    balance = force_balance(
+        pose.to(torch.float64),
+        residual,
+        correspondences.scene_points[:, None],
+        residual.targets(correspondences)[:, None],
+        correspondences.weights[:, None],
+        correspondences,
+    )
+    inliers = (residual.errors(pose, correspondences) < residual.threshold) & (
+        correspondences.weights[:, None] > 0
+    )
+    count = inliers.sum(-1).double()[..., None, None]
+    inverse, determined = guarded_inverse(balance.matrix)
+    spread = balance.gradients @ inverse  # how each point's error moves the pose
+    covariance = count / (count - 3).clamp_min(1) * (spread.mT @ spread)
+    return known_covariance(covariance[:, 0], determined[:, 0]).to(cam_from_world.translation.dtype)
 
-    inverse, determined = inverse_information(information.double())
-    determined = determined & (stiffness > 0)
-    covariance = inverse * variance[:, None, None]
+
+def known_covariance(covariance: Float[Tensor, "B 6 6"], known: Bool[Tensor, " B"]) -> Float[Tensor, "B 6 6"]:
+    """The covariance where it is known; elsewhere infinite on the diagonal, zero beside it."""
     unknown = torch.diag_embed(torch.full_like(covariance[..., 0], torch.inf))
-    return torch.where(determined[:, None, None], covariance, unknown).to(information.dtype)
-
-
-def inverse_information(
-    information: Float[Tensor, "B 6 6"],
-) -> tuple[Float[Tensor, "B 6 6"], Bool[Tensor, " B"]]:
-    """Inverse of a positive definite matrix, and where it is one (condition of the scaled one below 1e9)."""
-    diagonal = information.diagonal(dim1=-2, dim2=-1)
-    scale = torch.where(diagonal > 0, diagonal, torch.ones_like(diagonal)).rsqrt()
-    values, vectors = torch.linalg.eigh(information * scale[..., None] * scale[..., None, :])
-    determined = values[..., 0] > 1e-9 * values[..., -1].clamp_min(1e-30)
-    inverse = (vectors / torch.where(determined[:, None], values, 1.0)[:, None, :]) @ vectors.mT
-    return inverse * scale[..., None] * scale[..., None, :], determined
+    return torch.where(known[:, None, None], covariance, unknown)
 
 
 def chance_inliers(residual: Residual, correspondences: Correspondences) -> Float[Tensor, " B"]:

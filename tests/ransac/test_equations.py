@@ -20,18 +20,17 @@ from dsac.ransac import (
     WeightedError,
     probabilities,
 )
-from dsac.ransac.refinement import Refined
 
 TEMPERATURE = 5.0
+WEIGHTED = WeightedError()
 
 
 @dataclass(frozen=True)
 class NoRefinement:
     """R(h, Y) = h: leaves the path through the hypotheses, which a refinement to the optimum has not."""
 
-    def __call__(self, poses: Pose, correspondences, generator=None) -> Refined:
-        empty = torch.zeros(*poses.shape, 6, 6, dtype=poses.translation.dtype)
-        return Refined(poses, empty)
+    def __call__(self, poses: Pose, correspondences, generator=None) -> Pose:
+        return poses
 
 
 def _pool(make_scene, selection, refinement=None, num_hypotheses=12, inlier_ratio=0.6, batch=1):
@@ -49,7 +48,7 @@ def _pool(make_scene, selection, refinement=None, num_hypotheses=12, inlier_rati
         hypotheses = solver.minimal(live, samples)
         return live, replace(hypotheses, scores=solver.scoring(hypotheses, live))
 
-    def loss(points, pose_loss=WeightedError()):
+    def loss(points, pose_loss=WEIGHTED):
         live, hypotheses = pool(points)
         return solver.expected_loss(live, truth, pose_loss, hypotheses=hypotheses).sum()
 
@@ -67,8 +66,8 @@ def _gradient(value, points):
 def test_dsac_gradient_is_equations_4_and_5(make_scene):
     solver, points, truth, pool, loss = _pool(make_scene, DSAC(TEMPERATURE, negligible=0.0))
     live, hypotheses = pool(points)
-    refined = solver.refinement(hypotheses.cam_from_world, live).cam_from_world
-    losses = WeightedError()(refined, truth[:, None])[0]
+    refined = solver.refinement(hypotheses.cam_from_world, live)
+    losses = WEIGHTED(refined, truth[:, None])[0]
     weights = probabilities(hypotheses, TEMPERATURE)[0].detach()
     assert (weights > 0.01).sum() > 3  # a distribution, not a choice
     scores = [_gradient(s / TEMPERATURE, points) for s in hypotheses.scores[0]]
@@ -100,12 +99,10 @@ def test_softam_gradient_is_equations_1_to_3(make_scene):
         for k in range(6):
             soft[k] += probability * vector[k].detach() + weight * _gradient(vector[k], points)  # (2)
     chart = heaviest.detach()
-    outer = WeightedError()(Pose.exp(mean[None, None]) @ chart, truth[:, None]).sum()
+    outer = WEIGHTED(Pose.exp(mean[None, None]) @ chart, truth[:, None]).sum()
     expected = torch.einsum("k,kbnc->bnc", torch.autograd.grad(outer, mean)[0], soft)  # (1)
     fixed_mean = Pose.exp(mean.detach()[None, None])
-    expected += _gradient(
-        WeightedError()(fixed_mean @ heaviest, truth[:, None]).sum(), points
-    )  # the chart's own
+    expected += _gradient(WEIGHTED(fixed_mean @ heaviest, truth[:, None]).sum(), points)  # the chart's own
     torch.testing.assert_close(
         _gradient(loss(points), points), expected, rtol=1e-8, atol=1e-8 * float(expected.abs().max())
     )
@@ -116,8 +113,8 @@ def test_refinement_to_the_optimum_leaves_only_its_own_derivative(make_scene):
     solver, points, truth, pool, loss = _pool(make_scene, SoftAM(TEMPERATURE))
     live, hypotheses = pool(points)
     start = solver.selection(hypotheses).cam_from_world.detach()
-    refined = solver.refinement(start, live).cam_from_world
-    expected = _gradient(WeightedError()(refined, truth[:, None]).sum(), points)
+    refined = solver.refinement(start, live)
+    expected = _gradient(WEIGHTED(refined, truth[:, None]).sum(), points)
     torch.testing.assert_close(_gradient(loss(points), points), expected, rtol=1e-10, atol=1e-12)
 
 
@@ -131,7 +128,7 @@ def test_refinement_to_the_optimum_leaves_only_its_own_derivative(make_scene):
         (DSAC(TEMPERATURE, negligible=0.0), NoRefinement()),
     ],
 )
-@pytest.mark.parametrize("pose_loss", [MaxError(), WeightedError()])
+@pytest.mark.parametrize("pose_loss", [MaxError(), WEIGHTED])
 def test_finite_differences_of_the_whole_pipeline(selection, refinement, pose_loss, make_scene):
     _, points, _, _, loss = _pool(make_scene, selection, refinement)
     gradient = _gradient(loss(points, pose_loss), points)
@@ -152,7 +149,7 @@ def test_the_sampled_estimator_agrees_with_the_exact_gradient_in_the_mean(make_s
     direction = exact / exact.norm()
 
     def estimate():
-        drawn = sampled.expected_loss(live, truth, WeightedError(), generator, hypotheses)
+        drawn = sampled.expected_loss(live, truth, WEIGHTED, generator, hypotheses)
         return (_gradient(drawn.sum(), points) * direction).sum()
 
     draws = torch.stack([estimate() for _ in range(8)])
@@ -171,7 +168,7 @@ def test_negligible_hypotheses_change_the_loss_by_less_than_they_weigh(make_scen
 def test_a_batch_is_a_loop_over_its_images(selection, make_scene):
     solver, points, truth, pool, _ = _pool(make_scene, selection, batch=3)
     live, hypotheses = pool(points)
-    together = solver.expected_loss(live, truth, WeightedError(), hypotheses=hypotheses)
+    together = solver.expected_loss(live, truth, WEIGHTED, hypotheses=hypotheses)
     gradient = _gradient(together.sum(), points)
     for i in range(3):
         one = slice(i, i + 1)

@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jaxtyping
+import pytest
+import torch
+
+from dsac.geometry import Camera
+from dsac.ransac import (
+    DSAC,
+    Correspondences,
+    MaxError,
+    PoseSolver,
+    SampledDSAC,
+    SoftAM,
+    WeightedSampling,
+)
+
+SOLVERS = {
+    "argmax": PoseSolver.rgb(backend="reference"),
+    "softam": PoseSolver.rgb(selection=SoftAM(), backend="reference"),
+    "dsac": PoseSolver.rgb(selection=DSAC(), backend="reference"),
+    "sampled": PoseSolver.rgb(selection=SampledDSAC(), backend="reference"),
+    "rgbd": PoseSolver.rgbd(),
+}
+
+
+def _batch_camera(batch: int) -> Camera:
+    camera = Camera.simple(500.0, (640, 480))
+    return Camera(camera.focal_px.expand(batch, 2), camera.center_px.expand(batch, 2), (640, 480))
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_poses_are_found_among_outliers(name, dtype, make_scene):
+    correspondences, truth = make_scene(batch=2, grid=(30, 40), inlier_ratio=0.5, dtype=dtype, depth=True)
+    estimate = SOLVERS[name](correspondences)
+    assert estimate.success.all()
+    assert estimate.cam_from_world.center_distance(truth).max() < 0.01
+    assert estimate.cam_from_world.rotation_error_deg(truth).max() < 0.3
+    assert estimate.confidence.min() > 0.9
+    assert estimate.cam_from_world.translation.dtype == dtype
+    assert estimate.inliers.shape == (2, 1200)
+    assert ((estimate.num_inliers > 500) & (estimate.num_inliers < 700)).all()
+
+
+def test_the_covariance_predicts_the_spread_of_the_error(make_scene):
+    """Squared Mahalanobis distances have mean 6 (chi-squared); the mean of 60 of them spreads by 0.45."""
+    correspondences, truth = make_scene(batch=60, grid=(30, 40), inlier_ratio=0.8, noise_m=0.003)
+    for solver in (SOLVERS["argmax"], SOLVERS["rgbd"]):
+        live = replace(correspondences, camera_points=_camera_points(correspondences))
+        estimate = solver(live)
+        error = (truth @ estimate.cam_from_world.inverse()).log()
+        distance = torch.einsum("bi,bij,bj->b", error, torch.linalg.inv(estimate.covariance), error)
+        assert 4.5 < distance.mean() < 8
+
+
+def _camera_points(correspondences: Correspondences) -> torch.Tensor:
+    pixels = correspondences.pixels
+    z = 2 + torch.sin(pixels[..., 0] / 97) + 0.5 * torch.cos(pixels[..., 1] / 71)
+    return correspondences.camera.unproject(pixels) * z[..., None]
+
+
+@pytest.mark.parametrize("name", ["argmax", "softam", "dsac", "rgbd"])
+def test_outliers_alone_are_not_localized(name, make_scene):
+    correspondences, _ = make_scene(batch=4, grid=(30, 40), inlier_ratio=0.0, depth=True)
+    estimate = SOLVERS[name](correspondences)
+    assert not estimate.success.any()
+    assert estimate.confidence.max() < 0.2
+    assert torch.isfinite(estimate.cam_from_world.matrix).all()
+
+
+def test_a_textureless_image_is_not_localized():
+    """Nothing to see: the network answers with one and the same point, or with noise about it."""
+    pixels = torch.rand(2, 1200, 2) * torch.tensor([640.0, 480.0])
+    points = torch.ones(2, 1200, 3)
+    points[1] += 0.05 * torch.randn(1200, 3, generator=torch.Generator().manual_seed(0))
+    estimate = SOLVERS["argmax"](Correspondences(pixels, points, _batch_camera(2).to(torch.float32)))
+    assert not estimate.success.any()
+    assert estimate.confidence.max() < 0.1
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_fewer_than_four_correspondences_are_not_localized(name, count, make_scene):
+    correspondences, _ = make_scene(batch=2, inlier_ratio=1.0, noise_m=0.0, depth=True)
+    few = replace(
+        correspondences,
+        pixels=correspondences.pixels[:, :count],
+        scene_points=correspondences.scene_points[:, :count],
+        camera_points=correspondences.camera_points[:, :count],
+        grid=None,
+    )
+    estimate = SOLVERS[name](few)
+    assert not estimate.success.any()
+    assert estimate.inliers.shape == (2, count)
+    assert torch.isfinite(estimate.cam_from_world.matrix).all()
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_a_batch_of_no_images_gives_no_poses(name, make_scene):
+    correspondences, truth = make_scene(depth=True)
+    empty = correspondences[:0]
+    assert len(SOLVERS[name](empty)) == 0
+    assert SOLVERS[name].expected_loss(empty, truth[:0], MaxError()).shape == (0,)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_rows_that_are_not_finite_are_ignored_and_get_no_gradient(name, bad, make_scene):
+    correspondences, truth = make_scene(inlier_ratio=0.8, depth=True)
+    rows = torch.arange(correspondences.pixels.shape[1]) % 5 == 0
+    scene_points = torch.where(rows[:, None], bad, correspondences.scene_points).requires_grad_()
+    broken = replace(correspondences, scene_points=scene_points)
+    estimate = SOLVERS[name](broken)
+    assert estimate.success.all()
+    assert estimate.cam_from_world.center_distance(truth).max() < 0.02
+    assert not estimate.inliers[:, rows].any()
+    loss = SOLVERS[name].expected_loss(broken, truth, MaxError(), torch.Generator().manual_seed(0))
+    loss.sum().backward()
+    assert torch.isfinite(scene_points.grad).all()
+    assert (scene_points.grad[:, rows] == 0).all()
+    assert (scene_points.grad[:, ~rows] != 0).any()
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_an_image_of_nothing_finite_is_not_localized_and_gives_zero_gradient(bad, make_scene):
+    correspondences, truth = make_scene(batch=2, depth=True)
+    scene_points = correspondences.scene_points.clone()
+    scene_points[0] = bad
+    scene_points.requires_grad_()
+    broken = replace(correspondences, scene_points=scene_points)
+    for solver in SOLVERS.values():
+        assert not solver(broken).success[0]
+        loss = solver.expected_loss(broken, truth, MaxError(), torch.Generator().manual_seed(0))
+        assert torch.isfinite(loss).all()
+        (gradient,) = torch.autograd.grad(loss.sum(), scene_points)
+        assert (gradient[0] == 0).all()
+        assert torch.isfinite(gradient).all()
+
+
+def test_weights_steer_the_draw_and_the_fit(make_scene):
+    """At 3 % inliers, which uniform draws miss, weights that know them find the pose."""
+    correspondences, truth = make_scene(grid=(30, 40), inlier_ratio=0.03)
+    clean = correspondences.sanitised(correspondences.usable)
+    right = SOLVERS["argmax"].residual.errors(truth[:, None], clean)[:, 0] < 10
+    weights = torch.where(right, 1.0, 1e-3).to(torch.float64)
+    solver = PoseSolver.rgb(sampling=WeightedSampling(), backend="reference")
+    estimate = solver(replace(correspondences, weights=weights))
+    assert estimate.success.all()
+    assert estimate.cam_from_world.center_distance(truth).max() < 0.05
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_the_same_input_has_the_same_answer(name, make_scene):
+    correspondences, _ = make_scene(depth=True)
+    first, second = SOLVERS[name](correspondences), SOLVERS[name](correspondences)
+    torch.testing.assert_close(first.cam_from_world.matrix, second.cam_from_world.matrix, rtol=0, atol=0)
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    SOLVERS[name](correspondences)
+    assert torch.equal(before, torch.get_rng_state())  # the global generator is left alone
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_the_size_of_the_scene_does_not_matter(scale, make_scene):
+    """Coordinates of millimetres and of kilometres."""
+    correspondences, truth = make_scene(inlier_ratio=0.7)
+    scaled = replace(correspondences, scene_points=correspondences.scene_points * scale)
+    estimate = SOLVERS["argmax"](scaled)
+    expected = SOLVERS["argmax"](correspondences)
+    assert estimate.success.all()
+    torch.testing.assert_close(
+        estimate.cam_from_world.center / scale, expected.cam_from_world.center, rtol=0, atol=1e-6
+    )
+    torch.testing.assert_close(estimate.confidence, expected.confidence, rtol=1e-5, atol=1e-5)
+    assert estimate.cam_from_world.rotation_error_deg(truth).max() < 0.5
+
+
+def test_confidence_falls_with_inliers_and_with_noise(make_scene):
+    def confidence(**kind):
+        return SOLVERS["argmax"](make_scene(grid=(20, 30), **kind)[0]).confidence.item()
+
+    by_ratio = [confidence(inlier_ratio=r) for r in (0.9, 0.4, 0.2, 0.0)]
+    assert by_ratio == sorted(by_ratio, reverse=True)
+    by_noise = [confidence(noise_m=n) for n in (0.001, 0.05, 0.5)]
+    assert by_noise == sorted(by_noise, reverse=True)
+    assert by_ratio[0] > 0.9 > 0.2 > by_ratio[-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: {"scene_points": c.scene_points[0]}, r"scene_points: expected \(1, 240, 3\)"),
+        (lambda c: {"pixels": c.pixels[..., :1]}, r"pixels: expected \(B, N, 2\)"),
+        (lambda c: {"scene_points": c.scene_points.float()}, "scene_points: expected torch.float64 on cpu"),
+        (lambda c: {"scene_points": c.scene_points.to("meta")}, "got torch.float64 on meta"),
+        (lambda c: {"weights": torch.ones(1, 7, dtype=torch.float64)}, r"weights: expected \(1, 240\)"),
+        (lambda c: {"camera": Camera.simple(500.0, (640, 480))}, r"camera: expected batch \(1,\)"),
+        (lambda c: {"grid": (7, 7)}, r"grid: expected h\*w = 240"),
+    ],
+)
+def test_wrong_input_is_named_with_what_was_expected(change, message, make_scene):
+    correspondences, _ = make_scene()
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        with pytest.raises(ValueError, match=message):
+            replace(correspondences, **change(correspondences))
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def test_expected_loss_names_a_wrong_truth(make_scene):
+    correspondences, truth = make_scene(batch=2)
+    with pytest.raises(ValueError, match=r"cam_from_world: expected batch \(2,\), got \(1,\)"):
+        SOLVERS["argmax"].expected_loss(correspondences, truth[:1], MaxError())
+
+
+def test_rgbd_without_camera_points_is_an_error(make_scene):
+    correspondences, _ = make_scene()
+    with pytest.raises(ValueError, match="camera_points"):
+        SOLVERS["rgbd"](correspondences)
+
+
+def test_rgbd_uses_only_pixels_with_depth(make_scene):
+    correspondences, truth = make_scene(inlier_ratio=0.9, depth=True)
+    holes = torch.arange(correspondences.pixels.shape[1]) % 3 == 0
+    camera_points = torch.where(holes[:, None], torch.nan, correspondences.camera_points)
+    estimate = SOLVERS["rgbd"](replace(correspondences, camera_points=camera_points))
+    assert estimate.success.all()
+    assert not estimate.inliers[:, holes].any()
+    assert estimate.cam_from_world.center_distance(truth).max() < 0.01
+
+
+def test_cpu_kernels_and_reference_agree_on_the_pose(make_scene):
+    pytest.importorskip("numba")
+    correspondences, truth = make_scene(batch=3, grid=(30, 40), inlier_ratio=0.5, dtype=torch.float32)
+    for solver in (PoseSolver.rgb(), PoseSolver.rgb(selection=DSAC())):  # fused, and staged on Numba kernels
+        estimate = solver(correspondences)
+        assert estimate.success.all()
+        assert estimate.cam_from_world.center_distance(truth).max() < 0.01
+        assert estimate.cam_from_world.rotation_error_deg(truth).max() < 0.3
+        assert estimate.inliers.shape == (3, 1200)
+
+
+def test_an_image_in_a_batch_has_the_pose_it_has_alone(make_scene):
+    """The refined optimum does not depend on which draws led to it."""
+    correspondences, _ = make_scene(batch=3, inlier_ratio=0.7)
+    together = SOLVERS["argmax"](correspondences)
+    for i in range(3):
+        alone = SOLVERS["argmax"](correspondences[i : i + 1])
+        torch.testing.assert_close(
+            alone.cam_from_world.matrix, together[i : i + 1].cam_from_world.matrix, rtol=0, atol=1e-6
+        )
