@@ -145,7 +145,7 @@ def refine(
     threshold_px: float | int,
     iterations: int,
 ) -> tuple[Array, Array, Array, Array]:
-    """Poses with the least Σ_i w_i min(e_i, τ)²; also inliers (B, K, N) and normal matrix (B, K, 6, 6)."""
+    """Poses of least Σ w_i ρ(e_i), ρ(e) = e²τ²/(e² + τ²); inliers (B, K, N), normal matrices (B, K, 6, 6)."""
     rows = _Rows(rotation, translation, pixels, scene_points, focal_px, center_px)
     scales = _float32(weights)
     size, selected = rows.rotation.shape[:2]

@@ -12,6 +12,7 @@ from dsac.kernels.cpu_refine import NUM_SUMS, move
 
 _DAMPING = 1e-3  # of the diagonal, at the start; ten times less after each accepted step
 _ROUNDING = 1e-5  # of the cost: below it a change is float32 rounding
+_OVER_RELAXATION = 1.6  # of a step: see `reference.py`
 
 
 @kernel
@@ -99,7 +100,7 @@ def soft_counts(rotation, translation, points, weights, focal, threshold, maximu
 
 @kernel
 def refine_poses(poses, points, weights, focal, threshold, iterations, inliers, matrices):
-    """Levenberg-Marquardt on Σ w min(e, τ)² for poses (K, 3, 4) in place, float64."""
+    """Levenberg-Marquardt on Σ w e² τ²/(e² + τ²) for poses (K, 3, 4) in place, float64."""
     sums = np.empty(NUM_SUMS)
     trial_sums = np.empty(NUM_SUMS)
     trial = np.empty((3, 4))
@@ -111,6 +112,7 @@ def refine_poses(poses, points, weights, focal, threshold, iterations, inliers, 
             if sums[27] < 3.0 or not damped_step(sums, damping, step):
                 break
             trial[:] = poses[k]
+            step *= _OVER_RELAXATION
             move(trial, step)
             trial_cost = _pixel_sums(trial, points, weights, focal, threshold, trial_sums)
             if trial_cost <= cost * (1.0 + _ROUNDING):
@@ -133,7 +135,7 @@ def refine_poses(poses, points, weights, focal, threshold, iterations, inliers, 
 
 @kernel
 def _pixel_sums(pose, points, weights, focal, threshold, sums):
-    """Normal equations of the squared reprojection error of the inliers; returns the truncated cost in px²."""
+    """Normal equations of the robust reprojection error, weights w ρ'(e²); returns the cost Σ w ρ in px²."""
     fx, fy = focal[0], focal[1]
     r00, r01, r02, t0 = (
         np.float32(pose[0, 0]),
@@ -169,15 +171,10 @@ def _pixel_sums(pose, points, weights, focal, threshold, sums):
         a, b = c0 * inverse, c1 * inverse
         du, dv = fx * a - u[i], fy * b - v[i]
         square = du * du + dv * dv
-        inside = front and square < limit and weights[i] > zero
-        cost += weights[i] * (square if inside else limit)
-        number += one if inside else zero
-        w = weights[i] if inside else zero
-        du = du if inside else zero
-        dv = dv if inside else zero
-        a = a if inside else zero
-        b = b if inside else zero
-        inverse = inverse if inside else zero
+        kept = limit / (limit + square)
+        cost += weights[i] * (square * kept if front else limit)
+        number += one if front and square < limit and weights[i] > zero else zero
+        w = weights[i] * kept * kept if front else zero
         ju0, ju1, ju2, ju3, ju5 = -fx * a * b, fx * (one + a * a), -fx * b, fx * inverse, -fx * a * inverse
         jv0, jv1, jv2, jv4, jv5 = -fy * (one + b * b), fy * a * b, fy * a, fy * inverse, -fy * b * inverse
         wu0, wu1, wu2, wu3, wu5 = w * ju0, w * ju1, w * ju2, w * ju3, w * ju5
