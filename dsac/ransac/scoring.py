@@ -5,13 +5,12 @@ scoring(hypotheses, correspondences) -> scores (B, H)
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from dsac.geometry import Pose
 from dsac.ransac.residuals import ReprojectionError, Residual
@@ -49,20 +48,21 @@ class LearnedScore:
     weight 0 have `max_error`. Correspondences need a `grid`.
     """
 
-    network: Callable[[Tensor], Tensor]
+    network: nn.Module
     residual: Residual = ReprojectionError()
 
     def __call__(self, hypotheses: Hypotheses, correspondences: Correspondences) -> Float[Tensor, "B H"]:
-        return self.network(self._error_image(hypotheses.cam_from_world, correspondences))
+        return self.network(self.error_image(hypotheses.cam_from_world, correspondences))
 
     def regression_loss(
         self, cam_from_world: Pose, pose_loss: Float[Tensor, "B H"], correspondences: Correspondences
     ) -> Float[Tensor, ""]:
         """L1 between the score of poses (B, H) and -10 times their loss: how DSAC trains the network first."""
-        scores = self.network(self._error_image(cam_from_world, correspondences))
+        scores = self.network(self.error_image(cam_from_world, correspondences))
         return (scores + 10 * pose_loss.detach()).abs().mean()
 
-    def _error_image(self, cam_from_world: Pose, correspondences: Correspondences) -> Tensor:
+    def error_image(self, cam_from_world: Pose, correspondences: Correspondences) -> Float[Tensor, "B H h w"]:
+        """What the network sees of poses (B, H). Raises: `ValueError` when the rows are no grid."""
         if correspondences.grid is None:
             raise ValueError("grid: expected (h, w) of the correspondences for a score network, got None")
         clean = self.residual.sanitise(correspondences)
