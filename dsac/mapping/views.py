@@ -87,8 +87,11 @@ def _render(frame: Frame, camera: Camera, view_from_cam: Pose, stride: int) -> V
 
     cells = pixels[1:-1, 1:-1]
     width, height = source_camera.size
-    inside = (cells > 0).all(-1) & (cells[..., 0] < width) & (cells[..., 1] < height)
     rays_cells = rays.reshape(*padded.shape[:2], 3)[1:-1, 1:-1]
+    # strong distortion turns back beyond its domain: a ray may land in the photo where another one does
+    seen = source_camera.unproject(cells.reshape(-1, 2)).reshape(rays_cells.shape)
+    inside = (seen - rays_cells / rays_cells[..., 2:]).norm(dim=-1) < 1e-3
+    inside &= (cells > 0).all(-1) & (cells[..., 0] < width) & (cells[..., 1] < height)
     if frame.depth is None:
         points = torch.full_like(rays_cells, torch.nan)
     else:
