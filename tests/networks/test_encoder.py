@@ -1,0 +1,100 @@
+"""The encoder: features of cells, frozen, known by id and digest."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import resources
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dsac.networks.encoder import (
+    DEFAULT_ENCODER,
+    EfficientNetLite,
+    Encoder,
+    cell_centers,
+    load_encoder,
+    working_size,
+)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> EfficientNetLite:
+    torch.set_num_threads(1)
+    return load_encoder()
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    """Blobs: smooth enough that a shift by a cell is a shift of everything."""
+    noise = torch.rand(2, 3, 10, 14, generator=torch.Generator().manual_seed(0))
+    return torch.nn.functional.interpolate(noise, (160, 224), mode="bicubic").clamp(0, 1)
+
+
+def test_the_shipped_encoder_is_an_encoder(encoder: EfficientNetLite) -> None:
+    assert isinstance(encoder, Encoder)
+    assert encoder.id == DEFAULT_ENCODER
+
+
+def test_the_digest_is_of_the_weights_file(encoder: EfficientNetLite) -> None:
+    weights = resources.files("dsac.networks") / "weights" / f"{DEFAULT_ENCODER}.safetensors"
+    assert encoder.digest == hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
+    assert encoder.digest != EfficientNetLite().digest
+
+
+def test_an_encoder_that_does_not_ship_is_named() -> None:
+    with pytest.raises(ValueError, match=f"expected {DEFAULT_ENCODER}.*got resnet"):
+        load_encoder("resnet")
+
+
+def test_every_cell_has_its_features(encoder: EfficientNetLite, images: torch.Tensor) -> None:
+    features = encoder(images)
+    assert features.shape == (2, encoder.num_features, 160 // encoder.stride, 224 // encoder.stride)
+    assert torch.isfinite(features).all()
+    # of each channel's spread, most is between cells and not noise: no channel is dead
+    assert (features.float().std((0, 2, 3)) > 0).float().mean() > 0.95
+
+
+def test_features_move_with_the_picture(encoder: EfficientNetLite, images: torch.Tensor) -> None:
+    exact = EfficientNetLite()
+    exact.load_state_dict({name: value.float() for name, value in encoder.state_dict().items()})
+    whole = exact.eval()(images)
+    shifted = exact(images[..., 16:, 32:])
+    # cells that no border reaches: the receptive field is about 200 px, its weight is in the middle
+    inner = (slice(None), slice(None), slice(8, 10), slice(11, 13))
+    moved = whole[..., 2:, 4:][inner]
+    assert (shifted[inner] - moved).norm() < 0.1 * moved.norm()
+    assert (shifted[inner] - whole[inner]).norm() > 0.5 * moved.norm()
+
+
+def test_a_batch_is_a_loop(encoder: EfficientNetLite, images: torch.Tensor) -> None:
+    together = encoder(images).float()
+    alone = torch.cat([encoder(image[None]) for image in images]).float()
+    assert (together - alone).norm() < 0.01 * alone.norm()  # other summation orders in bfloat16
+
+
+def test_the_encoder_is_frozen(encoder: EfficientNetLite, images: torch.Tensor) -> None:
+    assert not encoder.training
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+    assert not encoder(images).requires_grad
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(64, 6000), st.integers(64, 6000), st.sampled_from([240, 480]), st.sampled_from([8, 16]))
+def test_the_working_size_has_the_short_side_and_the_shape_of_the_image(
+    width: int, height: int, short_side_px: int, multiple: int
+) -> None:
+    size = working_size((width, height), short_side_px, multiple)
+    assert min(size) == short_side_px
+    assert size[0] % multiple == size[1] % multiple == 0
+    scale = short_side_px / min(width, height)
+    assert max(abs(size[0] - width * scale), abs(size[1] - height * scale)) <= multiple / 2
+
+
+def test_cell_centers_tile_the_image() -> None:
+    centers = cell_centers((32, 24), 8)
+    assert centers.shape == (3, 4, 2)
+    assert centers[0, 0].tolist() == [4, 4]
+    assert centers[2, 3].tolist() == [28, 20]

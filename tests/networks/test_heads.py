@@ -1,0 +1,85 @@
+"""The scene head: rows of features to scene points with a scale, in the scene's own frame."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dsac.networks.heads import HeadArchitecture, SceneHead
+
+
+@pytest.fixture
+def head() -> SceneHead:
+    torch.manual_seed(0)
+    return SceneHead(HeadArchitecture(num_features=12, width=32, num_blocks=2))
+
+
+@pytest.mark.parametrize("batch", [(), (1,), (2, 3)])
+def test_any_batch_of_rows_is_answered_row_by_row(head: SceneHead, batch: tuple[int, ...]) -> None:
+    features = torch.randn(*batch, 12)
+    answer = head(features)
+    assert answer.points.shape == (*batch, 3)
+    assert answer.scale.shape == batch
+    rows = features.reshape(-1, 12)
+    alone = torch.stack([head(row).points for row in rows]).reshape(*batch, 3)
+    assert torch.allclose(answer.points, alone, atol=1e-5)
+
+
+def test_points_move_and_grow_with_the_scene_frame(head: SceneHead) -> None:
+    features = torch.randn(20, 12)
+    before = head(features)
+    center = torch.tensor([100.0, -20.0, 3.0])
+    head.scene_center.copy_(center)
+    head.scene_scale.fill_(40.0)
+    after = head(features)
+    assert torch.allclose(after.points, center + 40 * before.points, atol=1e-3)
+    assert torch.allclose(after.scale, 40 * before.scale)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e6])
+def test_any_features_give_finite_points_and_positive_scales(head: SceneHead, size: float) -> None:
+    answer = head(size * torch.randn(100, 12))
+    assert torch.isfinite(answer.points).all()
+    assert torch.isfinite(answer.scale).all() and (answer.scale > 0).all()
+
+
+def test_far_points_need_only_a_small_homogeneous_weight(head: SceneHead) -> None:
+    with torch.no_grad():
+        head.point.weight.zero_()
+        head.point.bias.copy_(torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0]))
+        near = head(torch.zeros(12)).points
+        head.point.bias[3] = -10.0
+        far = head(torch.zeros(12)).points
+    assert near.norm().item() == pytest.approx(1, abs=0.03)
+    assert far.norm() > 40
+
+
+def test_normalisation_whitens_the_features(head: SceneHead) -> None:
+    generator = torch.Generator().manual_seed(0)
+    mix = torch.randn(12, 12, generator=generator) + 3 * torch.eye(12)
+    features = torch.randn(5000, 12, generator=generator) @ mix + 7
+    head.fit_normalisation(features)
+    white = (features - head.feature_mean) @ head.feature_whitening
+    assert white.mean(0).abs().max() < 1e-3
+    # weak directions are held back, none is blown up
+    variances = torch.linalg.eigvalsh(white.T @ white / len(white))
+    assert variances.max() < 1.01
+    assert variances[2:].min() > 0.5
+
+
+def test_normalisation_survives_channels_that_never_change(head: SceneHead) -> None:
+    features = torch.randn(500, 12)
+    features[:, 3] = 5.0
+    features[:, 4] = features[:, 5]
+    head.fit_normalisation(features)
+    assert torch.isfinite(head.feature_whitening).all()
+    assert torch.isfinite(head(features).points).all()
+
+
+def test_blocks_start_as_the_identity() -> None:
+    torch.manual_seed(1)
+    shallow = SceneHead(HeadArchitecture(12, 32, 0))
+    deep = SceneHead(HeadArchitecture(12, 32, 3))
+    deep.load_state_dict(shallow.state_dict(), strict=False)
+    features = torch.randn(10, 12)
+    assert torch.equal(deep(features).points, shallow(features).points)
