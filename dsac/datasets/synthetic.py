@@ -30,7 +30,7 @@ DEPTH_UNIT = 0.0002  # metres per unit of the written depth: up to 13.1 m in 16 
 
 
 def synthetic_scene(
-    num_mapping: int = 160, num_query: int = 50, size: tuple[int, int] = (640, 480), seed: int = 0
+    num_mapping: int = 200, num_query: int = 50, size: tuple[int, int] = (640, 480), seed: int = 0
 ) -> Scene:
     """The room as seen by a camera of 62.7° horizontal field of view; every frame is rendered when taken.
 
@@ -151,43 +151,41 @@ def _room_of(seed: int) -> Room:
 
 # ---- walks ---------------------------------------------------------------------------------------
 
-_MIDDLE = np.array([2.6, 1.95])
 _EXPOSURE = 1.1
 
 
 def _mapping_walk(rng: Generator, count: int) -> _Shots:
-    """A round near the walls looking across the room, and one back in the middle looking outwards."""
-    first, second = np.arange((count + 1) // 2) / ((count + 1) // 2), np.arange(count // 2) / max(count // 2, 1)
-    turn = 2 * np.pi * np.concatenate([first, 1 - second]) + 0.6
-    outwards = np.arange(count) >= len(first)
+    """There along the south wall and back through the middle, turning between the other three walls."""
+    index = np.arange(count)
+    back = index >= (count + 1) // 2
+    way = np.where(back, 2 - 2 * index / count, 2 * index / count)  # from east to west and back
+    sweep = 2 * np.pi * 1.5 * way
     pose = _hand_held(
         rng,
-        center=_MIDDLE + np.where(outwards[:, None], [0.75, 0.4], [1.35, 0.85]) * _around(turn),
-        height=np.where(outwards, 1.6, 1.42) + 0.14 * np.sin(3 * turn),
-        yaw=np.where(outwards, turn + 0.5 * np.sin(2 * turn), turn + np.pi + 0.5 * np.sin(3 * turn)),
-        pitch=np.where(outwards, -0.2, -0.16) + 0.12 * np.sin(5 * turn),
+        center=np.column_stack([3.5 - 1.6 * way, np.where(back, 1.85, 1.05) + 0.15 * np.sin(sweep)]),
+        height=np.where(back, 1.42, 1.56) + 0.1 * np.sin(2.3 * sweep),
+        yaw=np.pi / 2 + np.where(back, 1, -1) * 0.95 * np.cos(sweep),
+        pitch=-0.2 + 0.12 * np.sin(1.7 * sweep),
     )
-    return _Shots(
-        pose, _EXPOSURE * (1 + 0.05 * _tremor(rng, count, 1)[:, 0]), torch.zeros(count, 6, dtype=torch.float64)
-    )
+    exposure = _EXPOSURE * (1 + 0.05 * _tremor(rng, count, 1)[:, 0])
+    return _Shots(pose, exposure, torch.zeros(count, 6, dtype=torch.float64))
 
 
 def _query_walk(rng: Generator, count: int) -> _Shots:
-    """Between the mapping rounds, at other heights and angles; a quarter blurred, a fifth badly exposed."""
+    """Between the two ways of mapping, other heights and angles; a quarter blurred, a fifth badly exposed."""
     index = np.arange(count)
-    turn = 2 * np.pi * index / max(count, 1) + 0.2
-    outwards = index % 2 == 1
+    way = (index + 0.5) / max(count, 1)
+    sweep = 2 * np.pi * 2.3 * way
     pose = _hand_held(
         rng,
-        center=_MIDDLE + np.where(outwards[:, None], [0.5, 0.25], [1.1, 0.65]) * _around(turn),
-        height=1.5 + 0.16 * np.sin(2 * turn + 1),
-        yaw=turn + np.where(outwards, 0, np.pi) + 0.4 * np.sin(4 * turn),
-        pitch=-0.18 + 0.1 * np.sin(3 * turn + 2),
+        center=np.column_stack([3.2 - 1.0 * way, 1.45 + 0.2 * np.sin(2.2 * sweep)]),
+        height=1.45 + 0.1 * np.sin(1.4 * sweep + 1),
+        yaw=np.pi / 2 + 0.8 * np.sin(sweep + 0.4),
+        pitch=-0.19 + 0.09 * np.sin(2.6 * sweep + 2),
     )
-    shake = rng.normal(0, 1, (count, 6)) * np.repeat([0.008, 0.005], 3) * (index % 4 == 2)[:, None]
-    exposure = _EXPOSURE * np.where(
-        index % 5 == 3, rng.choice([0.45, 0.6, 1.7, 2.1], count), rng.uniform(0.9, 1.1, count)
-    )
+    shake = rng.normal(0, 1, (count, 6)) * np.repeat([0.006, 0.004], 3) * (index % 4 == 2)[:, None]
+    badly = rng.choice([0.45, 0.6, 1.7, 2.1], count)
+    exposure = _EXPOSURE * np.where(index % 5 == 3, badly, rng.uniform(0.9, 1.1, count))
     return _Shots(pose, exposure, torch.from_numpy(shake))
 
 
@@ -205,10 +203,6 @@ def _hand_held(
     c, s = np.cos(roll)[:, None], np.sin(roll)[:, None]
     rotation = torch.from_numpy(np.stack([c * level + s * down, c * down - s * level, forward], axis=1))
     return Pose(rotation, -(rotation @ torch.from_numpy(position)[..., None])[..., 0])
-
-
-def _around(turn: np.ndarray) -> np.ndarray:
-    return np.column_stack([np.cos(turn), np.sin(turn)])
 
 
 def _tremor(rng: Generator, count: int, columns: int) -> np.ndarray:

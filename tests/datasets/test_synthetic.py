@@ -63,7 +63,7 @@ def test_every_pixel_shows_something_at_a_distance(scene: Scene) -> None:
 
 def test_scene_points_lie_in_the_room_and_exactly_on_its_planes(points: torch.Tensor) -> None:
     assert (points > -1e-5).all() and (points < ROOM + 1e-5).all()
-    for axis, value in ((0, 0.0), (0, 5.0), (1, 0.0), (1, 4.0), (2, 0.0)):
+    for axis, value in ((0, 0.0), (0, 5.0), (1, 4.0), (2, 0.0)):
         assert ((points[:, axis] - value).abs() < 1e-5).sum() > 300, (axis, value)
 
 
