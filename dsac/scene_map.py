@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -123,12 +123,12 @@ class SceneMap:
         self.check_encoder(encoder)
         return encoder
 
-    def with_training(self, **training: Any) -> SceneMap:
-        return replace(self, info=replace(self.info, training={**self.info.training, **training}))
-
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: nothing is left behind by a full disk or an interrupt."""
+    """Write a file whole or not at all: nothing is left behind by a full disk or an interrupt.
+
+    Raises: `OSError` that names `path`.
+    """
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -137,8 +137,10 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 

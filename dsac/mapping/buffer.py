@@ -67,12 +67,8 @@ def collect(
 ) -> FeatureBuffer:
     """Encode `num_views` views, spread over the frames, and keep `buffer_size` random cells of them.
 
-    With more frames than views an even selection of the frames is used. With `seconds`, only as many views
-    a frame as fit into about that time (at least one).
+    With `seconds`, only as many views a frame as fit into about that time (at least one).
     """
-    if len(frames) > num_views:
-        _log.info("mapping with %d of %d frames, evenly spread", num_views, len(frames))
-        frames = frames[np.linspace(0, len(frames) - 1, num_views).round().astype(int).tolist()]
     views_per_frame = max(1, round(num_views / len(frames)))
     if seconds is not None:
         fitting = seconds / (len(frames) * _seconds_per_view(frames[0], encoder, short_side_px, device))
@@ -82,7 +78,7 @@ def collect(
     points, pixels, view_index, poses, focals, centers = [], [], [], [], [], []
     filled = 0
     order = np.random.default_rng(seed).permutation(len(frames))
-    quota = buffer_size // (len(frames) * views_per_frame)
+    quota = max(1, buffer_size // (len(frames) * views_per_frame))
     for done, (number, views) in enumerate(
         _prefetched(frames, order, encoder, short_side_px, views_per_frame, augmentation, seed)
     ):
@@ -92,7 +88,7 @@ def collect(
         rng = np.random.default_rng([seed, number, 1])
         for view, grid in zip(views, encoded, strict=True):
             rows = np.flatnonzero(view.inside.reshape(-1).numpy() > 0)
-            rows = torch.from_numpy(rng.permutation(rows)[:quota])
+            rows = torch.from_numpy(rng.permutation(rows)[: min(quota, buffer_size - filled)])
             if features is None:
                 features = torch.empty(buffer_size, len(grid), dtype=grid.dtype, device=device)
             features[filled : filled + len(rows)] = grid.flatten(1).T[rows.to(device)]
@@ -110,6 +106,14 @@ def collect(
         )
     cells = Cells(features[:filled], *(torch.cat(x).to(device) for x in (points, pixels, view_index)))
     return FeatureBuffer(cells, *(torch.stack(x).to(device) for x in (poses, focals, centers)))
+
+
+def evenly_spread(frames: Frames, count: int) -> Frames:
+    """At most `count` of the frames."""
+    if len(frames) <= count:
+        return frames
+    _log.info("mapping with %d of %d frames, evenly spread", count, len(frames))
+    return frames[np.linspace(0, len(frames) - 1, count).round().astype(int).tolist()]
 
 
 def _seconds_per_view(frame: Frame, encoder: Encoder, short_side_px: int, device: torch.device) -> float:

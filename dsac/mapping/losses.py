@@ -46,7 +46,9 @@ def mapping_loss(
     pose = buffer.cam_from_world[view]
     points_cam = (pose[:, :, :3] @ predicted.points[..., None])[..., 0] + pose[:, :, 3]
     depth = points_cam[:, 2]
-    error_px = _reprojection_error_px(points_cam, cells.pixels, buffer.focal_px[view], buffer.center_px[view])
+    error_px = _reprojection_error_px(
+        points_cam, cells.pixels, buffer.focal_px[view], buffer.center_px[view], depth_range[0]
+    )
     width_px = 50 * (1 - progress**2) ** 0.5 + 1
     reprojection = torch.tanh(error_px / width_px)
 
@@ -68,12 +70,14 @@ def mapping_loss(
     return BatchLoss(loss.mean(), *_for_people(known, distance, error_px))
 
 
-def _reprojection_error_px(points_cam: Tensor, pixels: Tensor, focal_px: Tensor, center_px: Tensor) -> Tensor:
-    """Pixel distance; points behind or closer than a millimetre of a metre-sized scene stay finite."""
+def _reprojection_error_px(
+    points_cam: Tensor, pixels: Tensor, focal_px: Tensor, center_px: Tensor, nearest: float
+) -> Tensor:
+    """Pixel distance, at most twice `_FAR_OFF_PX`: what points nearer than `nearest` or behind get."""
     depth = points_cam[:, 2:]
-    safe = torch.where(depth.abs() < 1e-3, torch.full_like(depth, 1e-3), depth)
-    projected = points_cam[:, :2] / safe * focal_px + center_px
-    return (projected - pixels).norm(dim=-1).clamp(max=2 * _FAR_OFF_PX)
+    projected = points_cam[:, :2] / depth.clamp_min(nearest) * focal_px + center_px
+    error_px = (projected - pixels).norm(dim=-1).clamp(max=2 * _FAR_OFF_PX)
+    return torch.where(depth[:, 0] < nearest, 2 * _FAR_OFF_PX, error_px)
 
 
 def _typical_points(

@@ -7,26 +7,28 @@ The encoder stays frozen, so that a training step costs only the small head (Bra
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from dsac.datasets import Frames
-from dsac.errors import DatasetError
-from dsac.mapping.buffer import FeatureBuffer, collect
+from dsac.errors import DatasetError, MapFormatError
+from dsac.mapping.buffer import FeatureBuffer, collect, evenly_spread
 from dsac.mapping.losses import BatchLoss, mapping_loss
 from dsac.mapping.triangulation import with_triangulated_depth
 from dsac.mapping.views import Augmentation
 from dsac.networks.encoder import Encoder, fast_dtype, load_encoder
 from dsac.networks.heads import HeadArchitecture, SceneHead
-from dsac.scene_map import MapInfo, SceneMap
+from dsac.scene_map import MapInfo, SceneMap, write_atomically
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,12 @@ class MappingSettings:
     short_side_px: int = 480
     """Images are resized to this short side."""
     augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "minutes", "batch_size", "num_views", "buffer_size", "short_side_px"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name}: expected more than 0, got {value}")
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,10 @@ def build_map(
     `info.training["interrupted"]` set. With a `checkpoint` file, `resume=True` goes on from there.
     The same seed, machine and thread count give the same map, unless `settings.minutes` is used.
 
-    Raises: `DatasetError` when no frame has a pose or none can be used.
+    Of more frames than `settings.num_views` an even selection is used.
+
+    Raises: `DatasetError` when no frame has a pose or none can be used, `MapFormatError` when the checkpoint
+    is damaged or of another mapping.
     """
     settings = settings or MappingSettings()
     device = torch.device(device)
@@ -102,6 +113,7 @@ def build_map(
     def report(phase: Literal["depth", "features"]) -> Callable[[float], None]:
         return lambda fraction: on_progress(MappingProgress(phase, fraction, time.monotonic() - started))
 
+    frames = evenly_spread(frames, settings.num_views)
     if not frames.has_depth:
         frames = with_triangulated_depth(
             frames, short_side_px=settings.short_side_px, on_progress=report("depth")
@@ -205,11 +217,21 @@ def _train(
     optimizer = torch.optim.AdamW(head.parameters(), lr=1.0, weight_decay=settings.weight_decay, fused=True)
     step, seconds, interrupted = 0, 0.0, False
     if resume and checkpoint is not None and checkpoint.is_file():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
-        head.load_state_dict(state["head"])
-        optimizer.load_state_dict(state["optimizer"])
-        generator.set_state(state["generator"].cpu())
-        step, seconds = state["step"], state["seconds"]
+        try:
+            state = torch.load(checkpoint, map_location=device, weights_only=True)
+            head.load_state_dict(state["head"])
+            optimizer.load_state_dict(state["optimizer"])
+            generator.set_state(state["generator"].cpu())
+            step, seconds = state["step"], state["seconds"]
+        except (RuntimeError, ValueError, LookupError, TypeError, EOFError, UnpicklingError) as error:
+            raise MapFormatError(
+                f"{checkpoint}: expected the checkpoint of a mapping with these settings, got another's or half "
+                "of one; map again without resuming"
+            ) from error
+        if (head.scene_center - shape.center).norm() > 0.1 * shape.scale:
+            raise MapFormatError(
+                f"{checkpoint}: expected this scene's checkpoint, got another's; map again without resuming"
+            )
 
     def save_checkpoint() -> None:
         if checkpoint is not None:
@@ -220,17 +242,21 @@ def _train(
                 "step": step,
                 "seconds": seconds,
             }
-            torch.save(state, temporary := checkpoint.with_name(checkpoint.name + ".part"))
-            temporary.replace(checkpoint)
+            torch.save(state, data := io.BytesIO())
+            write_atomically(checkpoint, data.getvalue())
 
     training_budget = None if budget is None else max(5.0, budget - (time.monotonic() - started))
+
+    def fraction_done() -> float:
+        return step / settings.steps if training_budget is None else seconds / training_budget
+
     before, last_report, last_save = seconds, 0.0, time.monotonic()
     begin = time.monotonic()
-    progress = 0.0
+    progress = progress_before = fraction_done()
     try:
         while True:
             seconds = before + time.monotonic() - begin
-            progress = step / settings.steps if training_budget is None else seconds / training_budget
+            progress = fraction_done()
             if progress >= 1:
                 break
             loss = _step(head, buffer, shape, settings, optimizer, progress, generator)
@@ -238,7 +264,8 @@ def _train(
             now = time.monotonic()
             if now - last_report > 0.5 or step == 1:
                 last_report = now
-                remaining = (seconds - before) / max(progress, 1e-9) * (1 - progress) if progress > 0 else None
+                made = progress - progress_before
+                remaining = (seconds - before) / made * (1 - progress) if made > 0 else None
                 on_progress(
                     MappingProgress(
                         "training", progress, now - started, remaining, step,
