@@ -215,11 +215,10 @@ class PoseSolver:
         assert clean.weights is not None
         errors = self.residual.errors(pose[:, None], clean)[:, 0]
         inliers = (errors < self.residual.threshold) & (clean.weights > 0)
-        # Any four points agree on some pose, and the refinement then gathers what lies near by chance: only
-        # twice as many speak for the pose.
-        success = (inliers.sum(-1) > 2 * chance_inliers(self.residual, clean)) & torch.isfinite(
-            covariance
-        ).flatten(1).all(-1)
+        # Any four points agree on some pose, and among the thousands that are tried one gathers twice the
+        # inliers of chance: three times as many speak for the pose.
+        enough = inliers.sum(-1) > 3 * chance_inliers(self.residual, clean)
+        success = enough & torch.isfinite(covariance).flatten(1).all(-1)
         trust = confidence(inliers, covariance, pose, self.residual, clean)
         return PoseEstimate(pose, covariance, inliers[:, :rows], trust, success)
 

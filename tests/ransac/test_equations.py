@@ -144,7 +144,7 @@ def test_the_sampled_estimator_agrees_with_the_exact_gradient_in_the_mean(make_s
     _, points, truth, pool, loss = _pool(make_scene, DSAC(TEMPERATURE, negligible=0.0))
     exact = _gradient(loss(points), points)
     live, hypotheses = pool(points)
-    sampled = PoseSolver.rgb(selection=SampledDSAC(500, TEMPERATURE), refinement=_exact())
+    sampled = PoseSolver.rgb(selection=SampledDSAC(300, TEMPERATURE), refinement=_exact())
     generator = torch.Generator().manual_seed(0)
     direction = exact / exact.norm()
 
@@ -154,7 +154,7 @@ def test_the_sampled_estimator_agrees_with_the_exact_gradient_in_the_mean(make_s
 
     draws = torch.stack([estimate() for _ in range(8)])
     standard_error = draws.std() / len(draws) ** 0.5
-    assert standard_error < 0.2 * exact.norm()  # the test can tell
+    assert standard_error < 0.3 * exact.norm()  # the test can tell
     assert (draws.mean() - exact.norm()).abs() < 3 * standard_error
 
 

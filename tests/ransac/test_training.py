@@ -49,7 +49,7 @@ def test_bad_data_leaves_no_nan_in_any_parameter(kind, selection, make_scene):
     score_network = ScoreNetwork(widths=(4,), hidden=8)
     if kind == "rgb":
         learned = LearnedScore(score_network, ReprojectionError(max_error_px=100.0))
-        solver = PoseSolver.rgb(4, selection=selection, scoring=learned, backend="reference")
+        solver = PoseSolver.rgb(4, selection=selection, scoring=learned)
     else:
         solver = PoseSolver.rgbd(4, selection=selection)
     solver = replace(solver, refinement=replace(solver.refinement, iterations=5))
@@ -104,7 +104,7 @@ def test_dsac_picks_a_mode_where_softam_stays_between_two(make_scene):
         points = correspondences.scene_points.clone().requires_grad_()
         optimizer = torch.optim.Adam([points], 1e-4)
         history = []
-        for _ in range(40):
+        for _ in range(25):
             both = replace(
                 correspondences,
                 pixels=correspondences.pixels.repeat(1, 2, 1),
