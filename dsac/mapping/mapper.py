@@ -225,7 +225,7 @@ def _train(
             step, seconds = state["step"], state["seconds"]
         except (RuntimeError, ValueError, LookupError, TypeError, EOFError, UnpicklingError) as error:
             raise MapFormatError(
-                f"{checkpoint}: expected the checkpoint of a mapping with these settings, got another's or half "
+                f"{checkpoint}: expected the checkpoint of a mapping with these settings, got another or half "
                 "of one; map again without resuming"
             ) from error
         if (head.scene_center - shape.center).norm() > 0.1 * shape.scale:

@@ -90,7 +90,8 @@ class _SparseDepthReader:
         rays = torch.from_numpy(np.concatenate([plane, np.ones_like(plane[:, :1])], axis=-1))
         pixels = camera.project(rays).numpy()
         radius = max(1, round(0.008 * min(camera.size)))  # half a cell of the working size
-        for (x, y), z in zip(pixels.astype(int), depths, strict=True):
+        shown = ((pixels >= 0) & (pixels < camera.size)).all(-1)  # a slice from a negative pixel wraps around
+        for (x, y), z in zip(pixels[shown].astype(int), depths[shown], strict=True):
             depth[max(0, y - radius) : y + radius + 1, max(0, x - radius) : x + radius + 1] = z
         return depth
 
@@ -105,6 +106,11 @@ def _detect(frames: Frames, index: int, short_side_px: int) -> _Keypoints:
         return _Keypoints(np.zeros((0, 2)), np.zeros((0, 128), np.float32), 1.0)
     focal, center = view.camera.focal_px.numpy(), view.camera.center_px.numpy()
     pixels = np.array([p.pt for p in points]) + 0.5
+    column, row = (pixels // 8).astype(int).clip(0, np.array(view.inside.shape[::-1]) - 1).T
+    shown = (
+        view.inside.numpy()[row, column] > 0
+    )  # beside the photo, an undistorted view shows reflections of it
+    pixels, descriptors = pixels[shown], descriptors[shown]
     rooted = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-6))
     return _Keypoints((pixels - center) / focal, rooted.astype(np.float32), float(focal.mean()))
 
@@ -175,9 +181,9 @@ def _triangulate(
 def _agreed_depths(count: int, votes: list[np.ndarray]) -> Float[np.ndarray, " K"]:
     """Depth of each keypoint: mean of the inverse depths that agree with the most others; 0 where < 2 do."""
     depths = np.zeros(count)
-    if not votes:
+    rows = np.concatenate([np.zeros((0, 3)), *votes])
+    if len(rows) == 0:
         return depths
-    rows = np.concatenate(votes)
     order = np.argsort(rows[:, 0], kind="stable")
     rows = rows[order]
     starts = np.flatnonzero(np.diff(rows[:, 0], prepend=-1))

@@ -1,0 +1,175 @@
+"""Triangulated depth agrees with the exact depth, for any camera, and is silent where nothing can be known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from dsac.datasets import Frame, FrameReader, Frames
+from dsac.datasets.synthetic import synthetic_scene
+from dsac.geometry import Camera, Pose
+from dsac.mapping.triangulation import with_triangulated_depth
+
+SIZE = (320, 240)
+
+
+@pytest.fixture(scope="module")
+def frames() -> Frames:
+    """Eight neighbouring frames of the synthetic room."""
+    return synthetic_scene(num_mapping=80, num_query=1, size=SIZE).mapping[:8]
+
+
+@pytest.fixture(scope="module")
+def found(frames: Frames) -> Frames:
+    return with_triangulated_depth(frames, short_side_px=SIZE[1])
+
+
+@dataclass(frozen=True)
+class Lens:
+    """The photos of a pinhole camera as another camera would have taken them."""
+
+    reader: FrameReader
+    pinhole: Camera
+    camera: Camera
+    has_depth: bool = True
+
+    def read_image(self, name: str) -> np.ndarray:
+        return self._bend(self.reader.read_image(name), cv2.INTER_LINEAR)
+
+    def read_depth(self, name: str, camera: Camera) -> np.ndarray:
+        return self._bend(self.reader.read_depth(name, self.pinhole), cv2.INTER_NEAREST)
+
+    def _bend(self, image: np.ndarray, interpolation: int) -> np.ndarray:
+        width, height = self.camera.size
+        y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+        rays = self.camera.unproject(torch.stack([x, y], -1).double().reshape(-1, 2))
+        pixels = self.pinhole.project(rays).reshape(height, width, 2).float().numpy() - 0.5
+        return cv2.remap(image, pixels[..., 0], pixels[..., 1], interpolation)
+
+
+def _through(frames: Frames, camera: Camera) -> Frames:
+    return replace(frames, cameras=[camera], reader=Lens(frames.reader, frames.cameras[0], camera))
+
+
+def _relative_errors(found: Frame, exact: Frame) -> torch.Tensor:
+    assert found.depth is not None and exact.depth is not None
+    known = (found.depth > 0) & (exact.depth > 0)
+    return (found.depth / exact.depth - 1).abs()[known]
+
+
+def _assert_agree(found: Frames, exact: Frames) -> None:
+    assert found.has_depth and found.names == exact.names
+    pairs = [(found[i], exact[i]) for i in range(len(exact))]
+    assert all(torch.equal(a.image, b.image) for a, b in pairs)
+    errors = torch.cat([_relative_errors(a, b) for a, b in pairs])
+    width, height = exact.cameras[0].size
+    assert _painted(found) > 0.01 * len(exact) * width * height
+    # the patch around a keypoint may reach over an edge, where the depth jumps
+    assert errors.median() < 0.01
+    assert (errors < 0.05).float().mean() > 0.9
+
+
+def test_triangulated_depth_agrees_with_the_exact_depth(frames: Frames, found: Frames) -> None:
+    _assert_agree(found, frames)
+
+
+def test_depth_of_distorted_photos_agrees_and_lies_within_them(frames: Frames) -> None:
+    # an undistorted view of it reaches beyond the photo on all sides
+    camera = Camera.from_params("OPENCV", [330, 325, 165, 112, 0.6, 0.1, 0.002, 0.001], (288, 216))
+    exact = _through(frames, camera)
+    found = with_triangulated_depth(exact, short_side_px=camera.size[1])
+    _assert_agree(found, exact)
+    # patches are 5 pixels wide; some keypoints happen to have the same depth
+    for frame in found:
+        assert frame.depth is not None
+        _, sizes = frame.depth[frame.depth > 0].unique(return_counts=True)
+        assert sizes.max() <= 4 * 25
+
+
+def test_images_of_two_sizes_help_each_other(frames: Frames) -> None:
+    half = frames.cameras[0].rescale((SIZE[0] // 2, SIZE[1] // 2))
+    small = _through(frames, half)
+    mixed = Frames(
+        frames.names,
+        [frames.cameras[0], half],
+        np.arange(len(frames)) % 2,
+        frames.cam_from_world,
+        _Alternating(frames, small),
+    )
+    together = with_triangulated_depth(mixed, short_side_px=SIZE[1])
+    for i in range(2, len(frames) - 2):
+        errors = _relative_errors(together[i], mixed[i])
+        assert len(errors) > 0 and errors.median() < 0.02
+
+
+@dataclass(frozen=True)
+class _Alternating:
+    """Even frames from one recording, odd ones from another."""
+
+    even: Frames
+    odd: Frames
+    has_depth: bool = True
+
+    def _of(self, name: str) -> FrameReader:
+        return (self.even, self.odd)[self.even.names.index(name) % 2].reader
+
+    def read_image(self, name: str) -> np.ndarray:
+        return self._of(name).read_image(name)
+
+    def read_depth(self, name: str, camera: Camera) -> np.ndarray:
+        return self._of(name).read_depth(name, camera)
+
+
+def test_wrong_poses_give_hardly_any_depth(frames: Frames, found: Frames) -> None:
+    assert frames.cam_from_world is not None
+    turned = Pose.exp(0.3 * torch.randn(len(frames), 6, generator=torch.Generator().manual_seed(0)).double())
+    wrong = replace(frames, cam_from_world=turned @ frames.cam_from_world)
+    assert _painted(with_triangulated_depth(wrong, short_side_px=SIZE[1])) < 0.2 * _painted(found)
+
+
+def _painted(frames: Frames) -> int:
+    return sum(int((frame.depth > 0).sum()) for frame in frames if frame.depth is not None)
+
+
+@dataclass(frozen=True)
+class _Grey:
+    has_depth: bool = False
+
+    def read_image(self, name: str) -> np.ndarray:
+        return np.full((SIZE[1], SIZE[0], 3), 128, np.uint8)
+
+    def read_depth(self, name: str, camera: Camera) -> np.ndarray:
+        raise AssertionError("no depth to be asked for")
+
+
+def test_without_texture_nothing_is_known(frames: Frames) -> None:
+    grey = with_triangulated_depth(replace(frames, reader=_Grey()), short_side_px=SIZE[1])
+    assert _painted(grey) == 0
+
+
+def test_a_single_frame_or_one_that_never_moves_tells_no_depth(frames: Frames) -> None:
+    assert _painted(with_triangulated_depth(frames[:1], short_side_px=SIZE[1])) == 0
+    assert _painted(with_triangulated_depth(frames[[3, 3]], short_side_px=SIZE[1])) == 0
+
+
+def test_depth_comes_in_the_unit_of_the_poses(frames: Frames, found: Frames) -> None:
+    poses = frames.cam_from_world
+    assert poses is not None
+    long = replace(frames, cam_from_world=Pose(poses.rotation, 1000 * poses.translation))
+    metres = found[5].depth
+    millimetres = with_triangulated_depth(long, short_side_px=SIZE[1])[5].depth
+    assert metres is not None and millimetres is not None
+    both = (metres > 0) & (millimetres > 0)
+    assert both.sum() > 0.9 * (metres > 0).sum() > 0
+    ratio = millimetres[both] / metres[both]
+    assert (ratio / 1000 - 1).abs().median() < 1e-4
+
+
+def test_progress_ends_at_one(frames: Frames) -> None:
+    told: list[float] = []
+    with_triangulated_depth(frames[:4], short_side_px=SIZE[1], on_progress=told.append)
+    assert told == sorted(told) and told[-1] == 1.0
