@@ -12,7 +12,7 @@ import torch
 from dsac.datasets import Frame, FrameReader, Frames
 from dsac.datasets.synthetic import synthetic_scene
 from dsac.geometry import Camera, Pose
-from dsac.mapping.triangulation import with_triangulated_depth
+from dsac.mapping.triangulation import _SparseDepthReader, with_triangulated_depth
 
 SIZE = (320, 240)
 
@@ -88,6 +88,16 @@ def test_depth_of_distorted_photos_agrees_and_lies_within_them(frames: Frames) -
         assert frame.depth is not None
         _, sizes = frame.depth[frame.depth > 0].unique(return_counts=True)
         assert sizes.max() <= 4 * 25
+
+
+@pytest.mark.parametrize("pixel", [(-9.0, 50.0), (50.0, -9.0), (-0.5, -0.5), (329.0, 50.0), (50.0, 249.0)])
+def test_a_keypoint_beside_the_photo_paints_no_depth(frames: Frames, pixel: tuple[float, float]) -> None:
+    camera = frames.cameras[0]
+    plane = camera.unproject(torch.tensor([pixel, (50.5, 50.5)], dtype=torch.float64))[:, :2].numpy()
+    reader = _SparseDepthReader(frames.reader, {"a": (plane, np.array([3.0, 2.0]))})
+    depth = reader.read_depth("a", camera)
+    assert not (depth == 3).any()
+    assert depth[50, 50] == 2 and (depth > 0).sum() == 25
 
 
 def test_images_of_two_sizes_help_each_other(frames: Frames) -> None:
