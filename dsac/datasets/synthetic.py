@@ -180,10 +180,10 @@ def _query_walk(rng: Generator, count: int) -> _Shots:
         rng,
         center=np.column_stack([3.2 - 1.0 * way, 1.45 + 0.2 * np.sin(2.2 * sweep)]),
         height=1.45 + 0.1 * np.sin(1.4 * sweep + 1),
-        yaw=np.pi / 2 + 0.8 * np.sin(sweep + 0.4),
+        yaw=np.pi / 2 + 0.72 * np.sin(sweep + 0.4),
         pitch=-0.19 + 0.09 * np.sin(2.6 * sweep + 2),
     )
-    shake = rng.normal(0, 1, (count, 6)) * np.repeat([0.006, 0.004], 3) * (index % 4 == 2)[:, None]
+    shake = rng.normal(0, 1, (count, 6)) * np.repeat([0.005, 0.004], 3) * (index % 4 == 2)[:, None]
     badly = rng.choice([0.45, 0.6, 1.7, 2.1], count)
     exposure = _EXPOSURE * np.where(index % 5 == 3, badly, rng.uniform(0.9, 1.1, count))
     return _Shots(pose, exposure, torch.from_numpy(shake))
