@@ -38,7 +38,9 @@ class RobustRefinement:
 
     residual: Residual = ReprojectionError()
     iterations: int = 20
-    max_points: int | None = None  # at most so many correspondences within 3τ, drawn for each pose; None = all
+    # At most so many correspondences within 3τ, drawn for each pose; None = all. Refining all of DSAC's
+    # hypotheses on 4800 points is most of a training step; 256 points make the step three to four times faster.
+    max_points: int | None = None
     gauss_newton: bool = False  # gradient without the curvature of the residuals: the published approximation
 
     def __call__(

@@ -78,11 +78,7 @@ class Argmax:
 
 @dataclass(frozen=True)
 class SoftAM:
-    """The mean pose under the distribution.
-
-    Poses are averaged as 6-vectors, like in the paper, but taken as increments to the heaviest hypothesis: the
-    axis-angle vector of a rotation near π jumps, and such rotations are common in world coordinates.
-    """
+    """The mean pose under the distribution."""
 
     temperature: float | int | Temperature = 1.0
 
@@ -90,9 +86,20 @@ class SoftAM:
         weights = probabilities(hypotheses, self.temperature)
         heaviest = _pick(hypotheses.cam_from_world, weights.argmax(-1, keepdim=True))
         poses = where_pose(hypotheses.valid, hypotheses.cam_from_world, heaviest.expand(*weights.shape))
-        increments = (poses @ heaviest.inverse()).log()
-        mean = (weights[..., None] * increments).sum(-2, keepdim=True)
-        return Selected(Pose.exp(mean) @ heaviest, torch.ones_like(weights[:, :1]))
+        return Selected(mean_pose(poses, weights, heaviest), torch.ones_like(weights[:, :1]))
+
+
+def mean_pose(
+    poses: Pose,  # batch (B, H)
+    weights: Float[Tensor, "B H"],
+    chart: Pose,  # batch (B, 1)
+) -> Pose:  # batch (B, 1)
+    """The weighted mean of poses as 6-vectors, like in the paper, but taken as increments to `chart`.
+
+    The axis-angle vector of a rotation near π jumps, and such rotations are common in world coordinates.
+    """
+    increments = (poses @ chart.inverse()).log()
+    return Pose.exp((weights[..., None] * increments).sum(-2, keepdim=True)) @ chart
 
 
 @dataclass(frozen=True)

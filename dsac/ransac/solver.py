@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from dsac.geometry import Pose
@@ -163,27 +163,24 @@ class PoseSolver:
     # ---- steps -----------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _draw_consistent(self, clean: Correspondences, generator: torch.Generator | None) -> Tensor:
+    def _draw_consistent(
+        self, clean: Correspondences, generator: torch.Generator | None
+    ) -> Int[Tensor, "B H k"]:
         """Samples (B, H, k), those that agree with themselves first."""
-        kept: Hypotheses | None = None
-        for factor in _ROUNDS:
-            samples = self.sampling(clean, factor * self.num_hypotheses, self.minimal.sample_size, generator)
-            drawn = self.minimal(clean, samples)
-            kept = drawn if kept is None else _concatenate(kept, drawn)
-            # all that agree are equal, and a stable sort keeps them in the order they were drawn
-            badness = kept.sample_error.clamp_min(self.residual.threshold)
-            order = badness.argsort(dim=-1, stable=True)[:, : self.num_hypotheses]
-            rows = torch.arange(len(order), device=order.device)[:, None]
-            kept = Hypotheses(
-                kept.cam_from_world[rows, order],
-                kept.samples[rows, order],
-                kept.valid[rows, order],
-                kept.sample_error[rows, order],
-            )
-            if (kept.sample_error <= self.residual.threshold).all():
+        size = self.minimal.sample_size
+        samples = self.sampling(clean, _ROUNDS[0] * self.num_hypotheses, size, generator)
+        errors = self.minimal(clean, samples).sample_error
+        for factor in _ROUNDS[1:]:
+            if (errors <= self.residual.threshold).all():
                 break
-        assert kept is not None
-        return kept.samples
+            more = self.sampling(clean, factor * self.num_hypotheses, size, generator)
+            errors = torch.cat([errors, self.minimal(clean, more).sample_error], dim=1)
+            # all that agree are equal, and a stable sort keeps them in the order they were drawn
+            order = errors.clamp_min(self.residual.threshold).argsort(dim=-1, stable=True)
+            order = order[:, : self.num_hypotheses]
+            errors = errors.gather(1, order)
+            samples = torch.cat([samples, more], dim=1).gather(1, order[..., None].expand(-1, -1, size))
+        return samples
 
     def _solve_staged(
         self, clean: Correspondences, generator: torch.Generator
@@ -242,18 +239,3 @@ def _solve_fused(
     covariance = known_covariance(*guarded_inverse(solution.information))
     pose = Pose(solution.rotation, solution.translation)
     return pose.to(clean.pixels), covariance.to(clean.pixels)
-
-
-def _concatenate(first: Hypotheses, second: Hypotheses) -> Hypotheses:
-    def join(a: Tensor, b: Tensor) -> Tensor:
-        return torch.cat([a, b], dim=1)
-
-    return Hypotheses(
-        Pose(
-            join(first.cam_from_world.rotation, second.cam_from_world.rotation),
-            join(first.cam_from_world.translation, second.cam_from_world.translation),
-        ),
-        join(first.samples, second.samples),
-        join(first.valid, second.valid),
-        join(first.sample_error, second.sample_error),
-    )

@@ -131,7 +131,7 @@ def test_an_image_of_nothing_finite_is_not_localized_and_gives_zero_gradient(bad
     scene_points[0] = bad
     scene_points.requires_grad_()
     broken = replace(correspondences, scene_points=scene_points)
-    for solver in SOLVERS.values():
+    for solver in (SOLVERS["softam"], SOLVERS["dsac"], SOLVERS["rgbd"]):
         assert not solver(broken).success[0]
         loss = solver.expected_loss(broken, truth, MaxError(), torch.Generator().manual_seed(0))
         assert torch.isfinite(loss).all()
@@ -253,3 +253,25 @@ def test_an_image_in_a_batch_has_the_pose_it_has_alone(make_scene):
         torch.testing.assert_close(
             alone.cam_from_world.matrix, together[i : i + 1].cam_from_world.matrix, rtol=0, atol=1e-6
         )
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", SOLVERS)
+def test_a_gpu_gives_the_pose_and_gradient_of_the_cpu(name, make_scene):
+    correspondences, truth = make_scene(batch=2, depth=True)
+    results = []
+    for device in ("cpu", "cuda"):
+        points = correspondences.scene_points.to(device).requires_grad_()
+        live = Correspondences(
+            correspondences.pixels.to(device),
+            points,
+            correspondences.camera.to(device),
+            correspondences.camera_points.to(device),
+            grid=correspondences.grid,
+        )
+        generator = torch.Generator().manual_seed(0)
+        loss = SOLVERS[name].expected_loss(live, truth.to(device), MaxError(), generator)
+        loss.sum().backward()
+        results.append((SOLVERS[name](live).cam_from_world.matrix.cpu(), points.grad.cpu()))
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=0, atol=1e-6)
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-4, atol=1e-4)
