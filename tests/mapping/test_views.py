@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from ball_world import RADIUS, photograph
 
 from dsac.datasets import Frame
 from dsac.geometry import Camera, Pose
@@ -15,7 +15,6 @@ from dsac.mapping.views import Augmentation, View, plain_view, random_view
 from dsac.networks.encoder import cell_centers
 
 STRIDE = 8
-RADIUS = 3.0
 SIZE = (160, 112)  # working size; the photos below have other shapes
 
 # off-centre, fx != fy, H != W
@@ -40,10 +39,8 @@ def _size(name: str) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("name", CAMERAS)
-def test_scene_points_reproject_onto_the_centres_of_their_cells(
-    name: str, ball_frame: Callable[..., Frame]
-) -> None:
-    for view in _views(ball_frame(CAMERAS[name]), _size(name)):
+def test_scene_points_reproject_onto_the_centres_of_their_cells(name: str) -> None:
+    for view in _views(photograph(CAMERAS[name]), _size(name)):
         known = torch.isfinite(view.scene_points).all(-1)
         assert known.float().mean() > 0.25
         centers = cell_centers(view.camera.size, STRIDE)[known]
@@ -53,16 +50,16 @@ def test_scene_points_reproject_onto_the_centres_of_their_cells(
 
 
 @pytest.mark.parametrize("name", CAMERAS)
-def test_scene_points_lie_on_the_surface(name: str, ball_frame: Callable[..., Frame]) -> None:
+def test_scene_points_lie_on_the_surface(name: str) -> None:
     # the nearest depth pixel is at most 0.7 px beside the ray; the ball's depth changes by ~1 % there
-    for view in _views(ball_frame(CAMERAS[name]), _size(name)):
+    for view in _views(photograph(CAMERAS[name]), _size(name)):
         points = view.scene_points[torch.isfinite(view.scene_points).all(-1)]
         assert (points.norm(dim=-1) - RADIUS).abs().max() < 0.03
 
 
 @pytest.mark.parametrize("name", CAMERAS)
-def test_a_cell_shows_the_colour_of_its_scene_point(name: str, ball_frame: Callable[..., Frame]) -> None:
-    for view in _views(ball_frame(CAMERAS[name]), _size(name)):
+def test_a_cell_shows_the_colour_of_its_scene_point(name: str) -> None:
+    for view in _views(photograph(CAMERAS[name]), _size(name)):
         height, width = view.inside.shape
         cells = view.image.reshape(3, height, STRIDE, width, STRIDE)
         # the four pixels around the centre of the cell
@@ -74,10 +71,8 @@ def test_a_cell_shows_the_colour_of_its_scene_point(name: str, ball_frame: Calla
 
 
 @pytest.mark.parametrize("name", CAMERAS)
-def test_cells_beside_the_photo_are_marked_and_have_no_scene_point(
-    name: str, ball_frame: Callable[..., Frame]
-) -> None:
-    frame = ball_frame(CAMERAS[name])
+def test_cells_beside_the_photo_are_marked_and_have_no_scene_point(name: str) -> None:
+    frame = photograph(CAMERAS[name])
     for view in _views(frame, _size(name)):
         rays = view.camera.unproject(cell_centers(view.camera.size, STRIDE).reshape(-1, 2))
         assert frame.cam_from_world is not None
@@ -91,11 +86,9 @@ def test_cells_beside_the_photo_are_marked_and_have_no_scene_point(
         assert torch.isnan(view.scene_points.reshape(-1, 3)[~expected]).all()
 
 
-def test_rays_that_strong_distortion_folds_back_into_the_photo_count_as_outside(
-    ball_frame: Callable[..., Frame],
-) -> None:
+def test_rays_that_strong_distortion_folds_back_into_the_photo_count_as_outside() -> None:
     # x(1 - 0.3 x²) turns back at x = 1.05: a view at less than half the focal length looks beyond that
-    frame = ball_frame(Camera.from_params("SIMPLE_RADIAL", [300, 160, 120, -0.3], (320, 240)))
+    frame = photograph(Camera.from_params("SIMPLE_RADIAL", [300, 160, 120, -0.3], (320, 240)))
     zoomed_out = replace(GEOMETRY_ONLY, min_scale=0.45, max_scale=0.45, max_roll_deg=0.0)
     view = random_view(frame, SIZE, STRIDE, zoomed_out, np.random.default_rng(0))
     rays = view.camera.unproject(cell_centers(SIZE, STRIDE).reshape(-1, 2))
@@ -105,8 +98,8 @@ def test_rays_that_strong_distortion_folds_back_into_the_photo_count_as_outside(
     assert view.inside[radius < 0.4].all()
 
 
-def test_a_plain_view_keeps_pose_and_field_of_view(ball_frame: Callable[..., Frame]) -> None:
-    frame = ball_frame(CAMERAS["pinhole"])
+def test_a_plain_view_keeps_pose_and_field_of_view() -> None:
+    frame = photograph(CAMERAS["pinhole"])
     view = plain_view(frame, SIZE, STRIDE)
     assert frame.cam_from_world is not None
     assert torch.equal(view.cam_from_world.matrix, frame.cam_from_world.matrix)
@@ -117,8 +110,8 @@ def test_a_plain_view_keeps_pose_and_field_of_view(ball_frame: Callable[..., Fra
     assert view.inside.all()
 
 
-def test_views_stay_within_their_limits(ball_frame: Callable[..., Frame]) -> None:
-    frame = ball_frame(CAMERAS["pinhole"])
+def test_views_stay_within_their_limits() -> None:
+    frame = photograph(CAMERAS["pinhole"])
     limits = Augmentation(min_scale=0.8, max_scale=1.2, max_roll_deg=10.0)
     rng = np.random.default_rng(1)
     plain = plain_view(frame, SIZE, STRIDE)
@@ -159,6 +152,6 @@ def test_depth_edges_and_unknown_depth_give_no_scene_point() -> None:
     assert not known[:, 8].any() and known[5:, [7, 9]].all()
 
 
-def test_a_frame_without_depth_has_no_scene_points(ball_frame: Callable[..., Frame]) -> None:
-    view = plain_view(replace(ball_frame(CAMERAS["pinhole"]), depth=None), SIZE, STRIDE)
+def test_a_frame_without_depth_has_no_scene_points() -> None:
+    view = plain_view(replace(photograph(CAMERAS["pinhole"]), depth=None), SIZE, STRIDE)
     assert torch.isnan(view.scene_points).all() and view.inside.all()
