@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
@@ -107,6 +106,7 @@ def build_map(
     started = time.monotonic()
     if len(frames) == 0 or frames.cam_from_world is None:
         raise DatasetError("mapping needs frames with poses, got none")
+    state = _read_checkpoint(checkpoint) if resume and checkpoint is not None else None
     encoder = encoder or load_encoder(device=device)
     supervision = "depth" if frames.has_depth else "poses"
 
@@ -151,7 +151,7 @@ def build_map(
         settings={**asdict(settings), "seed": seed},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    training = _train(head, buffer, shape, settings, seed, started, budget, checkpoint, resume, on_progress)
+    training = _train(head, buffer, shape, settings, seed, started, budget, checkpoint, state, on_progress)
     return SceneMap(head.cpu().eval().requires_grad_(False), replace(info, training=training))
 
 
@@ -203,10 +203,13 @@ def _train(
     started: float,
     budget: float | None,
     checkpoint: Path | None,
-    resume: bool,
+    state: dict[str, Any] | None,
     on_progress: Callable[[MappingProgress], None],
 ) -> dict[str, Any]:
-    """Train the head in place; what is to be remembered of it. An interrupt ends it early."""
+    """Train the head in place, from a checkpoint's `state` on if there is one; an interrupt ends it early.
+
+    What is to be remembered of the training.
+    """
     device = buffer.cells.features.device
     generator = torch.Generator(device).manual_seed(seed)
     head.to(device)
@@ -216,17 +219,16 @@ def _train(
     head.scene_scale.fill_(shape.scale)
     optimizer = torch.optim.AdamW(head.parameters(), lr=1.0, weight_decay=settings.weight_decay, fused=True)
     step, seconds, interrupted = 0, 0.0, False
-    if resume and checkpoint is not None and checkpoint.is_file():
+    if state is not None:
         try:
-            state = torch.load(checkpoint, map_location=device, weights_only=True)
             head.load_state_dict(state["head"])
             optimizer.load_state_dict(state["optimizer"])
             generator.set_state(state["generator"].cpu())
             step, seconds = state["step"], state["seconds"]
-        except (RuntimeError, ValueError, LookupError, TypeError, EOFError, UnpicklingError) as error:
+        except (RuntimeError, ValueError, LookupError, TypeError) as error:
             raise MapFormatError(
-                f"{checkpoint}: expected the checkpoint of a mapping with these settings, got another or half "
-                "of one; map again without resuming"
+                f"{checkpoint}: expected the checkpoint of a mapping with these settings, got another's; "
+                "map again without resuming"
             ) from error
         if (head.scene_center - shape.center).norm() > 0.1 * shape.scale:
             raise MapFormatError(
@@ -295,6 +297,19 @@ def _train(
         "median_error_px": final.median_error_px,
         "interrupted": interrupted,
     }
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    data = io.BytesIO(path.read_bytes())
+    try:
+        return torch.load(data, map_location="cpu", weights_only=True)
+    except Exception as error:  # what a damaged file raises depends on where it is damaged
+        raise MapFormatError(
+            f"{path}: expected the checkpoint of a mapping, got something else or half of one; "
+            "map again without resuming"
+        ) from error
 
 
 _CHECKPOINT_SECONDS = 30.0

@@ -1,0 +1,249 @@
+"""Mapping: repeatable, interruptible, resumable, within its budget, in any unit of length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from ball_world import RADIUS, ColorEncoder, FramesInMemory, ball_frames
+
+from dsac.datasets import Frames
+from dsac.errors import DatasetError, MapFormatError
+from dsac.geometry import Pose
+from dsac.mapping import MappingProgress, MappingSettings, buffer, build_map, mapper
+from dsac.scene_map import SceneMap
+
+SMALL = MappingSettings(
+    steps=120, batch_size=256, width=64, num_blocks=1, num_views=12, buffer_size=10_000, short_side_px=96
+)
+
+
+@pytest.fixture(scope="module")
+def frames() -> Frames:
+    return ball_frames()
+
+
+@pytest.fixture
+def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clocks that tick a second at each look: progress is told after every step."""
+    ticks = iter(range(10**9))
+    clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))
+    monkeypatch.setattr(mapper, "time", clock)
+    monkeypatch.setattr(buffer, "time", clock)
+
+
+def _build(frames: Frames, settings: MappingSettings = SMALL, **options) -> SceneMap:
+    return build_map(frames, settings, encoder=ColorEncoder(), **options)
+
+
+def _interrupt_at(step: int) -> Callable[[MappingProgress], None]:
+    """Ctrl-C, once, after that step."""
+    steps = [step]
+
+    def on_progress(progress: MappingProgress) -> None:
+        if progress.step in steps:
+            steps.clear()
+            raise KeyboardInterrupt
+
+    return on_progress
+
+
+def _same(a: SceneMap, b: SceneMap) -> bool:
+    first, second = a.head.state_dict(), b.head.state_dict()
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_mapping_learns_the_scene(frames: Frames) -> None:
+    scene_map = _build(frames)
+    generator = torch.Generator().manual_seed(1)
+    directions = torch.randn(500, 3, generator=generator)
+    truth = RADIUS * torch.nn.functional.normalize(directions, dim=-1)
+    truth = truth[truth[:, 2] > 0]  # what the cameras look at
+    predicted = scene_map.head((truth / RADIUS + 1) / 2)
+    assert (predicted.points - truth).norm(dim=-1).median() < 0.3
+
+
+def test_a_map_says_what_it_was_made_from(frames: Frames) -> None:
+    info = _build(frames, source="a ball").info
+    assert (info.encoder_id, info.encoder_digest, info.stride) == ("colors", "0", 8)
+    assert (info.num_frames, info.supervision, info.source) == (6, "depth", "a ball")
+    assert info.settings["steps"] == 120 and info.settings["seed"] == 0
+    assert info.training["steps"] == 120 and info.training["interrupted"] is False
+    assert -3.1 < min(info.bounds_min) < max(info.bounds_max) < 3.1 and max(info.bounds_max) > 2.5
+    assert 0 < info.depth_range[0] < 2 and info.depth_range[1] > 4
+    poses = frames.cam_from_world
+    assert poses is not None
+    steps = (poses.center[1:] - poses.center[:-1]).norm(dim=-1)
+    assert info.camera_spacing == pytest.approx(steps.mean().item())
+
+
+def test_the_same_seed_gives_the_same_map_and_another_seed_another(frames: Frames) -> None:
+    first, again, other = (_build(frames, replace(SMALL, steps=20), seed=seed) for seed in (1, 1, 2))
+    assert _same(first, again)
+    assert not _same(first, other)
+
+
+def test_mapping_leaves_the_global_random_state_alone(frames: Frames) -> None:
+    before = torch.get_rng_state()
+    _build(frames, replace(SMALL, steps=2))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_interrupted_mapping_gives_a_map_and_resumes_to_the_very_same_end(
+    frames: Frames, tmp_path: Path, every_step: None
+) -> None:
+    settings, checkpoint = replace(SMALL, steps=30), tmp_path / "ball.checkpoint"
+    whole = _build(frames, settings)
+
+    part = _build(frames, settings, checkpoint=checkpoint, on_progress=_interrupt_at(11))
+    assert part.info.training["interrupted"] is True
+    assert part.info.training["steps"] == 11
+    part.save(tmp_path / "part.dsac")
+    usable = SceneMap.load(tmp_path / "part.dsac").head(torch.rand(10, 3))
+    assert torch.isfinite(usable.points).all()
+
+    told: list[MappingProgress] = []
+    resumed = _build(frames, settings, checkpoint=checkpoint, resume=True, on_progress=told.append)
+    assert [p.step for p in told if p.phase == "training"][0] == 12
+    assert resumed.info.training["steps"] == 30 and not resumed.info.training["interrupted"]
+    assert _same(resumed, whole)
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "part.dsac"]
+
+
+def test_resuming_without_a_checkpoint_starts_at_the_beginning(frames: Frames, tmp_path: Path) -> None:
+    settings = replace(SMALL, steps=5)
+    checkpoint = tmp_path / "none.checkpoint"
+    assert _same(_build(frames, settings, checkpoint=checkpoint, resume=True), _build(frames, settings))
+
+
+def test_checkpoints_are_kept_while_training(frames: Frames, tmp_path: Path, every_step: None) -> None:
+    checkpoint = tmp_path / "ball.checkpoint"
+    seen = []
+    _build(frames, checkpoint=checkpoint, on_progress=lambda p: seen.append(checkpoint.exists()))
+    assert any(seen) and not checkpoint.exists()
+
+
+def test_an_interrupt_before_training_ends_it_with_nothing_written(frames: Frames, tmp_path: Path) -> None:
+    def interrupt(progress: MappingProgress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _build(frames, checkpoint=tmp_path / "ball.checkpoint", on_progress=interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _checkpoint(frames: Frames, path: Path) -> None:
+    _build(frames, checkpoint=path, on_progress=_interrupt_at(1))
+    assert path.is_file()
+
+
+def test_a_damaged_checkpoint_is_refused(frames: Frames, tmp_path: Path) -> None:
+    path = tmp_path / "ball.checkpoint"
+    _checkpoint(frames, path)
+    data = path.read_bytes()
+    for damaged in (data[: len(data) // 2], b"", b"not a checkpoint"):
+        path.write_bytes(damaged)
+        told: list[MappingProgress] = []
+        with pytest.raises(MapFormatError, match="ball.checkpoint: expected the checkpoint of a mapping"):
+            _build(frames, checkpoint=path, resume=True, on_progress=told.append)
+        assert not told  # found before the work
+
+
+def test_the_checkpoint_of_another_mapping_is_refused(frames: Frames, tmp_path: Path) -> None:
+    path = tmp_path / "ball.checkpoint"
+    _checkpoint(frames, path)
+    with pytest.raises(MapFormatError, match="with these settings, got another"):
+        _build(frames, replace(SMALL, width=32), checkpoint=path, resume=True)
+    elsewhere = _transformed(frames, 1.0, torch.tensor([20.0, 0.0, 0.0]))
+    with pytest.raises(MapFormatError, match="this scene's checkpoint, got another's"):
+        _build(elsewhere, checkpoint=path, resume=True)
+
+
+def test_a_time_budget_decides_on_views_and_steps(frames: Frames, every_step: None) -> None:
+    # a view takes one tick, so that 40 % of 300 s are 20 views a frame; a step takes two ticks
+    settings = replace(SMALL, minutes=5.0, num_views=600)
+    told: list[MappingProgress] = []
+    scene_map = _build(frames, settings, on_progress=told.append)
+    training = [p for p in told if p.phase == "training"]
+    assert 100 < scene_map.info.training["steps"] < 150
+    assert training[-1].fraction == 1.0 and training[-1].elapsed < 320
+    middle = training[len(training) // 2]
+    assert middle.remaining == pytest.approx(training[-1].elapsed - middle.elapsed, rel=0.1)
+
+
+def test_progress_is_told_phase_by_phase(frames: Frames, every_step: None) -> None:
+    told: list[MappingProgress] = []
+    _build(frames, replace(SMALL, steps=10), on_progress=told.append)
+    features = [p.fraction for p in told if p.phase == "features"]
+    training = [p for p in told if p.phase == "training"]
+    assert [p.phase for p in told] == ["features"] * len(features) + ["training"] * len(training)
+    assert features == sorted(features) and features[-1] == 1.0
+    assert [p.step for p in training] == [*range(1, 11), 10]
+    assert training[-1].fraction == 1.0 and training[-1].remaining == 0.0
+    assert all(np.isfinite([p.loss, p.fraction_good, p.median_error_px]).all() for p in training)
+
+
+@pytest.mark.parametrize("broken", ["no frames", "no poses"])
+def test_frames_without_poses_are_refused(frames: Frames, broken: str) -> None:
+    useless = frames[:0] if broken == "no frames" else replace(frames, cam_from_world=None)
+    with pytest.raises(DatasetError, match="mapping needs frames with poses"):
+        _build(useless)
+
+
+def test_frames_from_which_nothing_can_be_learned_are_refused(frames: Frames) -> None:
+    # smooth colours have no keypoints
+    with pytest.raises(DatasetError, match="too little is known of the scene"):
+        _build(frames.without_depth())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"steps": 0},
+        {"minutes": 0.0},
+        {"num_views": -1},
+        {"buffer_size": 0},
+        {"batch_size": 0},
+        {"minutes": np.nan},
+    ],
+    ids=str,
+)
+def test_settings_that_mean_nothing_are_refused(settings: dict) -> None:
+    (name,) = settings
+    with pytest.raises(ValueError, match=f"{name}: expected more than 0, got"):
+        MappingSettings(**settings)
+
+
+def test_only_as_many_frames_as_views_are_used(frames: Frames) -> None:
+    assert _build(frames, replace(SMALL, num_views=3, steps=2)).info.num_frames == 3
+
+
+def _transformed(frames: Frames, size: float, origin: torch.Tensor) -> Frames:
+    """The same photos in a world whose unit is 1 / size, with its origin elsewhere."""
+    poses, reader = frames.cam_from_world, frames.reader
+    assert poses is not None and isinstance(reader, FramesInMemory)
+    center = size * poses.center + origin
+    moved = Pose(poses.rotation, -(poses.rotation @ center[..., None])[..., 0])
+    photos = {
+        name: replace(photo, depth=size * photo.depth)
+        for name, photo in reader.frames.items()
+        if photo.depth is not None
+    }
+    return replace(frames, cam_from_world=moved, reader=FramesInMemory(photos))
+
+
+@pytest.mark.parametrize("size", [1e-3, 1e3])
+def test_a_scene_in_another_unit_is_learned_as_well(frames: Frames, size: float) -> None:
+    origin = 10 * size * torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    expected = _build(frames)
+    answer = _build(_transformed(frames, size, origin))
+    features = torch.rand(200, 3, generator=torch.Generator().manual_seed(0))
+    points = (answer.head(features).points - origin) / size
+    # bfloat16 and rounding lead the two apart a little
+    assert (points - expected.head(features).points).norm(dim=-1).median() < 0.1 * RADIUS
+    assert answer.info.training["median_error_px"] < 2 * expected.info.training["median_error_px"]
