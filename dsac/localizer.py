@@ -91,11 +91,9 @@ class Localizer:
         """The pose of one photo, or of B photos of one camera; the estimate's batch is B (1 for one photo).
 
         `image` is RGB: a float tensor in [0, 1], or an 8-bit array as image files are decoded to.
-        Raises: `ValueError` when the camera is of another image size.
+        Raises: `ValueError` for an image of another kind, and when the camera is of another image size.
         """
-        if isinstance(image, np.ndarray):
-            image = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
-        images = image[None] if image.ndim == 3 else image
+        images = _as_batch(image)
         if tuple(images.shape[-2:]) != (camera.size[1], camera.size[0]):
             raise ValueError(
                 f"camera: expected {images.shape[-1]}×{images.shape[-2]} like the image, "
@@ -171,13 +169,21 @@ class Localizer:
             torch.cuda.synchronize(self.device)
 
 
-_TRUSTED_SHARE = 0.5  # of the cells: those with the smallest predicted scale go to the solver
+def _as_batch(image: Tensor | np.ndarray) -> Float[Tensor, "B 3 H W"]:
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"image: expected a uint8 array (H, W, 3), got {image.dtype} {image.shape}")
+        return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+    if not image.is_floating_point() or image.ndim not in (3, 4) or image.shape[-3] != 3:
+        raise ValueError(
+            f"image: expected a float tensor (3, H, W) or (B, 3, H, W) in [0, 1], got {image.dtype} {tuple(image.shape)}"
+        )
+    return image[None] if image.ndim == 3 else image
 
 
 def _weights(scale: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
-    """Inverse of the predicted scale, relative to the image's median; 0 for the less trusted cells."""
-    middle = scale.quantile(_TRUSTED_SHARE, dim=-1, keepdim=True)
-    return torch.where(scale <= middle, middle / scale, torch.zeros_like(scale)).clamp(max=10.0)
+    """Inverse of the predicted scale, relative to the image's median."""
+    return (scale.median(dim=-1, keepdim=True).values / scale).clamp(max=10.0)
 
 
 def _key(camera: Camera) -> tuple:
