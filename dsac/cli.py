@@ -322,9 +322,8 @@ def _map_scene(
             log.flush()
             if p.phase not in tasks:
                 tasks[p.phase] = bar.add_task(_PHASES[p.phase], total=1.0, note="")
-            unit = "cm" if frames.has_depth else "px"
             note = "" if p.phase != "training" else (
-                f"{p.fraction_good:4.0%} of cells within 10 {unit}, median {p.median_error_px:.1f} px"
+                f"{p.fraction_good:4.0%} of cells within 10 px, median {p.median_error_px:.1f} px"
             )  # fmt: skip
             bar.update(tasks[p.phase], completed=p.fraction, note=note)
 

@@ -13,13 +13,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from dsac.mapping.buffer import Cells, FeatureBuffer
 from dsac.networks.heads import SceneCoordinates
 
 _FAR_OFF_PX = 1000.0
+_GOOD_PX = 10.0  # the solver's inlier threshold
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class BatchLoss:
     """The loss to minimise and, for people, how far the predictions are."""
 
     total: Tensor  # scalar
-    fraction_good: float  # within 10 cm (depth known) or 10 px (poses only)
-    median_error_px: float
+    fraction_good: Tensor  # scalar: cells that reproject within 10 px
+    median_error_px: Tensor  # scalar
 
 
 def mapping_loss(
@@ -67,7 +68,8 @@ def mapping_loss(
         likelihood + reprojection_weight * reprojection * plausible,
         reprojection_weight * unknown + torch.where(plausible, sideways_likelihood, 0.0),
     )
-    return BatchLoss(loss.mean(), *_for_people(known, distance, error_px))
+    errors = error_px.detach()
+    return BatchLoss(loss.mean(), (errors < _GOOD_PX).float().mean(), errors.median())
 
 
 def _reprojection_error_px(
@@ -89,8 +91,3 @@ def _typical_points(
     depth = (depth_range[0] * depth_range[1]) ** 0.5
     points_cam = torch.cat([plane, torch.ones_like(plane[:, :1])], dim=-1) * depth
     return ((points_cam - pose[:, :, 3])[:, None, :] @ pose[:, :, :3])[:, 0]
-
-
-def _for_people(known: Bool[Tensor, " M"], distance: Tensor, error_px: Tensor) -> tuple[float, float]:
-    good = torch.where(known, distance < 0.1, error_px < 10) if known.any() else error_px < 10
-    return good.float().mean().item(), error_px.detach().median().item()

@@ -40,7 +40,7 @@ class MappingSettings:
     """Time budget for everything; replaces `steps`. Two fifths at most go into features."""
     batch_size: int = 4096
     """Cells in a step."""
-    learning_rate: float = 3e-3
+    learning_rate: float = 5e-3
     """Highest rate of the one-cycle schedule."""
     weight_decay: float = 0.01
     width: int = 384
@@ -74,7 +74,7 @@ class MappingProgress:
     remaining: float | None = None  # seconds, in training
     step: int = 0
     loss: float = math.nan
-    fraction_good: float = math.nan  # cells within 10 cm (depth) or 10 px (poses only)
+    fraction_good: float = math.nan  # of the cells reproject within 10 px
     median_error_px: float = math.nan
 
 
@@ -271,7 +271,7 @@ def _train(
                 on_progress(
                     MappingProgress(
                         "training", progress, now - started, remaining, step,
-                        loss.total.item(), loss.fraction_good, loss.median_error_px,
+                        loss.total.item(), loss.fraction_good.item(), loss.median_error_px.item(),
                     )
                 )  # fmt: skip
             if now - last_save > _CHECKPOINT_SECONDS:
@@ -286,15 +286,15 @@ def _train(
     on_progress(
         MappingProgress(
             "training", min(1.0, progress), time.monotonic() - started, 0.0, step,
-            final.total.item(), final.fraction_good, final.median_error_px,
+            final.total.item(), final.fraction_good.item(), final.median_error_px.item(),
         )
     )  # fmt: skip
     return {
         "steps": step,
         "seconds": round(time.monotonic() - started, 1),
         "loss": final.total.item(),
-        "fraction_good": final.fraction_good,
-        "median_error_px": final.median_error_px,
+        "fraction_good": final.fraction_good.item(),
+        "median_error_px": final.median_error_px.item(),
         "interrupted": interrupted,
     }
 
