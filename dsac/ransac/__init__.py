@@ -3,7 +3,7 @@
 from dsac.ransac.losses import MaxError, PoseLoss, WeightedError
 from dsac.ransac.minimal import P3P, Kabsch
 from dsac.ransac.refinement import RobustRefinement
-from dsac.ransac.residuals import PointDistance, ReprojectionError
+from dsac.ransac.residuals import PointDistance, PoseResidual, ReprojectionError, Residual
 from dsac.ransac.sampling import UniformSampling, WeightedSampling
 from dsac.ransac.scoring import LearnedScore, SoftInlierCount, noisy_poses
 from dsac.ransac.selection import DSAC, Argmax, SampledDSAC, SoftAM, Temperature, entropy_bits, probabilities
@@ -22,8 +22,10 @@ __all__ = [
     "PointDistance",
     "PoseEstimate",
     "PoseLoss",
+    "PoseResidual",
     "PoseSolver",
     "ReprojectionError",
+    "Residual",
     "RobustRefinement",
     "SampledDSAC",
     "SoftAM",

@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dsac.geometry import Pose, skew
-from dsac.ransac.residuals import Residual
+from dsac.ransac.residuals import PoseResidual
 from dsac.ransac.types import Correspondences
 
 # Smallest against largest eigenvalue of G, its diagonal scaled to one, below which a pose counts as not
@@ -35,7 +35,7 @@ _MIN_EIGENVALUE = 1e-9
 
 def implicit_pose(
     cam_from_world: Pose,  # batch (B, K), at the optimum
-    residual: Residual,
+    residual: PoseResidual,
     scene_points: Float[Tensor, "B #K n 3"],
     targets: Float[Tensor, "B #K n t"],
     weights: Float[Tensor, "B #K n"],
@@ -70,7 +70,7 @@ class ForceBalance:
 
 def force_balance(
     pose: Pose,  # batch (B, K), float64
-    residual: Residual,
+    residual: PoseResidual,
     scene_points: Float[Tensor, "B #K n 3"],
     targets: Float[Tensor, "B #K n t"],
     weights: Float[Tensor, "B #K n"],

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dsac.geometry import Pose
 from dsac.ransac.implicit import implicit_pose, where_pose
-from dsac.ransac.residuals import ReprojectionError, Residual, row_subset
+from dsac.ransac.residuals import PoseResidual, ReprojectionError, row_subset
 from dsac.ransac.types import Correspondences
 
 
@@ -36,7 +36,7 @@ class RobustRefinement:
     points do not determine, or where the optimum is none, pass no gradient.
     """
 
-    residual: Residual = ReprojectionError()
+    residual: PoseResidual = ReprojectionError()
     iterations: int = 20
     # At most so many correspondences within 3τ, drawn for each pose; None = all. Refining all of DSAC's
     # hypotheses on 4800 points is most of a training step; 256 points make the step three to four times faster.

@@ -21,7 +21,7 @@ from dsac.ransac.types import Correspondences
 
 @runtime_checkable
 class Residual(Protocol):
-    """The solver's inner problem. Batches: poses `(B,H)`, rows `(B,N)`."""
+    """What drawing, scoring and the expected loss ask of a problem. Batches: poses `(B,H)`, rows `(B,N)`."""
 
     @property
     def threshold(self) -> float | int: ...
@@ -33,16 +33,21 @@ class Residual(Protocol):
         """Weight 0 and finite values for the rows that this residual cannot use."""
         ...
 
-    def targets(self, correspondences: Correspondences) -> Float[Tensor, "B N t"]:
-        """What the moved scene points are compared with: pixels or camera points."""
-        ...
-
     def errors(self, cam_from_world: Pose, correspondences: Correspondences) -> Float[Tensor, "B H N"]:
         """Length of the residual, at most `max_error`; differentiable."""
         ...
 
     def soft_inlier_count(self, cam_from_world: Pose, correspondences: Correspondences) -> Float[Tensor, "B H"]:
         """Σ_i w_i sigmoid(5/τ (τ - e_i)); differentiable."""
+        ...
+
+
+@runtime_checkable
+class PoseResidual(Residual, Protocol):
+    """A residual of camera poses: with what refinement, implicit gradients and the covariance need."""
+
+    def targets(self, correspondences: Correspondences) -> Float[Tensor, "B N t"]:
+        """What the moved scene points are compared with: pixels or camera points."""
         ...
 
     def refine(self, cam_from_world: Pose, correspondences: Correspondences, iterations: int) -> Pose:

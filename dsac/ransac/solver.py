@@ -21,7 +21,7 @@ from dsac.kernels import Backend, kernels
 from dsac.ransac.losses import PoseLoss
 from dsac.ransac.minimal import P3P, Kabsch, MinimalSolver
 from dsac.ransac.refinement import Refinement, RobustRefinement
-from dsac.ransac.residuals import PointDistance, ReprojectionError, Residual
+from dsac.ransac.residuals import PointDistance, PoseResidual, ReprojectionError, Residual
 from dsac.ransac.sampling import Sampling, UniformSampling
 from dsac.ransac.scoring import Scoring, SoftInlierCount
 from dsac.ransac.selection import Argmax, Selected, Selection
@@ -101,7 +101,11 @@ class PoseSolver:
         """The pose of each image; no gradient.
 
         Without a generator the draws come from a fixed seed: the same input has the same answer.
+        Raises: `TypeError` when the residual is none of camera poses.
         """
+        residual = self.residual
+        if not isinstance(residual, PoseResidual):
+            raise TypeError(f"residual: expected one of camera poses, got {type(residual).__name__}")
         if generator is None:
             generator = torch.Generator().manual_seed(0)
         clean = self.residual.sanitise(correspondences)
@@ -114,8 +118,8 @@ class PoseSolver:
                 pose = self.refinement(found[:, None], clean, generator)[:, 0]
             else:
                 pose = self._solve_staged(clean, generator)
-            covariance = pose_covariance(pose, self.residual, clean)
-            return self._estimate(pose, covariance, clean, rows=correspondences.pixels.shape[1])
+            covariance = pose_covariance(pose, residual, clean)
+            return _estimate(pose, covariance, residual, clean, rows=correspondences.pixels.shape[1])
 
     def hypotheses(
         self, correspondences: Correspondences, generator: torch.Generator | None = None
@@ -203,19 +207,20 @@ class PoseSolver:
         module = kernels(self.residual.backend, clean.pixels, clean.scene_points)
         return module if hasattr(module, "solve_rgb") else None
 
-    def _estimate(
-        self, pose: Pose, covariance: Float[Tensor, "B 6 6"], clean: Correspondences, rows: int
-    ) -> PoseEstimate:
-        """The answer about a pose; `rows` is the number of correspondences that came in."""
-        assert clean.weights is not None
-        errors = self.residual.errors(pose[:, None], clean)[:, 0]
-        inliers = (errors < self.residual.threshold) & (clean.weights > 0)
-        # Any four points agree on some pose, and among the thousands that are tried one gathers twice the
-        # inliers of chance: three times as many speak for the pose.
-        enough = inliers.sum(-1) > 3 * chance_inliers(self.residual, clean)
-        success = enough & torch.isfinite(covariance).flatten(1).all(-1)
-        trust = confidence(inliers, covariance, pose, self.residual, clean)
-        return PoseEstimate(pose, covariance, inliers[:, :rows], trust, success)
+
+def _estimate(
+    pose: Pose, covariance: Float[Tensor, "B 6 6"], residual: PoseResidual, clean: Correspondences, rows: int
+) -> PoseEstimate:
+    """The answer about a pose; `rows` is the number of correspondences that came in."""
+    assert clean.weights is not None
+    errors = residual.errors(pose[:, None], clean)[:, 0]
+    inliers = (errors < residual.threshold) & (clean.weights > 0)
+    # Any four points agree on some pose, and among the thousands that are tried one gathers twice the
+    # inliers of chance: three times as many speak for the pose.
+    enough = inliers.sum(-1) > 3 * chance_inliers(residual, clean)
+    success = enough & torch.isfinite(covariance).flatten(1).all(-1)
+    trust = confidence(inliers, covariance, pose, residual, clean)
+    return PoseEstimate(pose, covariance, inliers[:, :rows], trust, success)
 
 
 def _solve_fused(

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dsac.geometry import Pose
 from dsac.ransac.implicit import force_balance, guarded_inverse
-from dsac.ransac.residuals import Residual
+from dsac.ransac.residuals import PoseResidual
 from dsac.ransac.types import Correspondences
 
 HALF_TRUST_DISTANCE = 0.05  # of the median depth: a centre as uncertain as this halves the confidence
@@ -27,7 +27,7 @@ CHANCE_FACTOR = 5.0  # times the inliers of chance: that excess gives half the c
 
 def pose_covariance(
     cam_from_world: Pose,  # batch (B,), at the optimum
-    residual: Residual,
+    residual: PoseResidual,
     correspondences: Correspondences,
 ) -> Float[Tensor, "B 6 6"]:
     """Covariance of the increment; infinite on the diagonal where the points do not determine the pose."""
@@ -57,7 +57,7 @@ def known_covariance(covariance: Float[Tensor, "B 6 6"], known: Bool[Tensor, " B
     return torch.where(known[:, None, None], covariance, unknown)
 
 
-def chance_inliers(residual: Residual, correspondences: Correspondences) -> Float[Tensor, " B"]:
+def chance_inliers(residual: PoseResidual, correspondences: Correspondences) -> Float[Tensor, " B"]:
     """Inliers that a wrong pose can expect: its minimal set of four, and of the others by chance."""
     assert correspondences.weights is not None
     count = (correspondences.weights > 0).sum(-1)
@@ -68,7 +68,7 @@ def confidence(
     inliers: Bool[Tensor, "B N"],
     covariance: Float[Tensor, "B 6 6"],
     cam_from_world: Pose,  # batch (B,)
-    residual: Residual,
+    residual: PoseResidual,
     correspondences: Correspondences,
 ) -> Float[Tensor, " B"]:
     """In [0, 1]: rises with the inliers in excess of chance, falls with the pose's standard deviation.

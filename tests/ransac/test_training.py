@@ -59,7 +59,7 @@ def test_bad_data_leaves_no_nan_in_any_parameter(kind, selection, make_scene):
     optimizer = torch.optim.Adam(parts.parameters(), 1e-3)
     generator = torch.Generator().manual_seed(0)
     moved = 0
-    for step in range(50):
+    for step in range(25):
         correspondences, truth = _spoilt(make_scene, step)
         offset = network(correspondences.pixels / 640 - 0.5)
         live = replace(correspondences, scene_points=correspondences.scene_points + offset)
@@ -76,7 +76,7 @@ def test_bad_data_leaves_no_nan_in_any_parameter(kind, selection, make_scene):
         moved += any((g != 0).any() for g in gradients)
         nn.utils.clip_grad_value_(parts.parameters(), 0.1)
         optimizer.step()
-    assert moved > 20
+    assert moved > 10
     assert all(torch.isfinite(p).all() for p in parts.parameters())
 
 
@@ -88,7 +88,7 @@ def test_dsac_picks_a_mode_where_softam_stays_between_two(make_scene):
     still far from both after training. The hypotheses of DSAC belong to one mode each: its expected loss goes
     to zero.
     """
-    correspondences, first = make_scene(inlier_ratio=1.0, noise_m=0.005)
+    correspondences, first = make_scene(grid=(8, 12), inlier_ratio=1.0, noise_m=0.005)
     copy_from_world = Pose(torch.eye(3, dtype=torch.float64), torch.tensor([1.0, 0, 0], dtype=torch.float64))
     second = first @ copy_from_world.inverse()
     rows = correspondences.pixels.shape[1]
