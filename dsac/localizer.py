@@ -176,7 +176,8 @@ def _as_batch(image: Tensor | np.ndarray) -> Float[Tensor, "B 3 H W"]:
         return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
     if not image.is_floating_point() or image.ndim not in (3, 4) or image.shape[-3] != 3:
         raise ValueError(
-            f"image: expected a float tensor (3, H, W) or (B, 3, H, W) in [0, 1], got {image.dtype} {tuple(image.shape)}"
+            "image: expected a float tensor (3, H, W) or (B, 3, H, W) in [0, 1], "
+            f"got {image.dtype} {tuple(image.shape)}"
         )
     return image[None] if image.ndim == 3 else image
 

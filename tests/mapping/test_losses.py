@@ -165,7 +165,7 @@ def test_a_scene_of_another_size_has_the_same_loss(known: bool, size: float) -> 
         expected = _loss(points, buffer, scale=0.1)
         answer = _loss(size * points, resized, scale=0.1 * size, size=size)
         assert answer.total.item() == pytest.approx(expected.total.item(), rel=1e-3)
-        assert answer.median_error_px == pytest.approx(expected.median_error_px, rel=1e-2)
+        assert answer.median_error_px.item() == pytest.approx(expected.median_error_px.item(), rel=1e-2)
 
 
 def test_rows_with_and_without_a_known_point_are_judged_each_by_its_own_rule() -> None:

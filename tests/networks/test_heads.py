@@ -43,6 +43,16 @@ def test_any_features_give_finite_points_and_positive_scales(head: SceneHead, si
     assert torch.isfinite(answer.scale).all() and (answer.scale > 0).all()
 
 
+def test_half_precision_rounds_no_point_by_itself(head: SceneHead) -> None:
+    with torch.no_grad():
+        head.point.weight.zero_()
+        head.point.bias[:3] = torch.tensor([1.2345678, -0.9876543, 0.5555555])
+        exact = head(torch.zeros(12)).points
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = head(torch.zeros(12)).points
+    assert torch.equal(rough, exact)
+
+
 def test_far_points_need_only_a_small_homogeneous_weight(head: SceneHead) -> None:
     with torch.no_grad():
         head.point.weight.zero_()

@@ -1,0 +1,187 @@
+"""The localizer: the same answer for the same view, whatever the camera, size or batch it comes in.
+
+The map here is exact (see `ball_world`), so what is tested is everything around it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ball_world import POSE, ColorEncoder, ball_frames, exact_map, photograph
+
+import dsac.localizer
+from dsac.errors import MapFormatError
+from dsac.geometry import Camera, Pose
+from dsac.localizer import Localizer
+from dsac.networks.encoder import load_encoder
+from dsac.ransac.types import PoseEstimate
+
+WORKING_PX = 192
+# a cell's mean colour is its centre's point to a millimetre; hundreds of cells average that out
+ROTATION_DEG, TRANSLATION_M = 0.02, 0.002
+
+OPENCV = Camera.from_params("OPENCV", [280, 290, 140, 90, -0.2, 0.05, 0.003, -0.002], (256, 192))
+
+
+@pytest.fixture
+def localizer(monkeypatch: pytest.MonkeyPatch) -> Localizer:
+    torch.set_num_threads(1)
+    # half precision would round the exact points by some millimetres on the processors that have it
+    monkeypatch.setattr(dsac.localizer, "fast_dtype", lambda device: torch.float32)
+    return Localizer(exact_map(WORKING_PX), encoder=ColorEncoder())
+
+
+def _assert_at(estimate: PoseEstimate, truth: Pose, slack: float = 1.0) -> None:
+    assert estimate.success.all()
+    pose = estimate.cam_from_world.to(torch.float64)
+    assert pose.rotation_error_deg(truth).max() < slack * ROTATION_DEG
+    assert pose.center_distance(truth).max() < slack * TRANSLATION_M
+
+
+CAMERAS = {
+    "working size": Camera.simple(280, (256, 192)),
+    "larger": Camera.simple(1120, (1024, 768)),
+    "smaller": Camera.simple(140, (128, 96)),
+    "portrait": Camera.simple(560, (384, 512)),
+    "odd": Camera.simple(400, (401, 277)),
+    "panorama": Camera.simple(420, (1000, 250)),
+    "off centre": Camera.from_params("PINHOLE", [300, 270, 90, 130], (256, 192)),
+    "radial": Camera.from_params("SIMPLE_RADIAL", [560, 250, 200, -0.15], (512, 384)),
+    "opencv": OPENCV,
+    "fisheye": Camera.from_params("OPENCV_FISHEYE", [180, 185, 150, 90, 0.03, -0.01, 0, 0], (300, 200)),
+}
+
+
+@pytest.mark.parametrize("name", CAMERAS)
+def test_any_camera_and_image_size_gives_the_same_pose(localizer: Localizer, name: str) -> None:
+    photo = photograph(CAMERAS[name])
+    _assert_at(localizer.localize(photo.image, photo.camera), POSE)
+
+
+def test_a_distorted_photo_agrees_with_its_undistorted_twin(localizer: Localizer) -> None:
+    twins = photograph(OPENCV), photograph(OPENCV.pinhole)
+    distorted, ideal = (localizer.localize(p.image, p.camera).cam_from_world.to(torch.float64) for p in twins)
+    assert distorted.rotation_error_deg(ideal).item() < ROTATION_DEG
+    assert distorted.center_distance(ideal).item() < TRANSLATION_M
+    # and the distortion is more than what is tolerated here
+    wrong = localizer.localize(twins[0].image, OPENCV.pinhole).cam_from_world.to(torch.float64)
+    assert wrong.center_distance(ideal).item() > 5 * TRANSLATION_M
+
+
+def test_pixels_that_a_camera_cannot_have_are_left_out(localizer: Localizer) -> None:
+    # the corners lie beyond where x (1 - 0.3 x²) turns back
+    camera = Camera.from_params("SIMPLE_RADIAL", [200, 128, 96, -0.3], (256, 192))
+    seen = torch.isfinite(camera.unproject(torch.tensor([[0.5, 0.5], [128.0, 96.0]]).double())).all(-1)
+    assert seen.tolist() == [False, True]
+    photo = photograph(camera)
+    # cells at the edge of what the camera can see are half black
+    _assert_at(localizer.localize(photo.image.nan_to_num(), camera), POSE, slack=5)
+
+
+def test_a_batch_is_a_loop(localizer: Localizer) -> None:
+    camera = CAMERAS["working size"]
+    steps = 0.2 * torch.randn(3, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    poses = Pose.exp(steps) @ POSE.expand(3)
+    images = torch.stack([photograph(camera, poses[i]).image for i in range(3)])
+    together = localizer.localize(images, camera)
+    assert together.success.shape == (3,)
+    _assert_at(together, poses)
+    for i in range(3):
+        alone = localizer.localize(images[i], camera)
+        assert alone.success.shape == (1,)
+        apart = alone.cam_from_world.to(torch.float64).center_distance(
+            together.cam_from_world[i : i + 1].to(torch.float64)
+        )
+        assert apart.item() < 1e-3
+
+
+def test_the_same_photo_has_the_same_answer_in_every_form(localizer: Localizer) -> None:
+    photo = photograph(CAMERAS["larger"])
+    decoded = (photo.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    as_tensor = torch.from_numpy(decoded).permute(2, 0, 1).float() / 255
+    first = localizer.localize(decoded, photo.camera)
+    for image in (decoded, np.asfortranarray(decoded), as_tensor, as_tensor.contiguous(), as_tensor[None]):
+        again = localizer.localize(image, photo.camera)
+        assert torch.equal(again.cam_from_world.matrix, first.cam_from_world.matrix)
+        assert torch.equal(again.covariance, first.covariance)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
+def test_an_image_of_one_colour_is_not_localized(localizer: Localizer, value: float) -> None:
+    estimate = localizer.localize(torch.full((3, 192, 256), value), CAMERAS["working size"])
+    assert not estimate.success.item()
+    assert estimate.confidence.item() < 0.1
+
+
+def test_noise_is_not_localized(localizer: Localizer) -> None:
+    noise = torch.nn.functional.interpolate(
+        torch.rand(1, 3, 24, 32, generator=torch.Generator().manual_seed(0)), (192, 256)
+    )
+    estimate = localizer.localize(noise, CAMERAS["working size"])
+    assert not estimate.success.item()
+    assert estimate.confidence.item() < 0.1
+
+
+@pytest.mark.parametrize("size", [(192, 256), (256, 191)])
+def test_the_camera_of_another_size_is_refused(localizer: Localizer, size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=f"camera: expected 256×192 like the image, got {size[0]}×{size[1]}"):
+        localizer.localize(torch.zeros(3, 192, 256), Camera.simple(280, size))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((192, 256), np.uint8),
+        np.zeros((192, 256, 4), np.uint8),
+        np.zeros((192, 256, 3), np.uint16),
+        np.zeros((192, 256, 3)),
+        torch.zeros(192, 256),
+        torch.zeros(1, 192, 256),
+        torch.zeros(3, 192, 256, dtype=torch.uint8),
+    ],
+    ids=lambda image: f"{image.dtype} {tuple(image.shape)}",
+)
+def test_an_image_of_another_kind_is_refused(localizer: Localizer, image: np.ndarray | torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="image: expected .*, got .*(uint8|uint16|float)"):
+        localizer.localize(image, CAMERAS["working size"])
+
+
+def test_frames_are_localized_one_by_one_with_what_the_answer_rests_on(localizer: Localizer) -> None:
+    frames = ball_frames(4)
+    assert frames.cam_from_world is not None
+    answers = list(localizer.localize_frames(frames))
+    assert [answer.name for answer in answers] == frames.names
+    for i, answer in enumerate(answers):
+        _assert_at(answer.estimate, frames.cam_from_world[i : i + 1], slack=3)  # small, with 8 bits a colour
+        assert min(answer.camera.size) == WORKING_PX and answer.camera.distortion is None
+        # the inliers reproject where the correspondences say
+        inliers = answer.estimate.inliers[0]
+        points_cam = answer.estimate.cam_from_world[0] @ answer.correspondences.scene_points[0, inliers]
+        pixels = answer.camera.to(torch.float32).project(points_cam)
+        assert (pixels - answer.correspondences.pixels[0, inliers]).norm(dim=-1).max() < 10.1
+        stages = [
+            answer.timing.decode_ms,
+            answer.timing.encode_ms,
+            answer.timing.head_ms,
+            answer.timing.solve_ms,
+        ]
+        assert min(stages) > 0 and answer.timing.total_ms == pytest.approx(sum(stages))
+        single = localizer.localize(frames[i].image, frames[i].camera)
+        assert torch.equal(single.cam_from_world.matrix, answer.estimate.cam_from_world.matrix)
+
+
+def test_a_map_file_is_all_that_a_localizer_needs(tmp_path: Path) -> None:
+    encoder = load_encoder()
+    scene_map = exact_map(WORKING_PX)
+    with pytest.raises(MapFormatError, match="made with encoder colors"):
+        Localizer(scene_map, encoder=encoder)
+    with pytest.raises(MapFormatError, match="does not ship"):
+        Localizer(scene_map)
+    scene_map.save(tmp_path / "ball.dsac")
+    with pytest.raises(MapFormatError, match="does not ship"):
+        Localizer.load(tmp_path / "ball.dsac")
+    with pytest.raises(MapFormatError, match="found nothing"):
+        Localizer.load(tmp_path / "none.dsac")
