@@ -25,7 +25,7 @@ def load_photos(
 ) -> Frames:
     """Frames without poses. A file is named as given, an image of a folder by its path in that folder.
 
-    All photos have `camera`, or a pinhole with `focal_px`, or else each the focal length that its EXIF data state.
+    All photos have `camera`, or a pinhole with `focal_px`, or else each the focal length of its EXIF data.
     Raises: `DatasetError` for a path that is no image or folder of images, or when no focal length is known.
     """
     if camera is not None and focal_px is not None:
@@ -79,7 +79,7 @@ def _pinhole(path: Path, focal_px: float | int | None) -> Camera:
         focal_px = read_exif_focal_px(path)
         if focal_px is None:
             raise DatasetError(
-                f"{path}: no focal length in its EXIF data; give it in pixels (--focal-px), or the camera (--camera)"
+                f"{path}: no focal length in its EXIF data; give it in pixels (--focal-px) or the --camera"
             )
         logger.info("%s: focal length %.0f px from EXIF", path, focal_px)
     return Camera.simple(focal_px, size)

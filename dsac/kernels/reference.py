@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import roma
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -247,6 +246,13 @@ def _bounded_norm(square: Tensor, usable: Tensor, maximum: float) -> Tensor:
 # ---- Levenberg-Marquardt on the robust cost ----------------------------------------------------------
 
 
+def _rotation(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
+    x, y, z = vector.unbind(-1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
+    return torch.linalg.matrix_exp(cross)
+
+
 def _robust_normal(
     rows: Float[Tensor, "B K c 7 N"],
     scales: list[Tensor] | list[float],
@@ -278,7 +284,7 @@ def _levenberg_marquardt(
     movable = (inliers(rotation, translation).sum(-1) >= 3)[..., None]
     for _ in range(iterations):
         step = _OVER_RELAXATION * movable * _damped_step(matrix, gradient, damping)
-        turn = roma.rotvec_to_rotmat(step[..., :3])
+        turn = _rotation(step[..., :3])
         new_rotation = turn @ rotation
         new_translation = (turn @ translation[..., None])[..., 0] + step[..., 3:]
         new_cost, new_gradient, new_matrix = linearise(new_rotation, new_translation)
