@@ -25,16 +25,25 @@ def load_photos(
 ) -> Frames:
     """Frames without poses. A file is named as given, an image of a folder by its path in that folder.
 
-    All photos have `camera`, or a pinhole with `focal_px`, or else each the focal length of its EXIF data.
-    Raises: `DatasetError` for a path that is no image or folder of images, or when no focal length is known.
+    All photos have `camera`, or a pinhole with `focal_px`, or else each the focal length of its EXIF data; a
+    warning tells the latter.
+    Raises: `DatasetError` for a path that is no image or folder of images, for two photos of one name, or when
+    no focal length is known; `ValueError` for one that is not positive.
     """
     if camera is not None and focal_px is not None:
         raise ValueError("focal_px: expected either camera or focal_px, got both")
     files = _files(paths)
     if camera is not None:
         cameras = dict.fromkeys(files, camera)
+    elif focal_px is not None:
+        cameras = {name: Camera.simple(focal_px, read_image_size(path)) for name, path in files.items()}
     else:
-        cameras = {name: _pinhole(path, focal_px) for name, path in files.items()}
+        cameras = {name: _exif_camera(path) for name, path in files.items()}
+        focals = [float(c.focal_px[0]) for c in cameras.values()]
+        logger.warning(
+            "focal length from EXIF data, good to a few percent: %.0f to %.0f px (%d photos)",
+            min(focals), max(focals), len(focals),
+        )  # fmt: skip
     distinct: dict[tuple, int] = {}
     index = [
         distinct.setdefault((c.model, c.size, *c.params.tolist()), len(distinct)) for c in cameras.values()
@@ -60,26 +69,29 @@ def _files(paths: Sequence[str | Path]) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES)
+            found = {
+                p.relative_to(path).as_posix(): p
+                for p in sorted(path.rglob("*"))
+                if p.suffix.lower() in _SUFFIXES and p.is_file()
+            }
             if not found:
                 raise DatasetError(f"{path}: expected a folder with images, found none in it")
-            files.update({p.relative_to(path).as_posix(): p for p in found})
         elif path.is_file():
-            files[str(path)] = path
+            found = {str(path): path}
         else:
             raise DatasetError(f"{path}: expected an image or a folder of images, found nothing there")
+        for name, file in found.items():
+            if files.setdefault(name, file) != file:
+                raise DatasetError(f"{file}: {files[name]} has the same name; give one folder at a time")
     if not files:
-        raise DatasetError("no images given")
+        raise DatasetError("expected images, got none")
     return files
 
 
-def _pinhole(path: Path, focal_px: float | int | None) -> Camera:
-    size = read_image_size(path)
+def _exif_camera(path: Path) -> Camera:
+    focal_px = read_exif_focal_px(path)
     if focal_px is None:
-        focal_px = read_exif_focal_px(path)
-        if focal_px is None:
-            raise DatasetError(
-                f"{path}: no focal length in its EXIF data; give it in pixels (--focal-px) or the --camera"
-            )
-        logger.info("%s: focal length %.0f px from EXIF", path, focal_px)
-    return Camera.simple(focal_px, size)
+        raise DatasetError(
+            f"{path}: no focal length in its EXIF data; give it in pixels (--focal-px) or the --camera"
+        )
+    return Camera.simple(focal_px, read_image_size(path))

@@ -1,0 +1,128 @@
+"""Photos to be localized: files and folders, each with a camera."""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from dsac.datasets import load_photos
+from dsac.errors import DatasetError
+from dsac.geometry import Camera
+
+WriteImage = Callable[..., Path]
+
+
+def write_with_exif(path: Path, size: tuple[int, int], equivalent_mm: int) -> Path:
+    """A JPEG that states its focal length as that of a 36 mm × 24 mm camera (tag 0xA405)."""
+    data = cv2.imencode(".jpg", np.zeros((size[1], size[0], 3), np.uint8))[1].tobytes()
+    tiff = b"II" + struct.pack(
+        "<HIHHHIIIHHHIHHI", 42, 8, 1, 0x8769, 4, 1, 26, 0, 1, 0xA405, 3, 1, equivalent_mm, 0, 0
+    )
+    exif = b"Exif\0\0" + tiff
+    path.write_bytes(data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:])
+    return path
+
+
+def test_a_file_has_the_name_it_was_given_and_an_image_of_a_folder_its_path_there(
+    tmp_path: Path, write_image: WriteImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("one.png", "trip/b.png", "trip/day 2/a.JPG", "trip/notes.txt"):
+        write_image(Path(name)) if not name.endswith("txt") else Path(name).write_text("no image")
+    photos = load_photos(["one.png", "trip"], focal_px=10)
+    assert photos.names == ["one.png", "b.png", "day 2/a.JPG"]
+    assert photos.cam_from_world is None and not photos.has_depth
+    assert [photo.image.shape for photo in photos] == [(3, 6, 8)] * 3
+    assert [load_photos([name], focal_px=10).names for name in ("./one.png", str(tmp_path / "one.png"))] == [
+        ["one.png"],
+        [str(tmp_path / "one.png")],
+    ]
+
+
+def test_all_photos_have_the_focal_length_given(tmp_path: Path, write_image: WriteImage) -> None:
+    write_image(tmp_path / "a.png", (8, 6))
+    write_image(tmp_path / "b.png", (6, 8))
+    write_image(tmp_path / "c.png", (8, 6))
+    photos = load_photos([tmp_path], focal_px=12.5)
+    cameras = [photos.camera(i) for i in range(3)]
+    assert [camera.size for camera in cameras] == [(8, 6), (6, 8), (8, 6)]
+    assert [camera.params.tolist() for camera in cameras] == [[12.5, 4, 3], [12.5, 3, 4], [12.5, 4, 3]]
+    assert len(photos.cameras) == 2
+
+
+def test_all_photos_have_the_camera_given(tmp_path: Path, write_image: WriteImage) -> None:
+    camera = Camera.from_params("RADIAL", [10, 4, 3, 0.1, 0.01], (8, 6))
+    photos = load_photos([write_image(tmp_path / "a.png"), write_image(tmp_path / "b.png")], camera=camera)
+    assert photos.camera(0) is photos.camera(1) is camera
+    write_image(tmp_path / "b.png", (9, 6))
+    with pytest.raises(DatasetError, match="b.png: the image is 9x6, but its intrinsics are for 8x6"):
+        photos[1]
+
+
+def test_exif_data_are_the_fallback_and_that_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_with_exif(tmp_path / "a.jpg", (360, 240), 50)
+    write_with_exif(tmp_path / "b.jpg", (240, 360), 28)
+    with caplog.at_level(logging.WARNING):
+        photos = load_photos([tmp_path])
+    # on a 36 mm × 24 mm picture of 10 px a millimetre
+    assert [photos.camera(i).focal_px[0].item() for i in range(2)] == pytest.approx([500, 280])
+    (record,) = caplog.records
+    assert record.getMessage() == "focal length from EXIF data, good to a few percent: 280 to 500 px (2 photos)"
+    caplog.clear()
+    load_photos([tmp_path], focal_px=450)
+    assert not caplog.records
+
+
+def test_a_photo_without_any_focal_length_is_named(tmp_path: Path, write_image: WriteImage) -> None:
+    with pytest.raises(DatasetError, match=r"a.png: no focal length in its EXIF data; give it .*--focal-px"):
+        load_photos([write_image(tmp_path / "a.png")])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels"), [(np.uint8, 1), (np.uint8, 4), (np.uint16, 1), (np.uint16, 3)], ids=str
+)
+def test_grey_transparent_and_16_bit_photos_are_photos(
+    tmp_path: Path, write_image: WriteImage, dtype: type, channels: int
+) -> None:
+    photo = load_photos([write_image(tmp_path / "a.png", dtype=dtype, channels=channels)], focal_px=10)[0]
+    assert photo.image.shape == (3, 6, 8)
+    assert 0 <= photo.image.min() < 0.2 and 0.8 < photo.image.max() <= 1
+
+
+def test_paths_without_images_are_named(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(DatasetError, match=f"{tmp_path}: expected a folder with images, found none"):
+        load_photos([tmp_path], focal_px=10)
+    with pytest.raises(DatasetError, match="none.jpg: expected an image or a folder of images, found nothing"):
+        load_photos([tmp_path / "none.jpg"], focal_px=10)
+    with pytest.raises(DatasetError, match="notes.txt: expected an image"):
+        load_photos([tmp_path / "notes.txt"], focal_px=10)
+    with pytest.raises(DatasetError, match="expected images, got none"):
+        load_photos([], focal_px=10)
+
+
+def test_two_photos_of_one_name_are_refused(tmp_path: Path, write_image: WriteImage) -> None:
+    first, second = write_image(tmp_path / "1" / "a.png"), write_image(tmp_path / "2" / "a.png")
+    with pytest.raises(DatasetError, match=f"{second}: {first} has the same name"):
+        load_photos([tmp_path / "1", tmp_path / "2"], focal_px=10)
+    # the same photo twice is no contradiction
+    assert load_photos([first, first], focal_px=10).names == [str(first)]
+
+
+@pytest.mark.parametrize("focal_px", [0, -5.0, float("nan")])
+def test_a_focal_length_that_is_not_positive_is_refused(
+    tmp_path: Path, write_image: WriteImage, focal_px: float
+) -> None:
+    with pytest.raises(ValueError, match="positive focal"):
+        load_photos([write_image(tmp_path / "a.png")], focal_px=focal_px)
+
+
+def test_camera_and_focal_length_together_are_refused(tmp_path: Path, write_image: WriteImage) -> None:
+    with pytest.raises(ValueError, match="either camera or focal_px, got both"):
+        load_photos([write_image(tmp_path / "a.png")], camera=Camera.simple(10, (8, 6)), focal_px=10)
