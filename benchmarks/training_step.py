@@ -1,0 +1,131 @@
+"""Cost of one end-to-end training step: implicit gradients against autograd through every iteration.
+
+One image of 4800 correspondences, half of them wrong; drawing, scoring, refinement of all hypotheses of DSAC,
+and the gradient by all scene points. One thread, median. Writes results/training_step.{json,md}.
+
+    python benchmarks/training_step.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from dsac import Camera, Correspondences, Pose, PoseSolver
+from dsac.ransac import DSAC, ReprojectionError, RobustRefinement, WeightedError
+from dsac.ransac.refinement import Refinement
+
+RESULTS = Path(__file__).parent / "results"
+SIZE, GRID = (640, 480), (60, 80)
+ITERATIONS = 10
+
+
+@dataclass(frozen=True)
+class Unrolled:
+    """The same robust cost by iteratively reweighted Gauss-Newton, every iteration seen by autograd."""
+
+    residual: ReprojectionError = ReprojectionError()
+
+    def __call__(
+        self, poses: Pose, correspondences: Correspondences, generator: torch.Generator | None = None
+    ) -> Pose:
+        focal, center = correspondences.camera.focal_px[:, None, None], correspondences.camera.center_px
+        threshold = float(self.residual.threshold)
+        for _ in range(ITERATIONS):
+            x, y, z = (poses @ correspondences.scene_points[:, None]).unbind(-1)
+            front = z > 0.05
+            z = torch.where(front, z, torch.ones_like(z))
+            u, v = x / z, y / z
+            a, b = focal[..., 0], focal[..., 1]
+            r = (
+                torch.stack([a * u + center[:, None, None, 0], b * v + center[:, None, None, 1]], dim=-1)
+                - correspondences.pixels[:, None]
+            )
+            zero = torch.zeros_like(u)
+            # derivatives of (u, v) by the increment: rotation, then translation
+            du = torch.stack([-u * v, 1 + u * u, -v, 1 / z, zero, -u / z], dim=-1) * a[..., None]
+            dv = torch.stack([-1 - v * v, u * v, u, zero, 1 / z, -v / z], dim=-1) * b[..., None]
+            jacobian = torch.cat([du, dv], dim=-2)
+            weight = torch.where(front, (threshold**2 / (threshold**2 + r.square().sum(-1))) ** 2, 0.0)
+            weighted = torch.cat([weight, weight], dim=-1)[..., None] * jacobian
+            normal = jacobian.mT @ weighted + 1e-3 * torch.eye(6)
+            gradient = (weighted.mT @ torch.cat([r[..., 0], r[..., 1]], dim=-1)[..., None])[..., 0]
+            poses = Pose.exp(-torch.linalg.solve(normal, gradient)) @ poses
+        return poses
+
+
+def scene() -> tuple[Correspondences, Pose]:
+    """A wavy wall, 2 cm of noise, half of the points anywhere."""
+    generator = torch.Generator().manual_seed(0)
+    camera = Camera.simple(520.0, SIZE).to(torch.float32)
+    camera = Camera(camera.focal_px[None], camera.center_px[None], SIZE)
+    height, width = GRID
+    v, u = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    pixels = torch.stack([u * SIZE[0] / width, v * SIZE[1] / height], dim=-1).reshape(1, -1, 2)
+    depth = 2 + torch.sin(pixels[..., :1] / 97) + 0.5 * torch.cos(pixels[..., 1:] / 71)
+    cam_from_world = Pose.exp(0.3 * torch.randn(1, 6, generator=generator))
+    points = cam_from_world.inverse() @ (camera.unproject(pixels) * depth)
+    points = points + 0.02 * torch.randn(points.shape, generator=generator)
+    wrong = torch.rand(points.shape[:2], generator=generator)[..., None] < 0.5
+    points = torch.where(wrong, 2 * torch.randn(points.shape, generator=generator), points)
+    return Correspondences(pixels, points, camera, grid=GRID), cam_from_world
+
+
+def seconds(num_hypotheses: int, refinement: Refinement, repetitions: int) -> float:
+    """Median of single steps, after one that warms up."""
+    correspondences, truth = scene()
+    solver = PoseSolver.rgb(num_hypotheses, selection=DSAC(negligible=0.0), refinement=refinement)
+    times = []
+    for i in range(repetitions + 1):
+        points = correspondences.scene_points.clone().requires_grad_()
+        generator = torch.Generator().manual_seed(i)
+        started = time.perf_counter()
+        live = replace(correspondences, scene_points=points)
+        solver.expected_loss(live, truth, WeightedError(), generator).sum().backward()
+        times.append(time.perf_counter() - started)
+        assert points.grad is not None and torch.isfinite(points.grad).all()
+    return statistics.median(times[1:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--repetitions", type=int, default=5)
+    repetitions = parser.parse_args().repetitions
+    torch.set_num_threads(1)
+    parts = {
+        "implicit, 256 points a pose": RobustRefinement(max_points=256),
+        "implicit, all 4800 points": RobustRefinement(),
+        f"unrolled, {ITERATIONS} iterations, all points": Unrolled(),
+    }
+    milliseconds = {
+        name: {str(count): round(1e3 * seconds(count, part, repetitions), 1) for count in (64, 256)}
+        for name, part in parts.items()
+    }
+    machine = f"{platform.machine()}, one thread, torch {torch.__version__}"
+    RESULTS.mkdir(exist_ok=True)
+    content = {"machine": machine, "repetitions": repetitions, "milliseconds": milliseconds}
+    (RESULTS / "training_step.json").write_text(json.dumps(content, indent=2) + "\n")
+    lines = [
+        "# Cost of one training step, ms",
+        "",
+        f"One image, 4800 correspondences, every hypothesis of DSAC refined; {machine};",
+        f"median of {repetitions}:",
+        "`python benchmarks/training_step.py`",
+        "",
+        "| gradient of the refinement | 64 hypotheses | 256 hypotheses |",
+        "|---|---|---|",
+        *(f"| {name} | {row['64']:.0f} | {row['256']:.0f} |" for name, row in milliseconds.items()),
+    ]
+    (RESULTS / "training_step.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
