@@ -1,11 +1,13 @@
-"""What a predicted scene point should satisfy, row by row.
+"""What a predicted scene point should satisfy, cell by cell.
 
-Depth known:  the Laplace likelihood of the distance to the true scene point, d/b + log b with the predicted
-              scale b, and the reprojection error below.
-Poses only:   the reprojection error through a bounded robust function whose width shrinks over the training,
-              t tanh(e/t), t = 50 sqrt(1 - p²) + 1 px over the progress p (Brachmann et al., ACE, CVPR 2023);
-              where a prediction cannot be right yet (outside the plausible depths or far off in the image), the
-              distance to the point at the scene's typical depth on the pixel's ray instead.
+Every cell:   the reprojection error through a bounded robust function whose width shrinks over the training,
+              tanh(e/t), t = 50 sqrt(1 - p²) + 1 px over the progress p (Brachmann et al., ACE, CVPR 2023);
+              and the Laplace likelihood of the sideways error in metres, s/b + log b, which teaches the
+              predicted scale b alone: errors along the ray hardly matter for the pose.
+Known point:  beside that, the distance d to it: 2 log(1 + d/m), m a twentieth of the scene's scale, so that the
+              few with wrong depth pull little.
+No point, and a prediction that cannot be right yet (outside the plausible depths or far off in the image): the
+              distance to the point at the scene's typical depth on the pixel's ray, instead of the rest.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from dsac.mapping.buffer import Cells, FeatureBuffer
 from dsac.networks.heads import SceneCoordinates
 
 _FAR_OFF_PX = 1000.0
+_NEAR = 0.05  # of the scene's scale: a prediction this far off is pulled with half the force of a perfect one
 _GOOD_PX = 10.0  # the solver's inlier threshold
 
 
@@ -56,18 +59,16 @@ def mapping_loss(
     known = torch.isfinite(cells.scene_points[:, 0])
     target = torch.where(known[:, None], cells.scene_points, _typical_points(cells, buffer, pose, depth_range))
     distance = (predicted.points - target).norm(dim=-1)
-    likelihood = distance / predicted.scale + torch.log(predicted.scale / scene_scale)
+    to_known = 2 * torch.log1p(distance / (_NEAR * scene_scale))
 
     plausible = (depth > depth_range[0]) & (depth < depth_range[1]) & (error_px < _FAR_OFF_PX)
-    unknown = torch.where(plausible, reprojection, 1 + distance / scene_scale)
-    # without a target the scale learns from the sideways error, which a pixel error at this depth means
-    sideways = (error_px * depth.clamp_min(depth_range[0]) / buffer.focal_px[view, 0]).detach()
-    sideways_likelihood = sideways / predicted.scale + torch.log(predicted.scale / scene_scale)
+    sideways = (error_px * depth / buffer.focal_px[view, 0]).detach()
+    likelihood = sideways / predicted.scale + torch.log(predicted.scale / scene_scale)
     loss = torch.where(
         known,
-        likelihood + reprojection_weight * reprojection * plausible,
-        reprojection_weight * unknown + torch.where(plausible, sideways_likelihood, 0.0),
-    )
+        to_known + reprojection_weight * reprojection * plausible,
+        reprojection_weight * torch.where(plausible, reprojection, 1 + distance / scene_scale),
+    ) + torch.where(plausible, likelihood, 0.0)
     errors = error_px.detach()
     return BatchLoss(loss.mean(), (errors < _GOOD_PX).float().mean(), errors.median())
 

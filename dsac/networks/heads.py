@@ -2,7 +2,7 @@
 
 A residual network of 1×1 layers (here: linear layers on rows of features), the only part that is learned for
 a scene. Its last layer gives a homogeneous point around the scene's centre, so that far points need no large
-weights, and the logarithm of a scale: the expected distance error, by the Laplace likelihood of training.
+weights, and the logarithm of a scale: the expected error across the ray, by the Laplace likelihood of training.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class SceneCoordinates:
     """Predicted scene points and their scales, for rows of any batch shape."""
 
     points: Float[Tensor, "*batch 3"]  # metres, world frame
-    scale: Float[Tensor, "*batch"]  # metres: expected distance of the point from the truth
+    scale: Float[Tensor, "*batch"]  # metres: expected distance of the truth from the point, across the ray
 
 
 class SceneHead(nn.Module):
