@@ -27,7 +27,7 @@ class Solution:
     translation: Array  # (B, 3) float64
     inliers: Array  # (B, N) bool: reprojection error below the threshold, in front of the camera
     information: Array  # (B, 6, 6) float64, inverse covariance of the increment from the left
-    num_hypotheses: Array  # (B,) int64, minimal sets drawn
+    num_hypotheses: Array  # (B,) int64, seeds of minimal sets drawn
 
 
 def solve_rgb(
@@ -40,17 +40,17 @@ def solve_rgb(
     threshold_px: float,
     seed: int = 0,
     confidence: float = 0.9999,
-    max_hypotheses: int = 100_000,
-    grid: tuple[int, int] | None = None,
-    depth_range: tuple[float, float] | None = None,
+    max_hypotheses: int = 20_000,
+    largest_depth: float | None = None,
     threads: int = 1,
 ) -> Solution:
     """Robust poses from pixels (B, N, 2), scene points (B, N, 3), focal_px, center_px (B, 2), weights (B, N).
 
-    Draws minimal sets until, with probability `confidence`, one of inliers only was among them (at most
-    `max_hypotheses`), and ends with the maximum likelihood pose. Rows with NaN, infinity or weight 0 are
-    ignored. `grid` (h, w) says that the rows are the cells of an image; `depth_range` bounds the depths in
-    metres. The answer for an image depends on its rows and the seed alone, not on batch or threads.
+    Draws minimal sets until, with probability `confidence`, a pose with more inliers would have been found (at
+    most `max_hypotheses`), and ends with the maximum likelihood pose for isotropic noise of the scene points.
+    Rows with NaN, infinity or weight 0 are ignored; weights scale inverse variances and the chance to be drawn.
+    `largest_depth` in metres helps where few points are right; without it the extent of the scene serves. The
+    answer for an image depends on its rows and the seed alone, not on batch or threads.
     """
     size = len(pixels)
     scene, shift = _centred(scene_points)
@@ -61,12 +61,12 @@ def solve_rgb(
     inliers = np.empty(scene.shape[:2], np.bool_)
     information = np.empty((size, 6, 6))
     num_hypotheses = np.empty(size, np.int64)
-    cells = np.array(grid if grid is not None else (0, 0), np.int64)
-    depths = np.array(depth_range if depth_range is not None else (0.0, 0.0), np.float64)
+
+    farthest = float(largest_depth or 0.0)
 
     def solve(part: slice) -> None:
         cpu_ransac.solve_rgb_batch(
-            image_points[part], scene[part], scales[part], cameras[part], cells, float(threshold_px), depths,
+            image_points[part], scene[part], scales[part], cameras[part], float(threshold_px), farthest,
             float(confidence), int(max_hypotheses), int(seed),
             poses[part], inliers[part], information[part], num_hypotheses[part],
         )  # fmt: skip

@@ -1,7 +1,11 @@
-"""From scene coordinates to a pose in one call: draw, solve, score in stages, refine, estimate the uncertainty.
+"""From scene coordinates to a pose in one call: draw, solve, score, refine, estimate the uncertainty.
 
-Everything works on float32 arrays of coordinates about a robust centre of the scene. A row that cannot be
-used (NaN, infinity, weight 0) is given a ray that no pose can meet, so that no inner loop has to ask.
+A seed point is drawn, and the other two points of the minimal set among its likeliest companions
+(`_companions`), which makes sets of right points common even where one prediction in twenty is right, be they
+scattered or in patches. A pose of three noisy points that convinces the companions goes through `_optimise`;
+the best different poses are kept, and the likeliest of them on all points is the answer (`_choose`).
+
+`subset` holds at most 1024 points in random order: hypotheses are made of them and compared on them.
 """
 
 from __future__ import annotations
@@ -12,356 +16,396 @@ import numpy as np
 
 from dsac.kernels.cpu_jit import kernel
 from dsac.kernels.cpu_p3p import p3p_poses
+from dsac.kernels.cpu_points import below, count_inliers, draw_subset, gather, mark_inliers, mixed, prepare
 from dsac.kernels.cpu_refine import NUM_SUMS, gauss_newton_step, mixture_sums, pixel_gated_sums
 
-LARGEST = 1e9  # coordinates beyond it (in whatever unit) are not usable: their squares would overflow
-_SUBSET = 1024  # correspondences that hypotheses are compared on
-_FIRST_STAGE = 128  # of these, looked at first
-_WIDE = 2.0  # pose of a minimal set is noisy: it is scored at this multiple of the threshold
-_FIRST_MINIMUM = 3.0  # inliers in the first stage below which a hypothesis is chance
+_SUBSET = 1024
+_EARLY_SEEDS = 200  # that many look for companions in half of the subset only, which is enough for most images
+_NEAR = 0.4  # companions are seen within this distance on the plane z = 1 ...
+_FAR = 1e2  # ... but every fourth seed looks everywhere
+_COMPANIONS = 0.04  # share of the points within that distance that are taken as companions
+_LOCAL = 64  # companions at most
+_SUPPORT = 5.0  # points (with the minimal set) and ...
+_SUPPORT_SHARE = 0.3  # ... share of the companions that must agree with a pose of the minimal set
+_WIDE = 3.0  # times the threshold: such a pose is noisy
+_PROMISING = 0.3  # of the best count so far, for a pose to be optimised
+_MODES = 8  # different poses kept
+_SAME_ANGLE = 0.1  # radians between the rotations of different poses
+_KNOWN_SHARE = 0.1  # of the points: a pose with so many inliers is not looked for again among them
+_RIVAL = 0.7  # of the best score: while another pose has it, a set of right points counts for ...
+_RIVAL_TRUST = 0.2  # ... so much of a success
+_LEAST_RATIO = 0.01  # inlier ratio that is looked for as long as nothing is found
+_LEVELS = 8  # bounds of the apparent depth, 1.57 apart: they reach down to a 24th of the largest
 
 
 @kernel
 def solve_rgb_batch(
-    pixels, scene_points, weights, cameras, grid, threshold_px, depth_range, confidence, max_hypotheses, seed,
+    pixels, scene_points, weights, cameras, threshold_px, largest_depth, confidence, max_hypotheses, seed,
     poses, inliers, information, num_hypotheses,
 ):  # fmt: skip
     """Poses of a batch of images: see `dsac.kernels.cpu.solve_rgb`. Writes the last four arguments.
 
-    cameras (B, 4): fx, fy, cx, cy; grid (2,): zeros = none; depth_range (2,): zeros = unknown.
+    weights (B, N) or (B, 0); cameras (B, 4): fx, fy, cx, cy; largest_depth: 0 = unknown.
     """
     for b in range(len(pixels)):
         num_hypotheses[b] = _solve_rgb(
-            pixels[b], scene_points[b], weights[b], cameras[b], grid, threshold_px, depth_range, confidence,
+            pixels[b], scene_points[b], weights[b], cameras[b], threshold_px, largest_depth, confidence,
             max_hypotheses, seed, poses[b], inliers[b], information[b],
         )  # fmt: skip
 
 
 @kernel
 def _solve_rgb(
-    pixels, scene_points, weights, camera, grid, threshold_px, depth_range, confidence, max_hypotheses, seed,
+    pixels, scene_points, weights, camera, threshold_px, largest_depth, confidence, max_hypotheses, seed,
     pose, inliers, information,
 ):  # fmt: skip
-    n = len(pixels)
-    points = np.empty((5, n), np.float32)
-    center = np.empty(3)
-    rows = np.empty(n, np.int32)
-    usable = _prepare(pixels, scene_points, weights, camera, points, rows, center)
     pose[:] = 0.0
     pose[0, 0] = pose[1, 1] = pose[2, 2] = 1.0
     information[:] = 0.0
     inliers[:] = False
+    n = len(pixels)
+    points = np.empty((7, n), np.float32)
+    center = np.empty(3)
+    rows = np.empty(n, np.uint32)
+    usable, extent = prepare(pixels, scene_points, weights, camera, points, rows, center)
     if usable < 4:
         return 0
 
     aspect = camera[1] / camera[0]
     threshold = threshold_px / camera[0]
     state = np.empty(1, np.uint64)
-    state[0] = _mixed(np.uint64(seed))
-    subset_size = min(usable, _SUBSET)
-    subset = np.empty((5, subset_size), np.float32)
-    _draw_subset(points, rows, usable, subset, state)
+    state[0] = mixed(np.uint64(seed))
+    subset = np.empty((7, min(usable, _SUBSET)), np.float32)
+    draw_subset(points, rows, usable, subset, state)
+    bounds = np.empty(_LEVELS, np.float32)
+    _depth_bounds(subset, extent, largest_depth, bounds)
 
-    num = _search(
-        points,
-        rows,
-        usable,
-        subset,
-        grid,
-        aspect,
-        threshold,
-        depth_range,
-        confidence,
-        max_hypotheses,
-        state,
-        pose,
-    )
-    if num < 0:
-        return -num
-    _finish(points, weights, aspect, threshold, pose, information)
-    _mark_inliers(points, pose, aspect, threshold, inliers)
-    for i in range(3):
-        pose[i, 3] -= pose[i, 0] * center[0] + pose[i, 1] * center[1] + pose[i, 2] * center[2]
+    modes = np.zeros((_MODES, 3, 4))
+    scores = np.zeros(_MODES)
+    num = _search(subset, aspect, threshold, bounds, confidence, max_hypotheses, state, modes, scores)
+    if _choose(points, subset, modes, scores, aspect, threshold, pose, information):
+        mark_inliers(points, pose, aspect, threshold, inliers)
+        for i in range(3):
+            pose[i, 3] -= pose[i, 0] * center[0] + pose[i, 1] * center[1] + pose[i, 2] * center[2]
     return num
 
 
-# ---- preparation -------------------------------------------------------------------------------------
-
-
 @kernel
-def _prepare(pixels, scene_points, weights, camera, points, rows, center):
-    """Centred points and rays (5, N); `rows` lists the usable ones, in order; returns how many."""
-    n = len(pixels)
-    largest = np.float32(LARGEST)
-    widest = np.float32(1e3)
-    fx, fy, cx, cy = np.float32(camera[0]), np.float32(camera[1]), np.float32(camera[2]), np.float32(camera[3])
-    ifx, ify = np.float32(1.0) / fx, np.float32(1.0) / fy
-    weighted = len(weights) > 0
-    usable = 0
-    for i in range(n):
-        x, y = (pixels[i, 0] - cx) * ifx, (pixels[i, 1] - cy) * ify
-        a, b, c = scene_points[i, 0], scene_points[i, 1], scene_points[i, 2]
-        good = (
-            abs(a) < largest and abs(b) < largest and abs(c) < largest and abs(x) < widest and abs(y) < widest
-        )
-        if weighted:
-            good = good and weights[i] > 0.0 and weights[i] < largest
-        points[0, i] = a
-        points[1, i] = b
-        points[2, i] = c
-        points[3, i] = x
-        points[4, i] = y
-        if good:
-            rows[usable] = i
-            usable += 1
-        else:
-            points[0, i] = points[1, i] = points[2, i] = np.float32(0.0)
-            points[3, i] = points[4, i] = largest
-    # centre: median of at most 63 rows
-    count = min(usable, 63)
-    sample = np.empty(count, np.float32)
-    for axis in range(3):
-        for k in range(count):
-            value = points[axis, rows[(k * usable) // count]]
-            j = k
-            while j > 0 and sample[j - 1] > value:
-                sample[j] = sample[j - 1]
-                j -= 1
-            sample[j] = value
-        center[axis] = sample[count // 2] if count > 0 else 0.0
-        shift = np.float32(center[axis])
-        for i in range(n):
-            points[axis, i] -= shift
-    return usable
+def _depth_bounds(subset, extent, largest_depth, bounds):
+    """Squares of growing bounds of the apparent depth, the last one beyond any that right points have.
 
-
-@kernel
-def _draw_subset(points, rows, usable, subset, state):
-    """Fill `subset` with different rows in random order (a partial shuffle, which `rows` keeps)."""
-    for k in range(subset.shape[1]):
-        j = k + _below(state, usable - k)
-        row = rows[j]
-        rows[j] = rows[k]
-        rows[k] = row
-        for axis in range(5):
-            subset[axis, k] = points[axis, row]
-
-
-@kernel
-def _mixed(x):
-    """A step of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): any seed becomes a well-mixed state."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return (x ^ (x >> np.uint64(31))) | np.uint64(1)
-
-
-@kernel
-def _below(state, n):
-    """A random integer in [0, n): xorshift64* (Vigna 2016), multiplied down from 32 bits."""
-    x = state[0]
-    x ^= x >> np.uint64(12)
-    x ^= x << np.uint64(25)
-    x ^= x >> np.uint64(27)
-    state[0] = x
-    high = (x * np.uint64(0x2545F4914F6CDD1D)) >> np.uint64(32)
-    return np.int64((high * np.uint64(n)) >> np.uint64(32))
+    Unless it is known, depths are taken to be at most the extent of the scene, or as much more as the camera
+    must stand back to see all of it in its image.
+    """
+    if largest_depth <= 0.0:
+        left = right = subset[3, 0]
+        top = bottom = subset[4, 0]
+        for i in range(min(subset.shape[1], 64)):
+            left, right = min(left, subset[3, i]), max(right, subset[3, i])
+            top, bottom = min(top, subset[4, i]), max(bottom, subset[4, i])
+        view = math.sqrt((right - left) ** 2 + (bottom - top) ** 2)
+        largest_depth = extent / min(max(view, 1e-6), 1.0)
+    for k in range(_LEVELS):
+        bounds[k] = (2.0 * largest_depth * 2.0 ** (0.65 * (k + 1 - _LEVELS))) ** 2
 
 
 # ---- search ------------------------------------------------------------------------------------------
 
 
 @kernel
-def _search(
-    points, rows, usable, subset, grid, aspect, threshold, depth_range, confidence, max_hypotheses, state, pose
-):  # fmt: skip
-    """The pose with most inliers; returns the number of minimal sets drawn, negated when nothing was found."""
+def _search(subset, aspect, threshold, bounds, confidence, max_hypotheses, state, modes, scores):
+    """Fill `modes` with the best different poses and their scores; returns the number of seeds drawn.
+
+    Stops when a pose with more inliers would have been found with the given confidence.
+    """
     rotations = np.empty((4, 3, 3))
     translations = np.empty((4, 3))
     work = np.empty((13, 3))
-    triple = np.empty((3, 3))
-    bearings = np.empty((3, 3))
     trial = np.empty((3, 4))
     sums = np.empty(NUM_SUMS)
     factor = np.empty((6, 6))
     step = np.empty(6)
     size = subset.shape[1]
-    first = min(size, _FIRST_STAGE)
+    depths = np.empty(size, np.float32)
+    local = np.empty((7, _LOCAL), np.float32)
     wide = _WIDE * threshold
-    raw_best = _FIRST_MINIMUM - 1.0
-    best = 0.0
-    needed = max_hypotheses
+    most = best = rival = chance = log_miss = 0.0
+    log_enough = math.log(1.0 - confidence)
     num = 0
-    while num < needed:
+    while num < max_hypotheses and log_miss > log_enough:
+        pool = size if num >= _EARLY_SEEDS else max(size // 2, min(size, 64))
+        seed = below(state, pool)
+        radius = _NEAR if num % 4 != 3 else _FAR
         num += 1
-        for k in range(3):
-            row = rows[_below(state, usable)]
-            x, y = float(points[3, row]), float(points[4, row])
-            scale = 1.0 / math.sqrt(x * x + y * y + 1.0)
-            bearings[k, 0], bearings[k, 1], bearings[k, 2] = x * scale, y * scale, scale
-            triple[k, 0], triple[k, 1], triple[k, 2] = points[0, row], points[1, row], points[2, row]
-        for s in range(p3p_poses(triple, bearings, rotations, translations, work)):
-            trial[:, :3] = rotations[s]
-            trial[:, 3] = translations[s]
-            count = count_inliers(subset, 0, first, trial, aspect, wide)
-            if count < _FIRST_MINIMUM or count * size < 0.5 * raw_best * first:
+        ratio = max(best / size, _LEAST_RATIO)
+        log_miss += math.log1p(-(ratio * chance * (1.0 if rival < _RIVAL * best else _RIVAL_TRUST)))
+        if _is_known(subset, seed, modes, scores, _KNOWN_SHARE * size, aspect, wide):
+            continue
+        within, matching, bound = _companions(subset, seed, pool, radius, bounds, depths)
+        if matching < 3:
+            continue
+        # `share` of the companions of a right seed are right; so is a set of three with probability share².
+        share = min(1.0, ratio * within / matching)
+        tries = 1 if share > 0.7 else 2
+        chance = min(0.99, 1.0 - (1.0 - share * share) ** tries)
+        m = _gather_local(subset, seed, pool, bound, depths, local)
+        for _ in range(tries):
+            j, k = 1 + below(state, m - 1), 1 + below(state, m - 1)
+            if not _apparent_depth(local, j, k) < 2.0 * bound:
                 continue
-            count += count_inliers(subset, first, size, trial, aspect, wide)
-            if count <= raw_best:
-                continue
-            raw_best = count
-            refined = count
-            for scale in (3.0, 2.0, 2.0):
-                pixel_gated_sums(subset, 0, size, trial, aspect, scale * threshold, sums)
+            for s in range(_poses_of(local, j, k, rotations, translations, work)):
+                trial[:, :3] = rotations[s]
+                trial[:, 3] = translations[s]
+                if count_inliers(local, 0, m, trial, aspect, wide) < max(_SUPPORT, _SUPPORT_SHARE * m):
+                    continue
+                pixel_gated_sums(local, m, trial, aspect, wide, sums)
                 if gauss_newton_step(sums, trial, factor, step) < 0.0:
-                    break
-            refined = count_inliers(subset, 0, size, trial, aspect, wide)
-            if refined <= best:
-                continue
-            best = refined
-            pose[:] = trial
-            right = (best / size) ** 3
-            if right < 1.0:
-                needed = min(needed, 1 + int(math.log(1.0 - confidence) / math.log(1.0 - right)))
-            else:
-                needed = 1
-    return num if best > 0.0 else -num
+                    continue
+                count = count_inliers(subset, 0, size, trial, aspect, wide)
+                if count <= _PROMISING * most:
+                    continue
+                most = max(most, count)
+                score = _optimise(subset, trial, aspect, threshold, sums)
+                _remember(trial, score, modes, scores)
+                best, rival = _two_largest(scores)
+    return num
 
 
 @kernel
-def count_inliers(points, start, stop, pose, aspect, threshold):
-    """How many points reproject within `threshold` (units of the horizontal focal length), in front."""
-    r00, r01, r02, t0 = (
-        np.float32(pose[0, 0]),
-        np.float32(pose[0, 1]),
-        np.float32(pose[0, 2]),
-        np.float32(pose[0, 3]),
-    )
-    r10, r11, r12, t1 = (
-        np.float32(pose[1, 0]),
-        np.float32(pose[1, 1]),
-        np.float32(pose[1, 2]),
-        np.float32(pose[1, 3]),
-    )
-    r20, r21, r22, t2 = (
-        np.float32(pose[2, 0]),
-        np.float32(pose[2, 1]),
-        np.float32(pose[2, 2]),
-        np.float32(pose[2, 3]),
-    )
-    stretch = np.float32(aspect * aspect)
-    square = np.float32(threshold * threshold)
-    count = np.float32(0.0)
+def _poses_of(local, j, k, rotations, translations, work):
+    """P3P of the seed and two companions; returns how many poses."""
+    points = np.empty((3, 3))
+    bearings = np.empty((3, 3))
+    for i in range(3):
+        row = 0 if i == 0 else (j if i == 1 else k)
+        scale = math.sqrt(local[5, row])
+        bearings[i, 0], bearings[i, 1], bearings[i, 2] = local[3, row] * scale, local[4, row] * scale, scale
+        points[i, 0], points[i, 1], points[i, 2] = local[0, row], local[1, row], local[2, row]
+    return p3p_poses(points, bearings, rotations, translations, work)
+
+
+@kernel
+def _companions(points, seed, count, radius, bounds, depths):
+    """Squared apparent depths of the points beside a seed, infinite where they are not seen within `radius`.
+
+    Points at depth z that are d apart in the scene, seen delta apart, have d = z delta when the line between
+    them is parallel to the image; slanted lines are longer. Wrong points lie anywhere, mostly much farther
+    apart. So the likeliest companions of a seed have the smallest apparent depth d / delta: those below the
+    first of the `bounds` that leaves enough. Returns how many are within the radius, how many are below the
+    bound, and the bound.
+    """
+    zero, one = np.float32(0.0), np.float32(1.0)
+    limit = np.float32(radius * radius)
+    b0, b1, b2, b3 = bounds[0], bounds[1], bounds[2], bounds[3]
+    b4, b5, b6, b7 = bounds[4], bounds[5], bounds[6], bounds[7]
     px, py, pz, rx, ry = points[0], points[1], points[2], points[3], points[4]
-    for i in range(start, stop):
-        c2 = r20 * px[i] + r21 * py[i] + r22 * pz[i] + t2
-        ex = r00 * px[i] + r01 * py[i] + r02 * pz[i] + t0 - rx[i] * c2
-        ey = r10 * px[i] + r11 * py[i] + r12 * pz[i] + t1 - ry[i] * c2
-        inside = ex * ex + stretch * ey * ey < square * c2 * c2 and c2 > np.float32(0.0)
-        count += np.float32(1.0) if inside else np.float32(0.0)
-    return count
-
-
-# ---- the last refinement -----------------------------------------------------------------------------
-
-
-@kernel
-def _finish(points, weights, aspect, threshold, pose, information):
-    """Maximum likelihood pose on the points within four thresholds, Gaussian noise and uniform clutter."""
-    n = points.shape[1]
-    near = np.empty((5, n), np.float32)
-    scales = np.empty(n, np.float32)
-    m = _gather(points, weights, pose, aspect, 4.0 * threshold, near, scales)
-    if m < 4:
-        return
-    sums = np.empty(NUM_SUMS)
-    factor = np.empty((6, 6))
-    step = np.empty(6)
-    pixel_gated_sums(near, 0, m, pose, aspect, 2.0 * threshold, sums)
-    variance = 0.5 * sums[28] / sums[27] if sums[27] > 0.0 else 0.0
-    variance = max(variance, 1e-18)
-    clutter = 0.01
-    for _ in range(10):
-        mixture_sums(near, scales, m, pose, variance, clutter, sums)
-        if not sums[27] > 3.0:
-            return
-        gain = gauss_newton_step(sums, pose, factor, step)
-        if gain < 0.0:
-            return
-        previous = variance
-        variance = max(0.5 * sums[28] / sums[27], 1e-18)
-        clutter = sums[29] / (10.0 * sums[27]) + 1e-4
-        if gain < 1e-4 * variance and abs(variance - previous) < 0.01 * variance:
-            break
-    k = 0
-    for i in range(6):
-        for j in range(i, 6):
-            information[i, j] = information[j, i] = sums[k] / variance
-            k += 1
+    a, b, c, x, y = px[seed], py[seed], pz[seed], rx[seed], ry[seed]
+    within = n0 = n1 = n2 = n3 = n4 = n5 = n6 = n7 = zero
+    for i in range(count):
+        dx, dy = rx[i] - x, ry[i] - y
+        da, db, dc = px[i] - a, py[i] - b, pz[i] - c
+        seen = dx * dx + dy * dy
+        depth = (da * da + db * db + dc * dc) / seen
+        inside = seen < limit
+        depth = depth if inside else np.float32(np.inf)
+        depths[i] = depth
+        within += one if inside else zero
+        n0 += one if depth < b0 else zero
+        n1 += one if depth < b1 else zero
+        n2 += one if depth < b2 else zero
+        n3 += one if depth < b3 else zero
+        n4 += one if depth < b4 else zero
+        n5 += one if depth < b5 else zero
+        n6 += one if depth < b6 else zero
+        n7 += one if depth < b7 else zero
+    enough = max(_COMPANIONS * within, np.float32(4.0))
+    if n0 >= enough:
+        return within, n0, b0
+    if n1 >= enough:
+        return within, n1, b1
+    if n2 >= enough:
+        return within, n2, b2
+    if n3 >= enough:
+        return within, n3, b3
+    if n4 >= enough:
+        return within, n4, b4
+    if n5 >= enough:
+        return within, n5, b5
+    if n6 >= enough:
+        return within, n6, b6
+    return within, n7, b7
 
 
 @kernel
-def _gather(points, weights, pose, aspect, threshold, near, scales):
-    """Copy the points that reproject within `threshold`, and their weights; returns how many."""
-    r00, r01, r02, t0 = (
-        np.float32(pose[0, 0]),
-        np.float32(pose[0, 1]),
-        np.float32(pose[0, 2]),
-        np.float32(pose[0, 3]),
-    )
-    r10, r11, r12, t1 = (
-        np.float32(pose[1, 0]),
-        np.float32(pose[1, 1]),
-        np.float32(pose[1, 2]),
-        np.float32(pose[1, 3]),
-    )
-    r20, r21, r22, t2 = (
-        np.float32(pose[2, 0]),
-        np.float32(pose[2, 1]),
-        np.float32(pose[2, 2]),
-        np.float32(pose[2, 3]),
-    )
-    stretch = np.float32(aspect * aspect)
-    square = np.float32(threshold * threshold)
-    px, py, pz, rx, ry = points[0], points[1], points[2], points[3], points[4]
-    weighted = len(weights) > 0
-    m = 0
-    for i in range(points.shape[1]):
-        c2 = r20 * px[i] + r21 * py[i] + r22 * pz[i] + t2
-        ex = r00 * px[i] + r01 * py[i] + r02 * pz[i] + t0 - rx[i] * c2
-        ey = r10 * px[i] + r11 * py[i] + r12 * pz[i] + t1 - ry[i] * c2
-        if ex * ex + stretch * ey * ey < square * c2 * c2 and c2 > np.float32(0.0):
-            near[0, m], near[1, m], near[2, m], near[3, m], near[4, m] = px[i], py[i], pz[i], rx[i], ry[i]
-            scales[m] = weights[i] if weighted else np.float32(1.0)
-            m += 1
+def _apparent_depth(points, i, j):
+    """Squared: see `_companions`."""
+    dx, dy = points[3, i] - points[3, j], points[4, i] - points[4, j]
+    da, db, dc = points[0, i] - points[0, j], points[1, i] - points[1, j], points[2, i] - points[2, j]
+    return (da * da + db * db + dc * dc) / (dx * dx + dy * dy)
+
+
+@kernel
+def _gather_local(points, seed, count, bound, depths, local):
+    """Copy the seed and the points with apparent depths below the bound, as many as fit; returns how many."""
+    rows = np.empty(count + 1, np.uint32)
+    rows[0] = seed
+    m = 1
+    for i in range(count):
+        rows[m] = i
+        m += depths[i] < bound
+    m = min(m, local.shape[1])
+    for axis in range(7):
+        source, target = points[axis], local[axis]
+        for i in range(m):
+            target[i] = source[rows[i]]
     return m
 
 
 @kernel
-def _mark_inliers(points, pose, aspect, threshold, inliers):
-    r00, r01, r02, t0 = (
-        np.float32(pose[0, 0]),
-        np.float32(pose[0, 1]),
-        np.float32(pose[0, 2]),
-        np.float32(pose[0, 3]),
-    )
-    r10, r11, r12, t1 = (
-        np.float32(pose[1, 0]),
-        np.float32(pose[1, 1]),
-        np.float32(pose[1, 2]),
-        np.float32(pose[1, 3]),
-    )
-    r20, r21, r22, t2 = (
-        np.float32(pose[2, 0]),
-        np.float32(pose[2, 1]),
-        np.float32(pose[2, 2]),
-        np.float32(pose[2, 3]),
-    )
-    stretch = np.float32(aspect * aspect)
-    square = np.float32(threshold * threshold)
-    px, py, pz, rx, ry = points[0], points[1], points[2], points[3], points[4]
-    for i in range(points.shape[1]):
-        c2 = r20 * px[i] + r21 * py[i] + r22 * pz[i] + t2
-        ex = r00 * px[i] + r01 * py[i] + r02 * pz[i] + t0 - rx[i] * c2
-        ey = r10 * px[i] + r11 * py[i] + r12 * pz[i] + t1 - ry[i] * c2
-        inliers[i] = ex * ex + stretch * ey * ey < square * c2 * c2 and c2 > np.float32(0.0)
+def _is_known(points, i, modes, scores, least, aspect, threshold):
+    """Whether a point is an inlier of a pose with at least that score: then it has nothing new to say."""
+    x, y, z = points[0, i], points[1, i], points[2, i]
+    for m in range(len(scores)):
+        if scores[m] > least:
+            pose = modes[m]
+            c2 = pose[2, 0] * x + pose[2, 1] * y + pose[2, 2] * z + pose[2, 3]
+            ex = pose[0, 0] * x + pose[0, 1] * y + pose[0, 2] * z + pose[0, 3] - points[3, i] * c2
+            ey = pose[1, 0] * x + pose[1, 1] * y + pose[1, 2] * z + pose[1, 3] - points[4, i] * c2
+            if c2 > 0.0 and ex * ex + aspect * aspect * ey * ey < threshold * threshold * c2 * c2:
+                return True
+    return False
+
+
+@kernel
+def _optimise(points, pose, aspect, threshold, sums):
+    """Move the noisy pose of a minimal set to the optimum of its inliers, in place; returns its score.
+
+    The score is the sum of Tukey's weights at twice the threshold.
+    """
+    factor = np.empty((6, 6))
+    step = np.empty(6)
+    for scale in (10.0, 7.0, 5.0, 3.0, 2.0):
+        pixel_gated_sums(points, points.shape[1], pose, aspect, scale * threshold, sums)
+        if gauss_newton_step(sums, pose, factor, step) < 0.0:
+            break
+    pixel_gated_sums(points, points.shape[1], pose, aspect, 2.0 * threshold, sums)
+    return sums[27]
+
+
+@kernel
+def _remember(pose, score, modes, scores):
+    """Keep the pose in place of one that it resembles, or else of the worst, if it is better than that."""
+    place = 0
+    for m in range(len(scores)):
+        trace = 0.0
+        for i in range(3):
+            for j in range(3):
+                trace += pose[i, j] * modes[m, i, j]
+        if scores[m] > 0.0 and trace > 1.0 + 2.0 * math.cos(_SAME_ANGLE):
+            place = m
+            break
+        if scores[m] < scores[place]:
+            place = m
+    if score > scores[place]:
+        scores[place] = score
+        modes[place] = pose
+
+
+@kernel
+def _two_largest(values):
+    first = second = 0.0
+    for value in values:
+        if value > first:
+            first, second = value, first
+        elif value > second:
+            second = value
+    return first, second
+
+
+# ---- the answer --------------------------------------------------------------------------------------
+
+
+@kernel
+def _choose(points, subset, modes, scores, aspect, threshold, pose, information):
+    """The likeliest of the found poses, at its maximum likelihood; False when there is none.
+
+    Poses are compared at one noise scale, the smallest among them: each at its own, one with much slack would
+    win.
+    """
+    best = scores.max()
+    if best == 0.0:
+        return False
+    fisher = np.zeros((_MODES, 6, 6))
+    variances = np.zeros(_MODES)
+    common = np.inf
+    rivals = 0
+    for m in range(_MODES):
+        if scores[m] >= 0.5 * best:
+            variances[m] = _finish(points, subset, aspect, threshold, modes[m], fisher[m])
+            if variances[m] > 0.0:
+                common = min(common, variances[m])
+                rivals += 1
+    most = -1.0
+    sums = np.empty(NUM_SUMS)
+    for m in range(_MODES):
+        if variances[m] > 0.0:
+            likelihood = 0.0
+            if rivals > 1:
+                mixture_sums(points, points.shape[1], modes[m], common, 1.0, sums)
+                likelihood = sums[27]
+            if likelihood > most:
+                most = likelihood
+                pose[:] = modes[m]
+                information[:] = fisher[m]
+    return most >= 0.0
+
+
+@kernel
+def _finish(points, subset, aspect, threshold, pose, information):
+    """Maximum likelihood pose, in place, for Gaussian noise and uniform clutter, both estimated along the way.
+
+    Writes its information matrix and returns the variance of the noise, 0 where the points determine no pose.
+    """
+    sums = np.empty(NUM_SUMS)
+    pixel_gated_sums(subset, subset.shape[1], pose, aspect, 2.0 * threshold, sums)
+    if not sums[27] > 0.0:
+        return 0.0
+    noise = np.empty(2)  # variance an axis, and density of the clutter beside the peak of the Gaussian
+    noise[0] = max(0.5 * sums[28] / sums[27], 1e-18)
+    noise[1] = 0.01
+    _expectation_maximisation(subset, subset.shape[1], pose, noise, sums, 4)
+    n = points.shape[1]
+    inside = np.empty(n, np.bool_)
+    near = points
+    m = mark_inliers(points, pose, aspect, 4.0 * threshold, inside)
+    if 2 * m < n:  # otherwise copying costs more than it saves
+        near = np.empty((7, m), np.float32)
+        gather(points, inside, near)
+        n = m
+    if not _expectation_maximisation(near, n, pose, noise, sums, 10):
+        return 0.0
+    k = 0
+    for i in range(6):
+        for j in range(i, 6):
+            information[i, j] = information[j, i] = sums[k] / noise[0]
+            k += 1
+    return noise[0]
+
+
+@kernel
+def _expectation_maximisation(points, count, pose, noise, sums, iterations):
+    """Improve pose and noise in place; False when the points do not determine a pose."""
+    factor = np.empty((6, 6))
+    step = np.empty(6)
+    for _ in range(iterations):
+        mixture_sums(points, count, pose, noise[0], noise[1], sums)
+        if not sums[27] > 3.0:
+            return False
+        gain = gauss_newton_step(sums, pose, factor, step)
+        if gain < 0.0:
+            return False
+        noise[0] = max(0.5 * sums[28] / sums[27], 1e-18)
+        noise[1] = sums[29] / (10.0 * sums[27]) + 1e-4
+        if gain < 0.05 * noise[0]:  # a step of a fifth of the standard deviation: what is left is a tenth of it
+            break
+    return True

@@ -1,15 +1,20 @@
 """Least squares on the poses of scene points seen along rays.
 
-A point moved into the camera, c = R X + t, and the ray b = (x, y, 1) of its pixel leave the residual P c, with
-P = 1 - b bᵀ / bᵀb the projection across the ray: its length is the distance in metres from point to ray. When
-the predicted point is off by isotropic noise this distance, unlike the reprojection error, has the same spread
-at every depth, so least squares on it is the maximum likelihood estimate. For an increment (rotation w,
-translation v) from the left, dc = w × c + v, the normal equations of weights p are sums of
+A point moved into the camera, c = R X + t, and the ray b = (x, y, 1) of its pixel leave the residual f = P c,
+with P = 1 - k b bᵀ, k = 1 / bᵀb, the projection across the ray: its length is the distance in metres from point
+to ray. When the predicted point is off by isotropic noise this distance, unlike the reprojection error, has the
+same spread at every depth, so least squares on it is the maximum likelihood estimate. An increment (rotation w,
+translation v) from the left moves c by w × c + v. With weights p the gradient is
 
-    M = p P      g_v = M c      g_w = c × M c      H_vv = M      H_wv = [c] M      H_ww = [c] M [c]ᵀ
+    g_v = Σ p f        g_w = Σ p c × f
 
-`points` is a float32 structure of arrays (5, N): scene point X, Y, Z, and the ray x, y. A pose is a
-float64 (3, 4) array `cam_from_world`.
+and, where residuals are small beside depths (P c = 0), the matrix of the normal equations, which is also the
+Fisher information of the pose at unit variance, is
+
+    H_vv = Σ p (1 - k b bᵀ)        H_wv = Σ p [c]        H_ww = Σ p (cᵀc - c cᵀ)
+
+`points` is a float32 structure of arrays (7, N): scene point X, Y, Z, ray x, y, k, and the weight, which scales
+the inverse variance of a point. A pose is a float64 (3, 4) array `cam_from_world`.
 """
 
 from __future__ import annotations
@@ -20,13 +25,13 @@ import numpy as np
 
 from dsac.kernels.cpu_jit import kernel
 
-# Sums: H (21, upper triangle, row by row), gradient (6), then Σp, Σp r², number in the outer ring.
+# Sums: H (21, upper triangle, row by row), gradient (6), then Σp, Σp f², number in the outer ring.
 NUM_SUMS = 30
 
 
 @kernel
-def pixel_gated_sums(points, start, stop, pose, aspect, threshold, sums):
-    """Normal equations with Tukey's weight (1 - e²/τ²)² of the reprojection error e.
+def pixel_gated_sums(points, count, pose, aspect, threshold, sums):
+    """Sums with Tukey's weight (1 - e²/τ²)² of the reprojection error e.
 
     `threshold` τ in units of the horizontal focal length; `aspect` is the ratio of focal lengths, vertical to
     horizontal.
@@ -53,11 +58,11 @@ def pixel_gated_sums(points, start, stop, pose, aspect, threshold, sums):
     one = np.float32(1.0)
     stretch = np.float32(aspect * aspect)
     inverse_square = np.float32(1.0 / (threshold * threshold))
-    h00 = h01 = h02 = h03 = h04 = h05 = h11 = h12 = h13 = h14 = h15 = zero
-    h22 = h23 = h24 = h25 = h33 = h34 = h35 = h44 = h45 = h55 = zero
-    g0 = g1 = g2 = g3 = g4 = g5 = weight_sum = square_sum = zero
-    px, py, pz, rx, ry = points[0], points[1], points[2], points[3], points[4]
-    for i in range(start, stop):
+    s_00 = s_01 = s_02 = s_11 = s_12 = s_22 = s_0 = s_1 = s_2 = zero
+    b_00 = b_01 = b_0 = b_11 = b_1 = b_2 = g0 = g1 = g2 = g3 = g4 = g5 = zero
+    probability_sum = square_sum = zero
+    px, py, pz, rx, ry, k = points[0], points[1], points[2], points[3], points[4], points[5]
+    for i in range(count):
         x, y = rx[i], ry[i]
         c0 = r00 * px[i] + r01 * py[i] + r02 * pz[i] + t0
         c1 = r10 * px[i] + r11 * py[i] + r12 * pz[i] + t1
@@ -66,62 +71,51 @@ def pixel_gated_sums(points, start, stop, pose, aspect, threshold, sums):
         ey = c1 - y * c2
         u = one - (ex * ex + stretch * ey * ey) * inverse_square / (c2 * c2)
         p = u * u if (u > zero and c2 > zero) else zero
-        k = one / (one + x * x + y * y)
-        # M, and M c
-        m02, m12 = -p * k * x, -p * k * y
-        m00, m01, m11, m22 = p + m02 * x, m02 * y, p + m12 * y, p - p * k
-        f0 = m00 * c0 + m01 * c1 + m02 * c2
-        f1 = m01 * c0 + m11 * c1 + m12 * c2
-        f2 = m02 * c0 + m12 * c1 + m22 * c2
-        # [c] M, rows
-        a00, a01, a02 = c1 * m02 - c2 * m01, c1 * m12 - c2 * m11, c1 * m22 - c2 * m12
-        a10, a11, a12 = c2 * m00 - c0 * m02, c2 * m01 - c0 * m12, c2 * m02 - c0 * m22
-        a20, a21, a22 = c0 * m01 - c1 * m00, c0 * m11 - c1 * m01, c0 * m12 - c1 * m02
-        h00 += c1 * a02 - c2 * a01
-        h01 += c2 * a00 - c0 * a02
-        h02 += c0 * a01 - c1 * a00
-        h11 += c2 * a10 - c0 * a12
-        h12 += c0 * a11 - c1 * a10
-        h22 += c0 * a21 - c1 * a20
-        h03 += a00
-        h04 += a01
-        h05 += a02
-        h13 += a10
-        h14 += a11
-        h15 += a12
-        h23 += a20
-        h24 += a21
-        h25 += a22
-        h33 += m00
-        h34 += m01
-        h35 += m02
-        h44 += m11
-        h45 += m12
-        h55 += m22
+        along = (c0 * x + c1 * y + c2) * k[i]
+        f0 = c0 - along * x
+        f1 = c1 - along * y
+        f2 = c2 - along
+        probability_sum += p
+        square_sum += p * (f0 * f0 + f1 * f1 + f2 * f2)
+        f0 *= p
+        f1 *= p
+        f2 *= p
+        p0, p1, p2 = p * c0, p * c1, p * c2
+        q = p * k[i]
+        qx, qy = q * x, q * y
+        s_00 += p0 * c0
+        s_01 += p0 * c1
+        s_02 += p0 * c2
+        s_11 += p1 * c1
+        s_12 += p1 * c2
+        s_22 += p2 * c2
+        s_0 += p0
+        s_1 += p1
+        s_2 += p2
+        b_00 += qx * x
+        b_01 += qx * y
+        b_0 += qx
+        b_11 += qy * y
+        b_1 += qy
+        b_2 += q
         g0 += c1 * f2 - c2 * f1
         g1 += c2 * f0 - c0 * f2
         g2 += c0 * f1 - c1 * f0
         g3 += f0
         g4 += f1
         g5 += f2
-        weight_sum += p
-        square_sum += f0 * c0 + f1 * c1 + f2 * c2
-    sums[0], sums[1], sums[2], sums[3], sums[4], sums[5] = h00, h01, h02, h03, h04, h05
-    sums[6], sums[7], sums[8], sums[9], sums[10] = h11, h12, h13, h14, h15
-    sums[11], sums[12], sums[13], sums[14] = h22, h23, h24, h25
-    sums[15], sums[16], sums[17], sums[18], sums[19], sums[20] = h33, h34, h35, h44, h45, h55
-    sums[21], sums[22], sums[23], sums[24], sums[25], sums[26] = g0, g1, g2, g3, g4, g5
-    sums[27], sums[28], sums[29] = weight_sum, square_sum, zero
+    _store(
+        (s_00, s_01, s_02, s_11, s_12, s_22), (s_0, s_1, s_2), (b_00, b_01, b_0, b_11, b_1, b_2),
+        (g0, g1, g2, g3, g4, g5), (probability_sum, square_sum, zero), sums,
+    )  # fmt: skip
 
 
 @kernel
-def mixture_sums(points, weights, count, pose, variance, clutter, sums):
-    """Normal equations weighted by the probability that a point is right.
+def mixture_sums(points, count, pose, variance, clutter, sums):
+    """Sums weighted by the probability that a point is right.
 
     The residual of a right point is Gaussian with `variance` an axis, that of a wrong one uniform, with density
     `clutter` relative to the peak of the Gaussian.
-
-    `weights` scale the inverse variance of each point.
     """
     r00, r01, r02, t0 = (
         np.float32(pose[0, 0]),
@@ -147,75 +141,83 @@ def mixture_sums(points, weights, count, pose, variance, clutter, sums):
     clutter32 = np.float32(clutter)
     inner = np.float32(16.0 * variance)
     outer = np.float32(36.0 * variance)
-    h00 = h01 = h02 = h03 = h04 = h05 = h11 = h12 = h13 = h14 = h15 = zero
-    h22 = h23 = h24 = h25 = h33 = h34 = h35 = h44 = h45 = h55 = zero
-    g0 = g1 = g2 = g3 = g4 = g5 = probability_sum = square_sum = ring = zero
-    px, py, pz, rx, ry = points[0], points[1], points[2], points[3], points[4]
+    s_00 = s_01 = s_02 = s_11 = s_12 = s_22 = s_0 = s_1 = s_2 = zero
+    b_00 = b_01 = b_0 = b_11 = b_1 = b_2 = g0 = g1 = g2 = g3 = g4 = g5 = zero
+    probability_sum = square_sum = ring = zero
+    px, py, pz, rx, ry, k = points[0], points[1], points[2], points[3], points[4], points[5]
+    weight = points[6]
     for i in range(count):
         x, y = rx[i], ry[i]
         c0 = r00 * px[i] + r01 * py[i] + r02 * pz[i] + t0
         c1 = r10 * px[i] + r11 * py[i] + r12 * pz[i] + t1
         c2 = r20 * px[i] + r21 * py[i] + r22 * pz[i] + t2
-        k = one / (one + x * x + y * y)
-        along = (c0 * x + c1 * y + c2) * k
+        along = (c0 * x + c1 * y + c2) * k[i]
         f0 = c0 - along * x
         f1 = c1 - along * y
         f2 = c2 - along
-        square = (f0 * f0 + f1 * f1 + f2 * f2) * weights[i]
+        square = (f0 * f0 + f1 * f1 + f2 * f2) * weight[i]
         # exp(-square / 2 variance) as (1 - a/32)^32, which is 0 from 8 standard deviations on
         a = one - square * decay
-        a = a if a > zero else zero
+        a = a if (a > zero and along > zero) else zero
         a = a * a
         a = a * a
         a = a * a
         a = a * a
         a = a * a
-        probability = a / (a + clutter32) if along > zero else zero
+        probability = a / (a + clutter32)
         ring += one if (square > inner and square < outer) else zero
         probability_sum += probability
         square_sum += probability * square
-        p = probability * weights[i]
+        p = probability * weight[i]
         f0 *= p
         f1 *= p
         f2 *= p
-        m02, m12 = -p * k * x, -p * k * y
-        m00, m01, m11, m22 = p + m02 * x, m02 * y, p + m12 * y, p - p * k
-        a00, a01, a02 = c1 * m02 - c2 * m01, c1 * m12 - c2 * m11, c1 * m22 - c2 * m12
-        a10, a11, a12 = c2 * m00 - c0 * m02, c2 * m01 - c0 * m12, c2 * m02 - c0 * m22
-        a20, a21, a22 = c0 * m01 - c1 * m00, c0 * m11 - c1 * m01, c0 * m12 - c1 * m02
-        h00 += c1 * a02 - c2 * a01
-        h01 += c2 * a00 - c0 * a02
-        h02 += c0 * a01 - c1 * a00
-        h11 += c2 * a10 - c0 * a12
-        h12 += c0 * a11 - c1 * a10
-        h22 += c0 * a21 - c1 * a20
-        h03 += a00
-        h04 += a01
-        h05 += a02
-        h13 += a10
-        h14 += a11
-        h15 += a12
-        h23 += a20
-        h24 += a21
-        h25 += a22
-        h33 += m00
-        h34 += m01
-        h35 += m02
-        h44 += m11
-        h45 += m12
-        h55 += m22
+        p0, p1, p2 = p * c0, p * c1, p * c2
+        q = p * k[i]
+        qx, qy = q * x, q * y
+        s_00 += p0 * c0
+        s_01 += p0 * c1
+        s_02 += p0 * c2
+        s_11 += p1 * c1
+        s_12 += p1 * c2
+        s_22 += p2 * c2
+        s_0 += p0
+        s_1 += p1
+        s_2 += p2
+        b_00 += qx * x
+        b_01 += qx * y
+        b_0 += qx
+        b_11 += qy * y
+        b_1 += qy
+        b_2 += q
         g0 += c1 * f2 - c2 * f1
         g1 += c2 * f0 - c0 * f2
         g2 += c0 * f1 - c1 * f0
         g3 += f0
         g4 += f1
         g5 += f2
-    sums[0], sums[1], sums[2], sums[3], sums[4], sums[5] = h00, h01, h02, h03, h04, h05
-    sums[6], sums[7], sums[8], sums[9], sums[10] = h11, h12, h13, h14, h15
-    sums[11], sums[12], sums[13], sums[14] = h22, h23, h24, h25
-    sums[15], sums[16], sums[17], sums[18], sums[19], sums[20] = h33, h34, h35, h44, h45, h55
-    sums[21], sums[22], sums[23], sums[24], sums[25], sums[26] = g0, g1, g2, g3, g4, g5
-    sums[27], sums[28], sums[29] = probability_sum, square_sum, ring
+    _store(
+        (s_00, s_01, s_02, s_11, s_12, s_22), (s_0, s_1, s_2), (b_00, b_01, b_0, b_11, b_1, b_2),
+        (g0, g1, g2, g3, g4, g5), (probability_sum, square_sum, ring), sums,
+    )  # fmt: skip
+
+
+@kernel
+def _store(second, first, rays, gradient, rest, sums):
+    """Put the sums of p c cᵀ, p c, p k b bᵀ together to H."""
+    s_00, s_01, s_02, s_11, s_12, s_22 = second
+    s_0, s_1, s_2 = first
+    b_00, b_01, b_0, b_11, b_1, b_2 = rays
+    total = b_00 + b_11 + b_2  # Σ p, as k bᵀb = 1
+    sums[0], sums[1], sums[2], sums[3], sums[4], sums[5] = s_11 + s_22, -s_01, -s_02, 0.0, -s_2, s_1
+    sums[6], sums[7], sums[8], sums[9], sums[10] = s_00 + s_22, -s_12, s_2, 0.0, -s_0
+    sums[11], sums[12], sums[13], sums[14] = s_00 + s_11, -s_1, s_0, 0.0
+    sums[15], sums[16], sums[17] = total - b_00, -b_01, -b_0
+    sums[18], sums[19], sums[20] = total - b_11, -b_1, total - b_2
+    for i in range(6):
+        sums[21 + i] = gradient[i]
+    for i in range(3):
+        sums[27 + i] = rest[i]
 
 
 @kernel

@@ -237,6 +237,5 @@ def _solve_fused(
         clean.weights,
         threshold_px=float(threshold_px),
         seed=seed,
-        grid=clean.grid,
     )
     return Pose(solution.rotation, solution.translation).to(clean.pixels)

@@ -1,0 +1,210 @@
+"""The fused solver finds the pose whatever comes in, or says that there is none."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dsac.geometry import Pose
+from dsac.kernels import cpu
+
+_FOCAL, _CENTER = (520.0, 540.0), (300.0, 250.0)
+
+
+def _image(
+    seed: int = 0,
+    count: int = 2000,
+    inliers: float = 0.5,
+    noise: float = 0.01,
+    size: float = 1.0,
+    clustered: bool = False,
+):
+    """Pixels, scene points, which are right, and the pose. Lengths are in units of `size` metres."""
+    rng = np.random.default_rng(seed)
+    pose = Pose.exp(torch.from_numpy(rng.normal(size=6)))
+    pixels = rng.uniform((0, 0), (640, 480), (count, 2))
+    depth = rng.uniform(1, 4, (count, 1))
+    rays = np.concatenate([(pixels - _CENTER) / _FOCAL, np.ones((count, 1))], axis=1)
+    scene = (pose.inverse() @ torch.from_numpy(rays * depth)).numpy()
+    wrong = pose.inverse().translation.numpy() + rng.uniform(-4, 4, (count, 3))
+    rank = np.hypot(*(pixels - (200, 150)).T) if clustered else rng.random(count)
+    right = rank <= np.quantile(rank, inliers)
+    scene = np.where(right[:, None], scene + noise * rng.normal(size=scene.shape), wrong)
+    return pixels, scene * size, right, Pose(pose.rotation, pose.translation * size)
+
+
+def _solve(pixels, scene, weights=None, dtype=np.float32, **options) -> cpu.Solution:
+    one = np.ones((1, 1))
+    return cpu.solve_rgb(
+        pixels[None].astype(dtype),
+        scene[None].astype(dtype),
+        one * _FOCAL,
+        one * _CENTER,
+        None if weights is None else weights[None].astype(dtype),
+        threshold_px=10.0,
+        **options,
+    )
+
+
+def _distance(solution: cpu.Solution, pose: Pose) -> tuple[float, float]:
+    """Rotation error in degrees, distance of the centres."""
+    ours = Pose(torch.from_numpy(solution.rotation), torch.from_numpy(solution.translation))
+    return ours.rotation_error_deg(pose[None]).item(), ours.center_distance(pose[None]).item()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    inliers=st.sampled_from([0.15, 0.3, 0.6, 1.0]),
+    count=st.sampled_from([400, 1500, 6000]),
+    clustered=st.booleans(),
+)
+def test_the_pose_is_found_among_wrong_points(seed, inliers, count, clustered):
+    pixels, scene, right, pose = _image(seed, count, inliers, clustered=clustered)
+    solution = _solve(pixels, scene, seed=seed)
+    degrees, metres = _distance(solution, pose)
+    assert degrees < 2.5 and metres < 0.1  # 60 clustered points with 1 cm noise determine it no better
+    assert (solution.inliers[0] & right).sum() > 0.8 * right.sum()
+
+
+def test_exact_points_give_the_exact_pose():
+    pixels, scene, right, pose = _image(inliers=0.7, noise=0.0)
+    degrees, metres = _distance(_solve(pixels, scene), pose)
+    assert degrees < 1e-3 and metres < 1e-5  # float32 coordinates of a few metres
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+def test_millimetres_and_kilometres_are_the_same_problem(size):
+    pixels, scene, _, pose = _image(inliers=0.4, size=size)
+    degrees, metres = _distance(_solve(pixels, scene), pose)
+    assert degrees < 0.2 and metres < 0.01 * size
+
+
+def test_a_scene_far_from_the_origin_keeps_its_precision_in_float64():
+    pixels, scene, _, pose = _image(inliers=0.5)
+    far = np.array([4e5, 5e6, 100.0])
+    solution = _solve(pixels, scene + far, dtype=np.float64)
+    center = -solution.rotation[0].T @ solution.translation[0]
+    assert np.abs(center - far - pose.center.numpy()).max() < 0.01
+
+
+def test_the_covariance_predicts_the_error():
+    """Squared Mahalanobis distances of the increments to the truth average to their 6 degrees of freedom."""
+    total = []
+    for seed in range(60):
+        pixels, scene, _, pose = _image(seed, count=1000, inliers=0.7, noise=0.02)
+        solution = _solve(pixels, scene)
+        ours = Pose(torch.from_numpy(solution.rotation[0]), torch.from_numpy(solution.translation[0]))
+        increment = (pose @ ours.inverse()).log().numpy()
+        total.append(increment @ solution.information[0] @ increment)
+    assert 4.5 < np.mean(total) < 8.0  # standard error 0.45
+
+
+def test_the_answer_depends_on_the_seed_alone():
+    images = [_image(seed, count=1200, inliers=0.3) for seed in range(6)]
+    pixels = torch.from_numpy(np.stack([i[0] for i in images])).float()
+    scene = torch.from_numpy(np.stack([i[1] for i in images])).float()
+    focal = torch.tensor([_FOCAL]).expand(6, 2)
+    center = torch.tensor([_CENTER]).expand(6, 2)
+    one = cpu.solve_rgb(pixels, scene, focal, center, threshold_px=10.0, seed=3)
+    two = cpu.solve_rgb(pixels, scene, focal, center, threshold_px=10.0, seed=3, threads=2)
+    alone = cpu.solve_rgb(pixels[4:5], scene[4:5], focal[:1], center[:1], threshold_px=10.0, seed=3)
+    assert torch.equal(one.rotation, two.rotation) and torch.equal(one.translation, two.translation)
+    assert torch.equal(one.num_hypotheses, two.num_hypotheses)
+    assert torch.equal(one.rotation[4], alone.rotation[0])
+    assert torch.equal(one.inliers[4], alone.inliers[0])
+
+
+def test_rows_with_nan_infinity_or_weight_zero_are_as_if_they_were_not_there():
+    pixels, scene, right, pose = _image(inliers=0.6)
+    wrong = ~right
+    bad = wrong & (np.arange(len(right)) % 2 == 0)
+    broken = scene.copy()
+    broken[bad] = np.array([np.nan, np.inf, -np.inf])[np.arange(bad.sum()) % 3, None]
+    broken_pixels = pixels.copy()
+    broken_pixels[np.flatnonzero(bad)[:5]] = np.nan
+    solution = _solve(broken_pixels, broken)
+    assert max(_distance(solution, pose)) < 0.2
+    assert not solution.inliers[0][bad].any()
+    solution = _solve(pixels, np.where(wrong[:, None], 1e30, scene), weights=right.astype(float))
+    assert max(_distance(solution, pose)) < 0.2
+    assert not solution.inliers[0][wrong].any()
+
+
+def test_weights_choose_between_two_poses():
+    pixels, scene, _, first = _image(0, count=1000, inliers=1.0)
+    _, other, _, second = _image(1, count=1000, inliers=1.0)
+    rays = np.concatenate([(pixels - _CENTER) / _FOCAL, np.ones((1000, 1))], axis=1)
+    depth = np.random.default_rng(5).uniform(1, 4, (1000, 1))
+    other = (second.inverse() @ torch.from_numpy(rays * depth)).numpy()
+    half = np.arange(1000) % 2 == 0
+    scene = np.where(half[:, None], scene, other)
+    for pose, chosen in ((first, half), (second, ~half)):
+        assert max(_distance(_solve(pixels, scene, weights=np.where(chosen, 1.0, 0.1)), pose)) < 0.2
+
+
+def test_weights_are_inverse_variances():
+    """Half of the points are four times noisier: told so, the solver is nearer to the truth."""
+    told, untold = [], []
+    for seed in range(40):
+        pixels, scene, _, pose = _image(seed, count=400, inliers=1.0, noise=0.0)
+        rng = np.random.default_rng(seed)
+        scale = np.where(rng.random(400) < 0.5, 0.008, 0.032)
+        scene = scene + scale[:, None] * rng.normal(size=scene.shape)
+        told.append(_distance(_solve(pixels, scene, weights=1e-4 / scale**2), pose)[1])
+        untold.append(_distance(_solve(pixels, scene), pose)[1])
+    assert np.median(told) < 0.85 * np.median(untold)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_fewer_than_four_points_have_no_pose(count):
+    pixels, scene, _, _ = _image(count=10)
+    solution = _solve(pixels[:count], scene[:count])
+    assert np.array_equal(solution.rotation[0], np.eye(3)) and not solution.translation.any()
+    assert not solution.inliers.any() and not solution.information.any()
+
+
+def test_a_hundred_thousand_points():
+    pixels, scene, _, pose = _image(count=100_000, inliers=0.2)
+    assert max(_distance(_solve(pixels, scene), pose)) < 0.1
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    count=st.integers(0, 300),
+    kind=st.sampled_from(["wrong", "line", "plane", "point", "behind", "huge", "one pixel", "mixed"]),
+)
+def test_degenerate_input_is_answered_with_finite_numbers_in_bounded_work(seed, count, kind):
+    rng = np.random.default_rng(seed)
+    pixels, scene, _, pose = _image(seed, max(count, 1), inliers=0.0)
+    pixels, scene = pixels[:count], scene[:count]
+    if kind == "line":
+        scene = rng.normal(size=(count, 1)) * rng.normal(size=3)
+    elif kind == "plane":
+        scene = rng.normal(size=(count, 2)) @ rng.normal(size=(2, 3))
+    elif kind == "point":
+        scene = np.ones((count, 3))
+    elif kind == "behind":
+        scene = (pose.inverse() @ -(pose @ torch.from_numpy(scene))).numpy()
+    elif kind == "huge":
+        scene = scene * 10.0 ** rng.integers(-30, 30, (count, 1))
+    elif kind == "one pixel":
+        pixels = np.ones((count, 2))
+    elif kind == "mixed":
+        scene = np.where(rng.random((count, 3)) < 0.3, rng.choice([np.nan, np.inf, 0.0], (count, 3)), scene)
+    solution = _solve(pixels, scene, seed=seed)
+    for values in (solution.rotation, solution.translation, solution.information):
+        assert np.isfinite(values).all()
+    assert np.allclose(solution.rotation[0] @ solution.rotation[0].T, np.eye(3), atol=1e-6)
+    assert solution.num_hypotheses[0] <= 20_000
+
+
+def test_a_coplanar_scene_is_localized():
+    pixels, _, _, pose = _image(count=800)
+    rays = np.concatenate([(pixels - _CENTER) / _FOCAL, np.ones((800, 1))], axis=1)
+    normal = np.array([0.3, -0.2, 1.0])
+    scene = (pose.inverse() @ torch.from_numpy(rays * (2.5 / (rays @ normal))[:, None])).numpy()
+    scene[::3] += np.random.default_rng(0).normal(size=scene[::3].shape)
+    assert max(_distance(_solve(pixels, scene), pose)) < 0.05
