@@ -92,6 +92,40 @@ class Map:
 
 
 @dataclass(frozen=True)
+class FineTune:
+    """Train a map end to end on the poses of the recording that it was made from.
+
+    A slice of the mapping frames judges: the best map on them is written, and the one that came in is the first
+    candidate. Query frames are not looked at. Ctrl-C writes the best so far.
+
+    Example: dsac fine-tune kitchen.dsac 7scenes/redkitchen --output tuned.dsac
+    """
+
+    map: Positional[Path]
+    """The map file."""
+    scene: Positional[str]
+    """Folder (or URL) of the recording that it was made from."""
+    output: Path | None = None
+    """The map file to write; default: in place of the old one."""
+    truth: str | None = None
+    """Which of the recording's truths the map is in, where it has several (7-Scenes: sfm, dslam)."""
+    selection: Literal["dsac", "softam", "argmax"] = "dsac"
+    """Which poses the expected loss is taken over: all hypotheses, their mean, or the best."""
+    steps: int | None = None
+    """Training steps."""
+    learning_rate: float | None = None
+    """Of Adam, at the start."""
+    views: int | None = None
+    """Encoded views kept in memory (1.4 MB each)."""
+    resume: bool = False
+    """Go on where an interrupted fine-tuning to the same file stopped."""
+    seed: int = 0
+    """The same seed gives the same map on the same machine."""
+    device: Device = "auto"
+    """Where to compute; auto takes the GPU if there is one."""
+
+
+@dataclass(frozen=True)
 class Localize:
     """Tell from where photos were taken.
 
@@ -149,7 +183,7 @@ class Info:
     """The map file."""
 
 
-Command = Demo | Map | Localize | Evaluate | Info
+Command = Demo | Map | FineTune | Localize | Evaluate | Info
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -227,6 +261,59 @@ def _map(command: Map) -> None:
         _out.print(f"Next: dsac evaluate {command.map} {command.scene}", style="dim")
 
 
+def _fine_tune(command: FineTune) -> None:
+    from dsac.mapping.fine_tuning import FineTuningProgress, FineTuningSettings, fine_tune
+    from dsac.scene_map import SceneMap
+
+    path = command.output or command.map
+    _check_writable(path)
+    checkpoint, log_path = (path.with_name(path.name + end) for end in (".tuning", ".tuning.jsonl"))
+    if command.resume and not checkpoint.is_file():
+        raise DsacError(f"{checkpoint}: nothing to resume, expected what an interrupted fine-tuning left")
+    given = {"steps": command.steps, "learning_rate": command.learning_rate, "num_views": command.views}
+    try:
+        settings = FineTuningSettings(
+            command.selection, **{name: value for name, value in given.items() if value is not None}
+        )
+    except ValueError as error:
+        raise DsacError(str(error)) from None
+    scene_map = SceneMap.load(command.map)
+    scene = _load_scene(command.scene, command.truth)
+    tasks = {}
+    with _progress() as bar:
+
+        def on_progress(p: FineTuningProgress) -> None:
+            fresh = not tasks and not command.resume
+            with open(log_path, "w" if fresh else "a") as log:
+                log.write(json.dumps({key: value for key, value in asdict(p).items() if value == value}) + "\n")
+            if p.phase not in tasks:
+                tasks[p.phase] = bar.add_task(_PHASES[p.phase], total=1.0, note="")
+            note = "" if p.phase != "training" else f"loss {p.loss:.2f}, validation {p.best_validation:.2f}"
+            bar.update(tasks[p.phase], completed=p.fraction, note=note)
+
+        tuned = fine_tune(
+            scene_map,
+            scene.mapping,
+            settings,
+            device=_device(command.device),
+            seed=command.seed,
+            checkpoint=checkpoint,
+            resume=command.resume,
+            on_progress=on_progress,
+        )
+        tuned.save(path)
+    told = tuned.info.training["fine_tuning"]
+    _out.print(
+        f"{path}: mean error on the validation slice {told['validation_before']:.2f} -> "
+        f"{told['validation_after']:.2f} (degrees or cm, whichever is more), "
+        f"best at step {told['best_step']} of {told['trained_steps']}, {told['seconds']:.0f} s",
+        soft_wrap=True,
+    )
+    if told["interrupted"]:
+        _out.print("interrupted: the best map so far is usable, --resume goes on", style="yellow")
+        raise KeyboardInterrupt
+
+
 def _localize(command: Localize) -> None:
     from dsac.datasets import NamedPoses, load_photos, write_poses
     from dsac.geometry import Pose
@@ -282,7 +369,7 @@ def _info(command: Info) -> None:
     _out.print(table)
 
 
-_RUN = {Demo: _demo, Map: _map, Localize: _localize, Evaluate: _evaluate, Info: _info}
+_RUN = {Demo: _demo, Map: _map, FineTune: _fine_tune, Localize: _localize, Evaluate: _evaluate, Info: _info}
 
 
 # ---- parts ---------------------------------------------------------------------------------------
