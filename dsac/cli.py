@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 import tyro
 from rich.console import Console
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from dsac.mapping import MappingProgress, MappingSettings
     from dsac.scene_map import SceneMap
 
-_out = Console(highlight=False)
-_err = Console(stderr=True, highlight=False)
+_out = Console(highlight=False, markup=False)  # file names may hold square brackets
+_err = Console(stderr=True, highlight=False, markup=False)
 
 Positional = tyro.conf.Positional
 Device = Literal["auto", "cpu", "cuda"]
@@ -206,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _err.print("interrupted", style="yellow")
         return 130
     except (DsacError, OSError) as error:
-        _err.print(f"dsac: {_one_line(error)}", style="red", markup=False, soft_wrap=True)
+        _err.print(f"dsac: {_one_line(error)}", style="red", soft_wrap=True)
         return 2
 
 
@@ -248,13 +248,16 @@ def _map(command: Map) -> None:
 
     _check_writable(command.map)
     scene = _load_scene(command.scene, command.truth)
-    settings = MappingSettings(minutes=command.minutes)
-    if command.steps is not None:
-        settings = replace(settings, steps=command.steps)
-    if command.views is not None:
-        settings = replace(settings, num_views=command.views)
-    if command.buffer_size is not None:
-        settings = replace(settings, buffer_size=command.buffer_size)
+    with _one_line_mistakes():
+        settings = MappingSettings(minutes=command.minutes)
+        if command.steps is not None:
+            settings = replace(settings, steps=command.steps)
+        if command.views is not None:
+            settings = replace(settings, num_views=command.views)
+        if command.buffer_size is not None:
+            settings = replace(settings, buffer_size=command.buffer_size)
+        if command.seed < 0:
+            raise ValueError(f"seed: expected 0 or more, got {command.seed}")
     frames = scene.mapping if command.depth else scene.mapping.without_depth()
     _map_scene(scene, frames, command.map, settings, _device(command.device), command.seed, command.resume)
     if len(scene.query):
@@ -324,7 +327,8 @@ def _localize(command: Localize) -> None:
     camera = None if command.camera is None else _parse_camera(command.camera)
     if not command.images:
         raise DsacError("no images given: dsac localize MAP IMAGES...")
-    photos = load_photos(command.images, camera=camera, focal_px=command.focal_px)
+    with _one_line_mistakes():
+        photos = load_photos(command.images, camera=camera, focal_px=command.focal_px)
     localizer = Localizer.load(command.map, device=_device(command.device))
     names, poses = [], []
     for localization in localizer.localize_frames(photos):
@@ -353,9 +357,11 @@ def _evaluate(command: Evaluate) -> None:
         return
     if command.map is None or command.scene is None:
         raise DsacError("evaluate needs MAP and SCENE, or --poses FILE --truth FILE")
-    scene = _load_scene(command.scene, command.truth)
     report = command.report or command.map.with_suffix(".html")
     csv = command.csv or command.map.with_suffix(".csv")
+    for path in (report, csv):
+        _check_writable(path)
+    scene = _load_scene(command.scene, command.truth)
     _evaluate_map(command.map, scene, report, csv, command.device)
 
 
@@ -381,7 +387,8 @@ def _load_scene(path: str, truth: str | None = None) -> Scene:
     scene = load_scene(path, truth)
     depth = "with depth" if scene.mapping.has_depth else "without depth"
     _out.print(
-        f"{path}: {scene.format}, {len(scene.mapping)} mapping frames {depth}, {len(scene.query)} query frames"
+        f"{path}: {scene.format}, {len(scene.mapping)} mapping frames {depth}, {len(scene.query)} query frames",
+        soft_wrap=True,
     )
     return scene
 
@@ -395,14 +402,17 @@ def _map_scene(
     seed: int,
     resume: bool,
 ) -> SceneMap:
-    """Build and save a map with live progress and a JSONL log beside it."""
+    """Build and save a map with live progress and a JSONL log beside it.
+
+    Raises: `KeyboardInterrupt` when training was interrupted, after saving the map as far as it was.
+    """
     from dsac.mapping import build_map
 
     checkpoint, log_path = path.with_name(path.name + ".checkpoint"), path.with_name(path.name + ".jsonl")
     if resume and not checkpoint.is_file():
         raise DsacError(f"{checkpoint}: nothing to resume, expected the checkpoint of an interrupted mapping")
-    with _progress() as bar, open(log_path, "a" if resume else "w") as log:
-        tasks = {}
+    tasks = {}
+    with _progress() as bar, _log_of_mapping(log_path, append=resume) as log:
 
         def on_progress(p: MappingProgress) -> None:
             log.write(json.dumps({key: value for key, value in asdict(p).items() if value == value}) + "\n")
@@ -424,15 +434,27 @@ def _map_scene(
             resume=resume,
             on_progress=on_progress,
         )
-    scene_map.save(path)
+        scene_map.save(path)
     training = scene_map.info.training
-    if training["interrupted"]:
-        _out.print(
-            f"interrupted after {training['steps']} steps; the map is usable, --resume goes on", style="yellow"
-        )
     size_mb = path.stat().st_size / 1e6
-    _out.print(f"{path}: {size_mb:.1f} MB, mapped in {training['seconds']:.0f} s")
+    _out.print(f"{path}: {size_mb:.1f} MB, mapped in {training['seconds']:.0f} s", soft_wrap=True)
+    if training["interrupted"]:
+        _out.print(f"after {training['steps']} steps: usable as it is, --resume goes on", style="yellow")
+        raise KeyboardInterrupt
     return scene_map
+
+
+@contextmanager
+def _log_of_mapping(path: Path, append: bool) -> Iterator[TextIO]:
+    """The log beside a map; a mapping that fails leaves none of its own."""
+    goes_on = append and path.exists()
+    try:
+        with open(path, "a" if append else "w") as log:
+            yield log
+    except BaseException:
+        if not goes_on:
+            path.unlink(missing_ok=True)
+        raise
 
 
 _PHASES = {"depth": "triangulate", "features": "encode views", "training": "train"}
@@ -442,8 +464,6 @@ def _evaluate_map(map_file: Path, scene: Scene, report: Path, csv: Path, device:
     from dsac.evaluation import evaluate
     from dsac.localizer import Localizer
 
-    for path in (report, csv):
-        _check_writable(path)
     if not _has_matplotlib():
         _err.print("no report page: it needs matplotlib (pip install 'dsac[plots]')", style="yellow")
         report = None  # type: ignore[assignment]
@@ -527,7 +547,7 @@ def _parse_camera(text: str) -> Camera:
     try:
         width, height, *params = map(float, numbers)
         return Camera.from_params(model.strip().upper(), params, (int(width), int(height)))
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise DsacError(f"--camera {text}: expected MODEL,WIDTH,HEIGHT,PARAMS... ({error})") from None
 
 
@@ -579,6 +599,15 @@ def _progress() -> Iterator[Progress]:
     )
     with Progress(*columns, console=_err) as bar:
         yield bar
+
+
+@contextmanager
+def _one_line_mistakes() -> Iterator[None]:
+    """A `ValueError` about what was given is the user's to mend, like a `DsacError`."""
+    try:
+        yield
+    except ValueError as error:
+        raise DsacError(str(error)) from error
 
 
 def _one_line(error: Exception) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from dsac.datasets import Frames
+from dsac.errors import MapFormatError
 from dsac.geometry import Camera
 from dsac.networks.encoder import Encoder, cell_centers, fast_dtype, working_size
 from dsac.networks.heads import SceneCoordinates
@@ -83,7 +84,11 @@ class Localizer:
     @staticmethod
     def load(path: str | Path, *, device: torch.device | str = "cpu") -> Localizer:
         """From a map file. Raises: `MapFormatError`."""
-        return Localizer(SceneMap.load(path), device=device)
+        scene_map = SceneMap.load(path)
+        try:
+            return Localizer(scene_map, device=device)
+        except MapFormatError as error:
+            raise MapFormatError(f"{path}: {error}") from None
 
     def localize(
         self, image: Float[Tensor, "*B 3 H W"] | UInt8[np.ndarray, "H W 3"], camera: Camera
@@ -100,7 +105,7 @@ class Localizer:
                 f"got {camera.size[0]}×{camera.size[1]}"
             )
         features = self._encode(images)
-        return self.solver(self._correspondences(self._predict(features), features.shape[-2:], camera))
+        return self._solve(self._correspondences(self._predict(features), features.shape[-2:], camera))
 
     def localize_frames(self, frames: Frames) -> Iterator[Localization]:
         """Localize frames one by one, with what each answer rests on and where the time went."""
@@ -116,7 +121,7 @@ class Localizer:
             self._synchronize()
             ticks.append(time.perf_counter())
             correspondences = self._correspondences(coordinates, features.shape[-2:], frame.camera)
-            estimate = self.solver(correspondences)
+            estimate = self._solve(correspondences)
             ticks.append(time.perf_counter())
             timing = Timing(*(1e3 * float(stage) for stage in np.diff(ticks)))
             camera = frame.camera.rescale(self._working_size(frame.camera.size)).pinhole
@@ -155,6 +160,10 @@ class Localizer:
             grid=(grid[0], grid[1]),
         )
 
+    def _solve(self, correspondences: Correspondences) -> PoseEstimate:
+        estimate = self.solver(correspondences)
+        return replace(estimate, success=estimate.success & (estimate.confidence > _LEAST_CONFIDENCE))
+
     def _undistorted_cells(self, key: tuple) -> tuple[Float[Tensor, "N 2"], Camera]:
         """Pixels of the cells' centres in the ideal camera, and that camera, at the working size."""
         model, size, *params = key
@@ -180,6 +189,10 @@ def _as_batch(image: Tensor | np.ndarray) -> Float[Tensor, "B 3 H W"]:
             f"got {image.dtype} {tuple(image.shape)}"
         )
     return image[None] if image.ndim == 3 else image
+
+
+# Photos of one colour, of noise and of other places reach 0.3; right poses of a quickly made map start at 0.8.
+_LEAST_CONFIDENCE = 0.5
 
 
 def _weights(scale: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
