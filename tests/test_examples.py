@@ -51,6 +51,8 @@ def test_the_line_solver_finds_the_line_among_outliers() -> None:
     refined = solver.refined(solver.hypotheses(correspondences, generator), correspondences, generator)
     best = refined.cam_from_world[:, refined.weights[0].argmax()]
     assert example.line_loss(best, truth).item() < 1.0
+    with pytest.raises(TypeError, match="expected one of camera poses, got LineDistance"):
+        solver(correspondences)  # a covariance of camera poses is what lines have not
 
 
 def test_the_picture_of_the_lines_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
