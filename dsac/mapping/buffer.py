@@ -77,16 +77,14 @@ def collect(
     features: Tensor | None = None
     points, pixels, view_index, poses, focals, centers = [], [], [], [], [], []
     filled = 0
-    order = np.random.default_rng(seed).permutation(len(frames))
-    quota = max(1, buffer_size // (len(frames) * views_per_frame))
-    for done, (number, views) in enumerate(
-        _prefetched(frames, order, encoder, short_side_px, views_per_frame, augmentation, seed)
-    ):
-        images = torch.stack([view.image for view in views]).to(device)
-        with torch.inference_mode():
-            encoded = torch.cat([encoder(image[None]) for image in images])
-        rng = np.random.default_rng([seed, number, 1])
-        for view, grid in zip(views, encoded, strict=True):
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(frames))
+    total = len(frames) * views_per_frame
+    quota = max(1, buffer_size // total)
+    for views in _prefetched(frames, order, encoder, short_side_px, views_per_frame, augmentation, seed):
+        for view in views:
+            with torch.inference_mode():
+                grid = encoder(view.image[None].to(device))[0]
             rows = np.flatnonzero(view.inside.reshape(-1).numpy() > 0)
             rows = torch.from_numpy(rng.permutation(rows)[: min(quota, buffer_size - filled)])
             if features is None:
@@ -99,13 +97,16 @@ def collect(
             poses.append(view.cam_from_world.matrix[:3].float())
             focals.append(view.camera.focal_px.float())
             centers.append(view.camera.center_px.float())
-        on_progress((done + 1) / len(frames))
+        on_progress(len(poses) / total)
     if features is None or filled == 0:
         raise DatasetError(
             "no cell of any mapping frame could be used: are the images larger than a few pixels?"
         )
     cells = Cells(features[:filled], *(torch.cat(x).to(device) for x in (points, pixels, view_index)))
     return FeatureBuffer(cells, *(torch.stack(x).to(device) for x in (poses, focals, centers)))
+
+
+_VIEWS_AT_ONCE = 8
 
 
 def evenly_spread(frames: Frames, count: int) -> Frames:
@@ -135,26 +136,29 @@ def _prefetched(
     views_per_frame: int,
     augmentation: Augmentation,
     seed: int,
-) -> Iterator[tuple[int, list[View]]]:
-    """Frame numbers with their views, the next frames' made in a thread while the last one is encoded."""
+) -> Iterator[list[View]]:
+    """Some views of one frame after the other, the next ones made in a thread while the last are encoded."""
 
-    def make(number: int) -> tuple[int, list[View]]:
+    def make(number: int, first: int) -> list[View]:
         frame: Frame = frames[number]
         size = working_size(frame.camera.size, short_side_px, encoder.size_multiple)
-        rng = np.random.default_rng([seed, number])
-        plain = [plain_view(frame, size, encoder.stride)] if views_per_frame > 1 else []
-        augmented = views_per_frame - len(plain)
-        return number, plain + [
-            random_view(frame, size, encoder.stride, augmentation, rng) for _ in range(augmented)
+        rng = np.random.default_rng([seed, number, first])
+        return [
+            plain_view(frame, size, encoder.stride)
+            if k == 0 and views_per_frame > 1
+            else random_view(frame, size, encoder.stride, augmentation, rng)
+            for k in range(first, min(first + _VIEWS_AT_ONCE, views_per_frame))
         ]
 
+    # few frames have many views each, which would not all fit into memory
+    jobs = [(int(number), first) for number in order for first in range(0, views_per_frame, _VIEWS_AT_ONCE)]
     with ThreadPoolExecutor(1) as pool:
-        waiting = [pool.submit(make, int(number)) for number in order[:2]]
+        waiting = [pool.submit(make, *job) for job in jobs[:2]]
         try:
-            for i in range(len(order)):
+            for i in range(len(jobs)):
                 ready = waiting.pop(0).result()
-                if i + 2 < len(order):
-                    waiting.append(pool.submit(make, int(order[i + 2])))
+                if i + 2 < len(jobs):
+                    waiting.append(pool.submit(make, *jobs[i + 2]))
                 yield ready
         finally:
             for future in waiting:
