@@ -156,7 +156,7 @@ class Localizer:
             pixels=pixels.expand(batch, -1, 2),
             scene_points=coordinates.points,
             camera=Camera(pinhole.focal_px.expand(batch, 2), pinhole.center_px.expand(batch, 2), pinhole.size),
-            weights=_weights(coordinates.scale),
+            weights=cell_weights(coordinates.scale),
             grid=(grid[0], grid[1]),
         )
 
@@ -195,7 +195,7 @@ def _as_batch(image: Tensor | np.ndarray) -> Float[Tensor, "B 3 H W"]:
 _LEAST_CONFIDENCE = 0.5
 
 
-def _weights(scale: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+def cell_weights(scale: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
     """Inverse of the predicted scale, relative to the image's median."""
     return (scale.median(dim=-1, keepdim=True).values / scale).clamp(max=10.0)
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from dsac.datasets import Frames
 from dsac.errors import DatasetError, MapFormatError
 from dsac.geometry import Camera, Pose
-from dsac.localizer import _weights as trust_weights
+from dsac.localizer import cell_weights
 from dsac.mapping.buffer import evenly_spread
 from dsac.mapping.views import Augmentation, View, plain_view, random_view
 from dsac.networks.encoder import Encoder, cell_centers, working_size
@@ -198,7 +198,7 @@ def _correspondences(
         views[0].camera.size,
     )
     pixels = torch.stack([view.pixels for view in views])
-    return Correspondences(pixels, predicted.points, camera, weights=trust_weights(predicted.scale))
+    return Correspondences(pixels, predicted.points, camera, weights=cell_weights(predicted.scale))
 
 
 def _solver(settings: FineTuningSettings) -> PoseSolver:

@@ -1,0 +1,62 @@
+"""What the README shows works: its commands and its Python are run, in order, on a small synthetic room."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import dsac.cli
+from dsac.datasets.synthetic import synthetic_scene, write_scene
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory) -> Path:
+    """A folder that holds `demo/room`, as `make demo` leaves it, with fewer frames."""
+    folder = tmp_path_factory.mktemp("readme")
+    write_scene(synthetic_scene(num_mapping=40, num_query=4), folder / "demo" / "room")
+    return folder
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run_in_order(room, monkeypatch, capfd):
+    monkeypatch.chdir(room)
+    commands = [line for block in _blocks("sh") for line in block.splitlines() if line.startswith("dsac ")]
+    assert len(commands) >= 4
+    for line in commands:
+        _, *arguments = shlex.split(line, comments=True)
+        assert dsac.cli.main(arguments) == 0, f"{line}\n{capfd.readouterr().err}"
+    assert (room / "poses.txt").read_text().count("query-000.jpg") == 1
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs(room, monkeypatch, capfd):
+    monkeypatch.chdir(room)
+    blocks = _blocks("python")
+    assert blocks
+    namespace: dict = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), namespace)
+    assert namespace["estimate"].success.item()
+
+
+def test_the_two_commands_of_the_readme_exist():
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    for target in re.findall(r"^    make (\w+)", README, flags=re.MULTILINE):
+        assert target in targets
+
+
+def test_every_file_that_the_readme_links_to_exists():
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if not link.startswith("http")]
+    assert links
+    for link in links:
+        assert (ROOT / link).exists(), link
