@@ -21,10 +21,11 @@ from dsac.kernels.cpu_refine import NUM_SUMS, gauss_newton_step, mixture_sums, p
 
 _SUBSET = 1024
 _EARLY_SEEDS = 200  # that many look for companions in half of the subset only, which is enough for most images
-_NEAR = 0.4  # companions are seen within this distance on the plane z = 1 ...
+_NEAR = 0.35  # companions are seen within this distance on the plane z = 1 ...
 _FAR = 1e2  # ... but every fourth seed looks everywhere
 _COMPANIONS = 0.04  # share of the points within that distance that are taken as companions
 _LOCAL = 64  # companions at most
+_GROWTH = 2.7  # from a bound to the next: more (3.9 if they lie anywhere) speaks against the companions
 _SUPPORT = 5.0  # points (with the minimal set) and ...
 _SUPPORT_SHARE = 0.3  # ... share of the companions that must agree with a pose of the minimal set
 _WIDE = 3.0  # times the threshold: such a pose is noisy
@@ -141,8 +142,8 @@ def _search(subset, aspect, threshold, bounds, confidence, max_hypotheses, state
         log_miss += math.log1p(-(ratio * chance * (1.0 if rival < _RIVAL * best else _RIVAL_TRUST)))
         if _is_known(subset, seed, modes, scores, _KNOWN_SHARE * size, aspect, wide):
             continue
-        within, matching, bound = _companions(subset, seed, pool, radius, bounds, depths)
-        if matching < 3:
+        within, matching, deeper, bound = _companions(subset, seed, pool, radius, bounds, depths)
+        if matching < 3 or deeper > _GROWTH * matching:
             continue
         # `share` of the companions of a right seed are right; so is a set of three with probability share².
         share = min(1.0, ratio * within / matching)
@@ -192,7 +193,7 @@ def _companions(points, seed, count, radius, bounds, depths):
     them is parallel to the image; slanted lines are longer. Wrong points lie anywhere, mostly much farther
     apart. So the likeliest companions of a seed have the smallest apparent depth d / delta: those below the
     first of the `bounds` that leaves enough. Returns how many are within the radius, how many are below the
-    bound, and the bound.
+    bound, how many below the next one, and the bound.
     """
     zero, one = np.float32(0.0), np.float32(1.0)
     limit = np.float32(radius * radius)
@@ -220,20 +221,20 @@ def _companions(points, seed, count, radius, bounds, depths):
         n7 += one if depth < b7 else zero
     enough = max(_COMPANIONS * within, np.float32(4.0))
     if n0 >= enough:
-        return within, n0, b0
+        return within, n0, n1, b0
     if n1 >= enough:
-        return within, n1, b1
+        return within, n1, n2, b1
     if n2 >= enough:
-        return within, n2, b2
+        return within, n2, n3, b2
     if n3 >= enough:
-        return within, n3, b3
+        return within, n3, n4, b3
     if n4 >= enough:
-        return within, n4, b4
+        return within, n4, n5, b4
     if n5 >= enough:
-        return within, n5, b5
+        return within, n5, n6, b5
     if n6 >= enough:
-        return within, n6, b6
-    return within, n7, b7
+        return within, n6, n7, b6
+    return within, n7, n7, b7
 
 
 @kernel
