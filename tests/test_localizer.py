@@ -150,7 +150,7 @@ def test_an_image_of_another_kind_is_refused(localizer: Localizer, image: np.nda
 
 
 def test_frames_are_localized_one_by_one_with_what_the_answer_rests_on(localizer: Localizer) -> None:
-    frames = ball_frames(3)
+    frames = ball_frames(4)
     assert frames.cam_from_world is not None
     answers = list(localizer.localize_frames(frames))
     assert [answer.name for answer in answers] == frames.names

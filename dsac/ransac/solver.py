@@ -110,16 +110,24 @@ class PoseSolver:
             generator = torch.Generator().manual_seed(0)
         clean = self.residual.sanitise(correspondences)
         with torch.no_grad():
+            rows = correspondences.pixels.shape[1]
             fused = self._fused_kernel(clean)
-            if fused is not None:
-                # The kernel ends at the likeliest pose under isotropic noise in space. A network's predictions
-                # are not like that: the robust pixel cost, from there, is nearer to the truth on real images.
-                found = _solve_fused(fused, clean, self.residual.threshold, generator)
-                pose = self.refinement(found[:, None], clean, generator)[:, 0]
-            else:
-                pose = self._solve_staged(clean, generator)
-            covariance = pose_covariance(pose, residual, clean)
-            return _estimate(pose, covariance, residual, clean, rows=correspondences.pixels.shape[1])
+            if fused is None:
+                return _estimate(self._solve_staged(clean, generator), residual, clean, rows)
+            # The kernel ends at the likeliest pose under isotropic noise in space. A network's predictions
+            # are not like that: the robust pixel cost, from there, is nearer to the truth on real images.
+            found = _solve_fused(fused, clean, self.residual.threshold, generator)
+            pose = self.refinement(found[:, None], clean, generator)[:, 0]
+            estimate = _estimate(pose, residual, clean, rows)
+            lost = (~estimate.success).nonzero()[:, 0]
+            if len(lost) == 0:
+                return estimate
+            # Before an image counts as lost, the other path is asked: the kernel gives up earlier, above all
+            # on a few hundred correspondences of hardly any relief.
+            second = self._solve_staged(clean[lost], generator)
+            rotation = pose.rotation.index_copy(0, lost, second.rotation)
+            translation = pose.translation.index_copy(0, lost, second.translation)
+            return _estimate(Pose(rotation, translation), residual, clean, rows)
 
     def hypotheses(
         self, correspondences: Correspondences, generator: torch.Generator | None = None
@@ -208,11 +216,10 @@ class PoseSolver:
         return module if hasattr(module, "solve_rgb") else None
 
 
-def _estimate(
-    pose: Pose, covariance: Float[Tensor, "B 6 6"], residual: PoseResidual, clean: Correspondences, rows: int
-) -> PoseEstimate:
+def _estimate(pose: Pose, residual: PoseResidual, clean: Correspondences, rows: int) -> PoseEstimate:
     """The answer about a pose; `rows` is the number of correspondences that came in."""
     assert clean.weights is not None
+    covariance = pose_covariance(pose, residual, clean)
     errors = residual.errors(pose[:, None], clean)[:, 0]
     inliers = (errors < residual.threshold) & (clean.weights > 0)
     # Any four points agree on some pose, and among the thousands that are tried one gathers twice the

@@ -62,8 +62,8 @@ class Correspondences:
         """Number of images B."""
         return self.pixels.shape[0]
 
-    def __getitem__(self, images: slice) -> Correspondences:
-        """A slice of the images."""
+    def __getitem__(self, images: slice | Int[Tensor, " M"]) -> Correspondences:
+        """Some of the images."""
         return replace(
             self,
             pixels=self.pixels[images],
