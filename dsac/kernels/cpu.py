@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dsac.kernels import cpu_poses, cpu_ransac
+from dsac.kernels import cpu_depth, cpu_poses, cpu_ransac
 
 Array = Any  # torch.Tensor or np.ndarray; shapes in the docstrings
 
@@ -68,6 +68,53 @@ def solve_rgb(
         cpu_ransac.solve_rgb_batch(
             image_points[part], scene[part], scales[part], cameras[part], float(threshold_px), farthest,
             float(confidence), int(max_hypotheses), int(seed),
+            poses[part], inliers[part], information[part], num_hypotheses[part],
+        )  # fmt: skip
+
+    _in_parallel(solve, size, threads)
+    if shift is not None:
+        poses[..., 3] -= (poses[..., :3] @ shift[:, :, None])[..., 0]
+    kind = _like(pixels)
+    return Solution(
+        kind(poses[..., :3]), kind(poses[..., 3]), kind(inliers), kind(information), kind(num_hypotheses)
+    )
+
+
+def solve_rgbd(
+    pixels: Array,
+    scene_points: Array,
+    depths: Array,
+    focal_px: Array,
+    center_px: Array,
+    weights: Array | None = None,
+    *,
+    threshold_m: float,
+    depth_noise: float = 0.0015,
+    seed: int = 0,
+    confidence: float = 0.9999,
+    max_hypotheses: int = 20_000,
+    threads: int = 1,
+) -> Solution:
+    """Robust poses from pixels with depth, and without: `depths` (B, N) along the optical axis, NaN, 0 = none.
+
+    Minimal sets are of points with depth; an inlier is within `threshold_m` of its camera point, one without
+    depth of its ray. The sensor's standard deviation is `depth_noise` at 1 m and grows with the square of the
+    depth (structured light; the default is the Kinect's). The rest is as in `solve_rgb`.
+    """
+    size = len(pixels)
+    scene, shift = _centred(scene_points)
+    image_points, measured = _float32(pixels), _float32(depths)
+    scales = np.empty((size, 0), np.float32) if weights is None else _float32(weights)
+    cameras = np.concatenate([_numpy(focal_px), _numpy(center_px)], axis=-1).astype(np.float64)
+    poses = np.empty((size, 3, 4))
+    inliers = np.empty(scene.shape[:2], np.bool_)
+    information = np.empty((size, 6, 6))
+    num_hypotheses = np.empty(size, np.int64)
+
+    def solve(part: slice) -> None:
+        cpu_depth.solve_rgbd_batch(
+            image_points[part], scene[part], measured[part], scales[part], cameras[part], float(threshold_m),
+            float(depth_noise), float(confidence), int(max_hypotheses), int(seed),
             poses[part], inliers[part], information[part], num_hypotheses[part],
         )  # fmt: skip
 

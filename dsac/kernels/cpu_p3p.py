@@ -35,14 +35,14 @@ def p3p_poses(points, bearings, rotations, translations, work):
     world = work[4:7]
     camera = work[7:10]
     seen = work[10:13]
-    if not _frame(points[0], points[1], points[2], world):
+    if not triangle_axes(points[0], points[1], points[2], world):
         return 0
     kept = 0
     for s in range(count):
         for i in range(3):
             for k in range(3):
                 seen[i, k] = depths[s, i] * bearings[i, k]
-        if not _frame(seen[0], seen[1], seen[2], camera):
+        if not triangle_axes(seen[0], seen[1], seen[2], camera):
             continue
         for i in range(3):
             for j in range(3):
@@ -260,7 +260,7 @@ def _cubic_root(b, c, d):
 
 
 @kernel
-def _frame(a, b, c, axes):
+def triangle_axes(a, b, c, axes):
     """Orthonormal axes (rows) of a triangle; False when its corners are (nearly) on a line."""
     x0, x1, x2 = b[0] - a[0], b[1] - a[1], b[2] - a[2]
     y0, y1, y2 = c[0] - a[0], c[1] - a[1], c[2] - a[2]

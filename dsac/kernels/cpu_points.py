@@ -115,7 +115,7 @@ def draw_subset(points, rows, usable, subset, state):
         row = rows[j]
         rows[j] = rows[k]
         rows[k] = row
-        for axis in range(7):
+        for axis in range(len(points)):
             subset[axis, k] = points[axis, row]
 
 
@@ -219,7 +219,7 @@ def gather(points, inside, near):
     for i in range(len(inside)):
         rows[m] = i
         m += inside[i]
-    for axis in range(7):
+    for axis in range(len(points)):
         source, target = points[axis], near[axis]
         for i in range(m):
             target[i] = source[rows[i]]

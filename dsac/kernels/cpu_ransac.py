@@ -255,7 +255,7 @@ def _gather_local(points, seed, count, bound, depths, local):
         rows[m] = i
         m += depths[i] < bound
     m = min(m, local.shape[1])
-    for axis in range(7):
+    for axis in range(len(points)):
         source, target = points[axis], local[axis]
         for i in range(m):
             target[i] = source[rows[i]]

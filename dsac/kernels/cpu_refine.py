@@ -104,9 +104,9 @@ def pixel_gated_sums(points, count, pose, aspect, threshold, sums):
         g3 += f0
         g4 += f1
         g5 += f2
-    _store(
+    store_sums(
         (s_00, s_01, s_02, s_11, s_12, s_22), (s_0, s_1, s_2), (b_00, b_01, b_0, b_11, b_1, b_2),
-        (g0, g1, g2, g3, g4, g5), (probability_sum, square_sum, zero), sums,
+        b_00 + b_11 + b_2, (g0, g1, g2, g3, g4, g5), (probability_sum, square_sum, zero), sums,
     )  # fmt: skip
 
 
@@ -196,19 +196,18 @@ def mixture_sums(points, count, pose, variance, clutter, sums):
         g3 += f0
         g4 += f1
         g5 += f2
-    _store(
+    store_sums(
         (s_00, s_01, s_02, s_11, s_12, s_22), (s_0, s_1, s_2), (b_00, b_01, b_0, b_11, b_1, b_2),
-        (g0, g1, g2, g3, g4, g5), (probability_sum, square_sum, ring), sums,
+        b_00 + b_11 + b_2, (g0, g1, g2, g3, g4, g5), (probability_sum, square_sum, ring), sums,
     )  # fmt: skip
 
 
 @kernel
-def _store(second, first, rays, gradient, rest, sums):
-    """Put the sums of p c cᵀ, p c, p k b bᵀ together to H."""
+def store_sums(second, first, rays, total, gradient, rest, sums):
+    """Put the sums of p c cᵀ, p c, p k b bᵀ and p together to H."""
     s_00, s_01, s_02, s_11, s_12, s_22 = second
     s_0, s_1, s_2 = first
     b_00, b_01, b_0, b_11, b_1, b_2 = rays
-    total = b_00 + b_11 + b_2  # Σ p, as k bᵀb = 1
     sums[0], sums[1], sums[2], sums[3], sums[4], sums[5] = s_11 + s_22, -s_01, -s_02, 0.0, -s_2, s_1
     sums[6], sums[7], sums[8], sums[9], sums[10] = s_00 + s_22, -s_12, s_2, 0.0, -s_0
     sums[11], sums[12], sums[13], sums[14] = s_00 + s_11, -s_1, s_0, 0.0

@@ -1,0 +1,102 @@
+"""The fused RGB-D solver: with depth everywhere, somewhere, nowhere."""
+
+import numpy as np
+import pytest
+import torch
+
+from dsac.geometry import Pose
+from dsac.kernels import cpu
+
+_FOCAL, _CENTER = (520.0, 540.0), (300.0, 250.0)
+
+
+def _image(
+    seed: int = 0, count: int = 1500, inliers: float = 0.5, noise: float = 0.02, with_depth: float = 1.0
+):
+    """Pixels, scene points, measured depths, and the pose."""
+    rng = np.random.default_rng(seed)
+    pose = Pose.exp(torch.from_numpy(rng.normal(size=6)))
+    pixels = rng.uniform((0, 0), (640, 480), (count, 2))
+    depth = rng.uniform(1, 4, (count, 1))
+    rays = np.concatenate([(pixels - _CENTER) / _FOCAL, np.ones((count, 1))], axis=1)
+    scene = (pose.inverse() @ torch.from_numpy(rays * depth)).numpy() + noise * rng.normal(size=(count, 3))
+    wrong = rng.random(count) >= inliers
+    scene[wrong] += rng.uniform(-3, 3, (int(wrong.sum()), 3))
+    measured = depth[:, 0] + 0.0015 * depth[:, 0] ** 2 * rng.normal(size=count)
+    measured[rng.random(count) >= with_depth] = np.nan
+    return pixels, scene, measured, pose
+
+
+def _solve(pixels, scene, measured, **options) -> cpu.Solution:
+    one = np.ones((1, 1))
+    arrays = (pixels[None], scene[None], measured[None])
+    return cpu.solve_rgbd(
+        *(a.astype(np.float32) for a in arrays), one * _FOCAL, one * _CENTER, threshold_m=0.1, **options
+    )
+
+
+def _distance(solution: cpu.Solution, pose: Pose) -> float:
+    ours = Pose(torch.from_numpy(solution.rotation), torch.from_numpy(solution.translation))
+    return ours.center_distance(pose[None]).item()
+
+
+@pytest.mark.parametrize("with_depth", [1.0, 0.2])
+@pytest.mark.parametrize("inliers", [0.3, 0.7, 1.0])
+def test_the_pose_is_found_among_wrong_points(with_depth, inliers):
+    pixels, scene, measured, pose = _image(inliers=inliers, with_depth=with_depth)
+    solution = _solve(pixels, scene, measured)
+    assert _distance(solution, pose) < 0.02
+    assert solution.inliers.mean() > 0.8 * inliers
+
+
+def test_depth_makes_the_pose_more_accurate():
+    """Also where only a fifth of the pixels have one, the rest counting by their rays."""
+    errors = {share: [] for share in (0.0, 0.2, 1.0)}
+    for seed in range(40):
+        for share in (0.2, 1.0):
+            pixels, scene, measured, pose = _image(seed, 600, with_depth=share)
+            errors[share].append(_distance(_solve(pixels, scene, measured), pose))
+        image = (a[None].astype(np.float32) for a in (pixels, scene))
+        one = np.ones((1, 1))
+        errors[0.0].append(
+            _distance(cpu.solve_rgb(*image, one * _FOCAL, one * _CENTER, threshold_px=10.0), pose)
+        )
+    medians = {share: np.median(values) for share, values in errors.items()}
+    assert medians[1.0] < medians[0.2] < medians[0.0]
+
+
+def test_the_covariance_predicts_the_error():
+    """Squared Mahalanobis distances of the increments to the truth average to their 6 degrees of freedom."""
+    total = []
+    for seed in range(60):
+        pixels, scene, measured, pose = _image(seed, 600, inliers=0.8, with_depth=0.5)
+        solution = _solve(pixels, scene, measured)
+        ours = Pose(torch.from_numpy(solution.rotation[0]), torch.from_numpy(solution.translation[0]))
+        increment = (pose @ ours.inverse()).log().numpy()
+        total.append(increment @ solution.information[0] @ increment)
+    assert 4.5 < np.mean(total) < 8.0  # standard error 0.45
+
+
+@pytest.mark.parametrize("depth", [np.nan, 0.0, -1.0, np.inf])
+def test_without_any_depth_there_is_no_pose(depth):
+    pixels, scene, measured, _ = _image()
+    solution = _solve(pixels, scene, np.full_like(measured, depth))
+    assert not solution.inliers.any() and not solution.information.any()
+    assert np.array_equal(solution.rotation[0], np.eye(3))
+
+
+@pytest.mark.parametrize("kind", ["wrong", "line", "point", "nan", "three"])
+def test_degenerate_input_is_answered_with_finite_numbers(kind):
+    pixels, scene, measured, _ = _image(count=300, inliers=0.0)
+    rng = np.random.default_rng(0)
+    if kind == "line":
+        scene = rng.normal(size=(300, 1)) * rng.normal(size=3)
+    elif kind == "point":
+        scene = np.ones((300, 3))
+    elif kind == "nan":
+        scene = np.full((300, 3), np.nan)
+    elif kind == "three":
+        pixels, scene, measured = pixels[:3], scene[:3], measured[:3]
+    solution = _solve(pixels, scene, measured)
+    for values in (solution.rotation, solution.translation, solution.information):
+        assert np.isfinite(values).all()
