@@ -34,7 +34,7 @@ from dsac.scene_map import MapInfo, SceneMap, write_atomically
 class MappingSettings:
     """How a scene is learned; the defaults serve every scene."""
 
-    steps: int = 2500
+    steps: int = 2000
     """Training steps."""
     minutes: float | None = None
     """Time budget for everything; replaces `steps`. Two fifths at most go into features."""
