@@ -34,7 +34,7 @@ from dsac.scene_map import MapInfo, SceneMap, write_atomically
 class MappingSettings:
     """How a scene is learned; the defaults serve every scene."""
 
-    steps: int = 2000
+    steps: int = 1800
     """Training steps."""
     minutes: float | None = None
     """Time budget for everything; replaces `steps`. Two fifths at most go into features."""
@@ -49,9 +49,9 @@ class MappingSettings:
     """Residual blocks of the head."""
     reprojection_weight: float = 1.0
     """Of the reprojection loss beside the distance to known scene points."""
-    num_views: int = 1250
+    num_views: int = 1000
     """Augmented views in total, spread over the frames."""
-    buffer_size: int = 4_000_000
+    buffer_size: int = 3_000_000
     """Cells kept in memory (0.3 kB each with the shipped encoder)."""
     short_side_px: int = 480
     """Images are resized to this short side."""
