@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dsac.kernels import cpu_depth, cpu_poses, cpu_ransac
+from dsac.kernels import cpu_backward, cpu_depth, cpu_poses, cpu_ransac
 
 Array = Any  # torch.Tensor or np.ndarray; shapes in the docstrings
 
@@ -209,6 +209,67 @@ def refine(
     return kind(poses[..., :3]), kind(translations), _like(scene_points)(inliers), kind(matrices)
 
 
+# ---- gradients ---------------------------------------------------------------------------------------
+
+
+def soft_inlier_count_gradient(
+    rotation: Array,
+    translation: Array,
+    pixels: Array,
+    scene_points: Array,
+    focal_px: Array,
+    center_px: Array,
+    weights: Array,
+    threshold_px: float | int,
+    max_error_px: float | int,
+    cotangent: Array,
+) -> tuple[Array, Array, Array, Array]:
+    """What a cotangent (B, H) of `soft_inlier_count` gives rotation, translation, scene points and weights."""
+    rows = _Rows(rotation, translation, pixels, scene_points, focal_px, center_px)
+    scales, scores = _float32(weights), _float32(cotangent)
+    grad_rotation, grad_translation = np.empty_like(rows.rotation), np.empty_like(rows.translation)
+    grad_points, grad_weights = np.zeros_like(rows.points[:, :3]), np.zeros_like(scales)
+    threshold, maximum = np.float32(threshold_px), np.float32(max_error_px)
+    for b in range(len(scores)):
+        cpu_backward.soft_counts_gradient(
+            rows.rotation[b], rows.translation[b], rows.points[b], scales[b], rows.focal[b], threshold, maximum,
+            scores[b], grad_rotation[b], grad_translation[b], grad_points[b], grad_weights[b],
+        )  # fmt: skip
+    # the sums Σ f Yᵀ were about the centre of the points
+    grad_rotation += grad_translation[..., :, None] * rows.shift[:, None, None, :].astype(np.float32)
+    kind = _like(scene_points, cast=True)
+    return kind(grad_rotation), kind(grad_translation), kind(grad_points.swapaxes(1, 2)), kind(grad_weights)
+
+
+def refine_gradient(
+    rotation: Array,
+    translation: Array,
+    pixels: Array,
+    scene_points: Array,
+    focal_px: Array,
+    center_px: Array,
+    weights: Array,
+    threshold_px: float | int,
+    cotangent: Array,
+) -> tuple[Array, Array, Array]:
+    """What a cotangent (B, K, 6) of the increments of refined poses gives scene points and weights.
+
+    The poses are what `refine` returned. By the implicit function theorem, with the full second derivative. The
+    third result (B, K) says which poses their points determine; the others pass nothing.
+    """
+    rows = _Rows(rotation, translation, pixels, scene_points, focal_px, center_px)
+    scales, pulls = _float32(weights), _float64(cotangent)
+    grad_points, grad_weights = np.zeros_like(rows.points[:, :3]), np.zeros_like(scales)
+    determined = np.empty(pulls.shape[:2], np.bool_)
+    for b in range(len(pulls)):
+        cpu_backward.refinement_gradient(
+            rows.poses[b], rows.points[b], scales[b], rows.focal[b], np.float32(threshold_px), pulls[b],
+            grad_points[b], grad_weights[b], determined[b],
+        )  # fmt: skip
+    kind = _like(scene_points, cast=True)
+    return kind(grad_points.swapaxes(1, 2)), kind(grad_weights), _like(scene_points)(determined)
+
+
 # ---- arrays ------------------------------------------------------------------------------------------
 
 
@@ -220,9 +281,11 @@ class _Rows:
         self.shift = _center(scene)
         self.focal = _float32(focal_px)
         offsets = _float64(pixels) - _float64(center_px)[:, None]
-        self.points = np.concatenate(
-            [(scene - self.shift[:, None]).swapaxes(1, 2), offsets.swapaxes(1, 2)], axis=1, dtype=np.float32
-        )
+        self.points = np.empty(
+            (len(scene), 5, scene.shape[1]), np.float32
+        )  # rows contiguous: the loops need it
+        self.points[:, :3] = (scene - self.shift[:, None]).swapaxes(1, 2)
+        self.points[:, 3:] = offsets.swapaxes(1, 2)
         turns = _float64(rotation)
         moved = _float64(translation) + (turns @ self.shift[:, None, :, None])[..., 0]
         self.poses = np.concatenate([turns, moved[..., None]], axis=-1)
