@@ -142,7 +142,7 @@ def _expose(image: np.ndarray, limits: Augmentation, rng: np.random.Generator) -
     levels = np.linspace(0, 1, 256, dtype=np.float32)[:, None]
     table = np.clip((levels * gain * balance + offset), 0, 1) ** gamma
     index = np.clip(image * 255, 0, 255).astype(np.uint8)
-    out = cv2.LUT(index, table.astype(np.float32)[None])  # other threads run meanwhile; numpy's look-up stops them
+    out = cv2.LUT(index, table.astype(np.float32)[None])  # lets other threads run, unlike numpy's
     if limits.max_blur_px > 0 and rng.random() < 1 / 3:
         out = cv2.GaussianBlur(out, (0, 0), rng.uniform(0.3, limits.max_blur_px))
     return out
