@@ -1,0 +1,370 @@
+"""Our CPU solver beside the solvers that are installed, on dense scene coordinates with wrong predictions.
+
+    OMP_NUM_THREADS=1 python benchmarks/solver.py [--inputs FOLDER] [--frames 50] [--repeats 3]
+
+FOLDER holds `input_r*.npz`: coords (F,h,w,3), u, v (h,w), K = (f, cx, cy), gt_pose (F,4,4) world_from_cam.
+Without it the frames are those of the synthetic scene: 80x60 scene coordinates with 2 cm noise, wrong ones
+uniform in the room, scattered or in patches ("blob"). Solvers are interleaved frame by frame; CPU time; a row
+is the median over frames of the median over repeats, a ratio the median over frames of the ratios. Writes
+solver.md, solver.json and solver.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from dsac.kernels import cpu
+
+THRESHOLD_PX = 10.0
+RATIOS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.85)
+BUDGET_S = 6.0  # per solver and input: slow peers see fewer frames
+OURS = "dsac"
+
+# pixels (N, 2), scene points (N, 3), K, seed -> (rotation, translation) of cam_from_world, or None
+Solver = Callable[[np.ndarray, np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray] | None]
+
+
+@dataclass(frozen=True)
+class Input:
+    """Frames with the same share of right predictions."""
+
+    name: str
+    pixels: np.ndarray  # (N, 2) float32
+    scene_points: np.ndarray  # (F, N, 3) float32
+    camera: np.ndarray  # f, cx, cy
+    world_from_cam: np.ndarray  # (F, 4, 4)
+
+
+@dataclass
+class Record:
+    """What one solver did on one input: milliseconds and errors, frame by frame."""
+
+    cpu_ms: dict[int, list[float]] = field(default_factory=dict)
+    errors: list[tuple[float, float]] = field(default_factory=list)  # cm, degrees
+
+    def per_frame(self) -> dict[int, float]:
+        return {k: float(np.median(v)) for k, v in self.cpu_ms.items()}
+
+
+# ---- solvers ---------------------------------------------------------------------------------------------
+
+
+def ours(pixels: np.ndarray, scene_points: np.ndarray, camera: np.ndarray, seed: int):
+    f, cx, cy = camera
+    solution = cpu.solve_rgb(
+        pixels[None],
+        scene_points[None],
+        np.array([[f, f]]),
+        np.array([[cx, cy]]),
+        threshold_px=THRESHOLD_PX,
+        seed=seed,
+    )
+    return (solution.rotation[0], solution.translation[0]) if solution.inliers.any() else None
+
+
+def peers() -> dict[str, Solver]:
+    """The installed ones, given float64 arrays, which is what they want."""
+    found: dict[str, Solver] = {}
+    cv2.setNumThreads(1)
+
+    def opencv(flag: int) -> Solver:
+        def solve(pixels, scene_points, camera, seed):
+            f, cx, cy = camera
+            matrix = np.array([[f, 0, cx], [0, f, cy], [0, 0, 1]])
+            ok, vector, translation, rows = cv2.solvePnPRansac(
+                scene_points,
+                pixels,
+                matrix,
+                None,
+                iterationsCount=10_000,
+                reprojectionError=THRESHOLD_PX,
+                confidence=0.999,
+                flags=flag,
+            )
+            if not ok or rows is None or len(rows) < 4:
+                return None
+            rows = rows.ravel()
+            vector, translation = cv2.solvePnPRefineLM(
+                scene_points[rows], pixels[rows], matrix, None, vector, translation
+            )
+            return cv2.Rodrigues(vector)[0], translation.ravel()
+
+        return solve
+
+    found["OpenCV USAC_FAST"] = opencv(cv2.USAC_FAST)
+    found["OpenCV USAC_ACCURATE"] = opencv(cv2.USAC_ACCURATE)
+    try:
+        import poselib
+
+        def pose_camera(camera):
+            f, cx, cy = camera
+            size = {"width": int(2 * cx), "height": int(2 * cy)}
+            return {"model": "PINHOLE", "params": [f, f, cx, cy], **size}
+
+        def default(pixels, scene_points, camera, seed):
+            pose, _ = poselib.estimate_absolute_pose(
+                pixels, scene_points, pose_camera(camera), {"max_reproj_error": THRESHOLD_PX, "seed": seed}, {}
+            )
+            return pose.R, np.asarray(pose.t)
+
+        def tuned(pixels, scene_points, camera, seed):
+            """RANSAC on an eighth of the cells with a generous threshold, then all its inliers."""
+            some = np.random.default_rng(0).permutation(len(pixels))[: len(pixels) // 8]
+            options = {
+                "max_reproj_error": 1.5 * THRESHOLD_PX,
+                "seed": seed,
+                "min_iterations": 20,
+                "success_prob": 0.99,
+                "dyn_num_trials_mult": 1.0,
+            }
+            loss = {"max_iterations": 10, "loss_scale": 5.0}
+            pose, _ = poselib.estimate_absolute_pose(
+                pixels[some], scene_points[some], pose_camera(camera), options, loss
+            )
+            moved = scene_points @ pose.R.T + np.asarray(pose.t)
+            offset = camera[0] * moved[:, :2] / moved[:, 2:] + camera[1:] - pixels
+            near = ((offset**2).sum(-1) < (2.5 * THRESHOLD_PX) ** 2) & (moved[:, 2] > 0)
+            if near.sum() >= 4:
+                pose, _ = poselib.refine_absolute_pose(
+                    pixels[near],
+                    scene_points[near],
+                    pose,
+                    pose_camera(camera),
+                    {"max_iterations": 20, "loss_scale": 8.0},
+                )
+            return pose.R, np.asarray(pose.t)
+
+        found["PoseLib"] = default
+        found["PoseLib, tuned"] = tuned
+    except ImportError:
+        pass
+    try:
+        import pycolmap
+
+        def colmap(pixels, scene_points, camera, seed):
+            f, cx, cy = camera
+            model = pycolmap.Camera(
+                model="PINHOLE", width=int(2 * cx), height=int(2 * cy), params=[f, f, cx, cy]
+            )
+            options = pycolmap.AbsolutePoseEstimationOptions()
+            options.ransac.max_error = THRESHOLD_PX
+            options.ransac.random_seed = seed
+            options.ransac.num_threads = 1
+            answer = pycolmap.estimate_and_refine_absolute_pose(
+                pixels, scene_points, model, options, pycolmap.AbsolutePoseRefinementOptions()
+            )
+            if answer is None:
+                return None
+            matrix = answer["cam_from_world"].matrix()
+            return matrix[:, :3], matrix[:, 3]
+
+        found["pycolmap"] = colmap
+    except ImportError:
+        pass
+    return found
+
+
+# ---- inputs ----------------------------------------------------------------------------------------------
+
+
+def read_inputs(folder: Path, frames: int) -> Iterator[Input]:
+    for path in sorted(folder.glob("input_r*.npz")):
+        data = np.load(path)
+        coords = data["coords"][:frames]
+        pixels = np.stack([data["u"], data["v"]], -1).reshape(-1, 2)
+        yield Input(
+            path.stem.removeprefix("input_"),
+            np.ascontiguousarray(pixels, np.float32),
+            np.ascontiguousarray(coords.reshape(len(coords), -1, 3)),
+            data["K"],
+            data["gt_pose"][:frames],
+        )
+
+
+def synthetic_inputs(frames: int) -> Iterator[Input]:
+    """The rendered room, seen by cells of 8 pixels."""
+    from dsac.datasets.synthetic import synthetic_scene
+
+    views = synthetic_scene(num_mapping=frames, num_query=1).mapping
+    points, poses = [], []
+    rows, columns = np.mgrid[4:480:8, 4:640:8]
+    pixels = np.stack([columns, rows], -1).reshape(-1, 2) + 0.5
+    f, cx, cy = views.camera(0).focal_px[0].item(), *views.camera(0).center_px.tolist()
+    for k in range(frames):
+        view = views[k]
+        assert view.depth is not None and view.cam_from_world is not None
+        depth = view.depth.numpy()[rows, columns].reshape(-1, 1)
+        seen = np.concatenate([(pixels - (cx, cy)) / f, np.ones((len(pixels), 1))], 1) * depth
+        matrix = view.cam_from_world.inverse().matrix.numpy()
+        points.append(seen @ matrix[:3, :3].T + matrix[:3, 3])
+        poses.append(matrix)
+    truth = np.stack(points)
+    low, high = truth.min((0, 1)), truth.max((0, 1))
+    for patches in (False, True):
+        for ratio in RATIOS:
+            rng = np.random.default_rng(int(1000 * ratio) + patches)
+            coords = truth + 0.02 * rng.standard_normal(truth.shape)
+            for k in range(frames):
+                field = rng.standard_normal((60, 80))
+                if patches:
+                    field = cv2.GaussianBlur(field, (0, 0), 4.0)
+                wrong = field.ravel() < np.quantile(field, 1 - ratio)
+                coords[k, wrong] = rng.uniform(low, high, (int(wrong.sum()), 3))
+            yield Input(
+                f"r{round(100 * ratio):02d}" + ("_blob" if patches else ""),
+                pixels.astype(np.float32),
+                coords.astype(np.float32),
+                np.array([f, cx, cy]),
+                np.stack(poses),
+            )
+
+
+# ---- measuring -------------------------------------------------------------------------------------------
+
+
+def pose_error(answer, world_from_cam: np.ndarray) -> tuple[float, float]:
+    """Centimetres and degrees; infinite where there is no answer."""
+    if answer is None or not all(np.isfinite(part).all() for part in answer):
+        return float("inf"), float("inf")
+    rotation, translation = answer
+    distance = np.linalg.norm(-rotation.T @ translation - world_from_cam[:3, 3])
+    difference = np.linalg.norm(rotation.T - world_from_cam[:3, :3])
+    return 100 * float(distance), float(np.degrees(2 * np.arcsin(min(1.0, difference / np.sqrt(8)))))
+
+
+def measure(data: Input, solvers: dict[str, Solver], repeats: int) -> dict[str, Record]:
+    frames = range(len(data.scene_points))
+    single = (data.pixels, data.scene_points)
+    double = (data.pixels.astype(np.float64), data.scene_points.astype(np.float64))
+    records = {name: Record() for name in solvers}
+    spent = dict.fromkeys(solvers, 0.0)
+    names = list(solvers)
+    for name in names:  # compile, load, warm up
+        pixels, points = single if name == OURS else double
+        solvers[name](pixels, points[0], data.camera, 0)
+    for repeat in range(repeats):
+        for k in frames:
+            turn = (k + repeat) % len(names)
+            for name in names[turn:] + names[:turn]:
+                if spent[name] > BUDGET_S:
+                    continue
+                pixels, points = single if name == OURS else double
+                start = time.process_time()
+                answer = solvers[name](pixels, points[k], data.camera, repeat + 1)
+                seconds = time.process_time() - start
+                spent[name] += seconds
+                records[name].cpu_ms.setdefault(k, []).append(1e3 * seconds)
+                records[name].errors.append(pose_error(answer, data.world_from_cam[k]))
+    return records
+
+
+def summary(data: Input, records: dict[str, Record]) -> list[dict]:
+    mine = records[OURS].per_frame()
+    rows = []
+    for name, record in records.items():
+        times, errors = record.per_frame(), np.array(record.errors)
+        found = (errors[:, 0] < 5) & (errors[:, 1] < 5)
+        rows.append(
+            {
+                "input": data.name,
+                "solver": name,
+                "cpu_ms": float(np.median(list(times.values()))),
+                "times_ours": float(np.median([times[k] / mine[k] for k in times])),
+                "found_percent": 100 * float(found.mean()),
+                "median_cm": float(np.median(errors[:, 0])),
+                "median_deg": float(np.median(errors[:, 1])),
+                "runs": len(errors),
+            }
+        )
+    return rows
+
+
+# ---- report ----------------------------------------------------------------------------------------------
+
+
+def markdown(rows: list[dict], about: str) -> str:
+    inputs = list(dict.fromkeys(row["input"] for row in rows))
+    lines = ["# Pose solvers on dense scene coordinates", "", about, ""]
+    for title, key, digits in (
+        ("CPU ms an image", "cpu_ms", 2),
+        ("times ours", "times_ours", 1),
+        ("% within 5 cm, 5°", "found_percent", 0),
+        ("median error, cm", "median_cm", 2),
+    ):
+        lines += [f"| {title} | " + " | ".join(inputs) + " |", "|---" * (len(inputs) + 1) + "|"]
+        for name in dict.fromkeys(row["solver"] for row in rows):
+            values = {row["input"]: row[key] for row in rows if row["solver"] == name}
+            lines.append(f"| {name} | " + " | ".join(f"{values[i]:.{digits}f}" for i in inputs) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def plot(rows: list[dict], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), sharey=True)
+    for axis, suffix, title in zip(axes, ("", "_blob"), ("scattered", "in patches"), strict=True):
+        for name in dict.fromkeys(row["solver"] for row in rows):
+            chosen = [r for r in rows if r["solver"] == name and r["input"].endswith("_blob") == bool(suffix)]
+            ratios = [int(r["input"][1:3]) / 100 for r in chosen]
+            axis.plot(ratios, [r["cpu_ms"] for r in chosen], "o-", label=name, lw=3 if name == OURS else 1)
+        axis.set(xlabel="share of right predictions", title=f"right predictions {title}", yscale="log")
+        axis.grid(True, which="both", alpha=0.3)
+    axes[0].set_ylabel("CPU ms an image")
+    axes[1].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--inputs", type=Path, help="folder with input_r*.npz")
+    parser.add_argument("--frames", type=int, default=50)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
+    options = parser.parse_args()
+
+    source = "recorded depth" if options.inputs else "the synthetic scene"
+    inputs = read_inputs(options.inputs, options.frames) if options.inputs else synthetic_inputs(options.frames)
+    rows: list[dict] = []
+    for data in inputs:
+        rows += summary(data, measure(data, {OURS: ours, **peers()}, options.repeats))
+        print("\n".join(f"{r['input']:9s} {r['solver']:21s} {r['cpu_ms']:9.3f} ms" for r in rows[-6:]))
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
+    )
+    command = f"solver.py --frames {options.frames} --repeats {options.repeats}"
+    command += " --inputs FOLDER" if options.inputs else ""
+    about = (
+        f"{len(data.pixels)} points, {options.frames} frames of {source}, {options.repeats} repeats "
+        f"(slow solvers see fewer), one thread of {cpu_name()}, commit {commit.stdout.strip() or 'unknown'}: "
+        f"`OMP_NUM_THREADS=1 python benchmarks/{command}`."
+    )
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "solver.md").write_text(markdown(rows, about))
+    (options.output / "solver.json").write_text(json.dumps({"about": about, "rows": rows}, indent=1))
+    plot(rows, options.output / "solver.png")
+
+
+if __name__ == "__main__":
+    main()
