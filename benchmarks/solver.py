@@ -344,15 +344,15 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
 
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
+    )
     source = "recorded depth" if options.inputs else "the synthetic scene"
     inputs = read_inputs(options.inputs, options.frames) if options.inputs else synthetic_inputs(options.frames)
     rows: list[dict] = []
     for data in inputs:
         rows += summary(data, measure(data, {OURS: ours, **peers()}, options.repeats))
         print("\n".join(f"{r['input']:9s} {r['solver']:21s} {r['cpu_ms']:9.3f} ms" for r in rows[-6:]))
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
-    )
     command = f"solver.py --frames {options.frames} --repeats {options.repeats}"
     command += " --inputs FOLDER" if options.inputs else ""
     about = (
