@@ -472,7 +472,9 @@ def _log_of_mapping(path: Path, append: bool) -> Iterator[TextIO]:
         raise
 
 
-_PHASES = {"depth": "triangulate", "features": "encode views", "training": "train"}
+_PHASES = {
+    "depth": "triangulate", "landmarks": "find landmarks", "features": "encode views", "training": "train"
+}  # fmt: skip
 
 
 def _evaluate_map(map_file: Path, scene: Scene, report: Path, csv: Path, device: Device) -> None:
@@ -517,6 +519,7 @@ def _describe(scene_map: SceneMap, path: Path) -> list[tuple[str, str]]:
         ("encoder", f"{info.encoder_id} ({info.encoder_digest}), stride {info.stride}"),
         ("working size", f"short side {info.short_side_px} px"),
         ("head", f"{info.head.num_blocks} blocks, {info.head.width} wide"),
+        ("landmarks", f"{0 if scene_map.landmarks is None else len(scene_map.landmarks)}"),
         ("training", f"{training.get('steps')} steps, {training.get('seconds')} s"
                      + (", interrupted" if training.get("interrupted") else "")),
         ("written", f"{info.created} by dsac {info.dsac_version}, format {info.format_version}"),

@@ -1,4 +1,4 @@
-"""The map file: a scene's head with everything needed to use it, and no more.
+"""The map file: a scene's head and landmarks with everything needed to use them, and no more.
 
 A safetensors file; its metadata say, as JSON, the format version, the encoder (id and digest), the head's
 architecture, the scene's bounds, the mapping settings and source: nothing is guessed from the weights.
@@ -19,10 +19,12 @@ import torch
 
 import dsac
 from dsac.errors import MapFormatError
+from dsac.landmarks import Landmarks
 from dsac.networks.encoder import Encoder, load_encoder
 from dsac.networks.heads import HeadArchitecture, SceneHead
 
 FORMAT_VERSION = 1
+_LANDMARK = "landmark."  # begins the names of their tensors
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,11 @@ class MapInfo:
 
 @dataclass(frozen=True)
 class SceneMap:
-    """The learned part of one scene."""
+    """What is known of one scene: scene coordinates are learned, landmarks remembered."""
 
     head: SceneHead
     info: MapInfo
+    landmarks: Landmarks | None = None
 
     def save(self, path: str | Path) -> None:
         """Write the file whole or not at all: into a neighbour first, then renamed over.
@@ -67,6 +70,8 @@ class SceneMap:
             ).contiguous()
             for name, value in self.head.state_dict().items()
         }
+        if self.landmarks is not None:
+            tensors |= {_LANDMARK + name: value for name, value in self.landmarks.tensors().items()}
         data = safetensors.torch.save(tensors, {"dsac": json.dumps(asdict(self.info))})
         write_atomically(path, data)
 
@@ -84,7 +89,7 @@ class SceneMap:
         try:
             with safetensors.safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (safetensors.SafetensorError, OSError) as error:
             raise MapFormatError(
                 f"{path}: expected a map file, got something else or half of one ({error})"
@@ -95,13 +100,19 @@ class SceneMap:
             )
         info = _parse_info(path, metadata["dsac"])
         head = SceneHead(info.head)
+        remembered = {
+            name.removeprefix(_LANDMARK): tensors.pop(name)
+            for name in list(tensors)
+            if name.startswith(_LANDMARK)
+        }
         try:
             head.load_state_dict(tensors)
-        except RuntimeError as error:
+            landmarks = Landmarks.from_tensors(remembered) if remembered else None
+        except (RuntimeError, KeyError) as error:
             raise MapFormatError(
                 f"{path}: the weights do not fit the architecture it names ({error})"
             ) from None
-        return SceneMap(head.eval().requires_grad_(False), info)
+        return SceneMap(head.eval().requires_grad_(False), info, landmarks)
 
     def check_encoder(self, encoder: Encoder) -> None:
         """Raises: `MapFormatError` when the map was made with another encoder."""

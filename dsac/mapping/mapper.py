@@ -1,6 +1,7 @@
 """Mapping: from posed frames to a scene map.
 
-    frames ─▶ (triangulated depth, if they have none) ─▶ feature buffer ─▶ head, trained on shuffled batches
+    frames ─▶ (triangulated depth, if they have none) ─▶ landmarks
+                                                      ─▶ feature buffer ─▶ head, trained on shuffled batches
 
 The encoder stays frozen, so that a training step costs only the small head (Brachmann et al., ACE, CVPR 2023).
 """
@@ -22,6 +23,7 @@ from torch import Tensor
 from dsac.datasets import Frames
 from dsac.errors import DatasetError, MapFormatError
 from dsac.mapping.buffer import FeatureBuffer, collect, evenly_spread
+from dsac.mapping.landmarks import collect_landmarks
 from dsac.mapping.losses import BatchLoss, mapping_loss
 from dsac.mapping.triangulation import with_triangulated_depth
 from dsac.mapping.views import Augmentation
@@ -55,6 +57,8 @@ class MappingSettings:
     """Cells kept in memory (0.3 kB each with the shipped encoder)."""
     short_side_px: int = 480
     """Images are resized to this short side."""
+    num_landmarks: int = 8000
+    """Scene points remembered with a patch of an image, spread over the frames (0.24 kB each); 0 = none."""
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
@@ -68,7 +72,7 @@ class MappingSettings:
 class MappingProgress:
     """Where mapping stands; handed to `on_progress`."""
 
-    phase: Literal["depth", "features", "training"]
+    phase: Literal["depth", "landmarks", "features", "training"]
     fraction: float  # of the phase, 0 to 1
     elapsed: float  # seconds since the start
     remaining: float | None = None  # seconds, in training
@@ -110,13 +114,21 @@ def build_map(
     encoder = encoder or load_encoder(device=device)
     supervision = "depth" if frames.has_depth else "poses"
 
-    def report(phase: Literal["depth", "features"]) -> Callable[[float], None]:
+    def report(phase: Literal["depth", "landmarks", "features"]) -> Callable[[float], None]:
         return lambda fraction: on_progress(MappingProgress(phase, fraction, time.monotonic() - started))
 
     frames = evenly_spread(frames, settings.num_views)
     if not frames.has_depth:
         frames = with_triangulated_depth(
             frames, short_side_px=settings.short_side_px, on_progress=report("depth")
+        )
+    landmarks = None
+    if settings.num_landmarks > 0:
+        landmarks = collect_landmarks(
+            frames,
+            settings.num_landmarks,
+            short_side_px=settings.short_side_px,
+            on_progress=report("landmarks"),
         )
     budget = None if settings.minutes is None else settings.minutes * 60
     buffer = collect(
@@ -152,7 +164,7 @@ def build_map(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     training = _train(head, buffer, shape, settings, seed, started, budget, checkpoint, state, on_progress)
-    return SceneMap(head.cpu().eval().requires_grad_(False), replace(info, training=training))
+    return SceneMap(head.cpu().eval().requires_grad_(False), replace(info, training=training), landmarks)
 
 
 @dataclass(frozen=True)
