@@ -23,9 +23,10 @@ from torch import Tensor
 from dsac.geometry import Camera, Pose
 from dsac.ransac import Correspondences, PoseEstimate, PoseSolver
 
+SHORT_SIDE_PX = 480  # of the images that patches are cut from and searched in
 PATCH_RADIUS = 7  # pixels: 9×9 are compared, from half as near to any nearer, and turned
 _WIDE_RADIUS, _NEAR_RADIUS = 16, 5  # pixels around the predicted place: first, and from the better pose again
-_NUM_SEARCHED = 400
+_WIDE_COUNT, _NEAR_COUNT = 200, 400  # landmarks searched for
 _LEAST_CORRELATION = 0.7
 _THRESHOLD_PX = 3.0
 _MAX_VIEW_ANGLE_DEG = 40.0  # between the rays that show a point now and then
@@ -71,13 +72,13 @@ class Landmarks:
         depth = ((points - centers) * rotation[view, 2]).sum(-1)
         # the surface is taken to face the view: a step of a pixel there moves the point along the image axes
         axes = rotation[view, :2] * (depth[:, None] / self.focal_px.double().numpy()[view])[..., None]
-        return _Arrays(points, centers, axes)
+        return _Arrays(points, points - centers, axes)
 
 
 @dataclass(frozen=True)
 class _Arrays:
     points: Float[np.ndarray, "L 3"]
-    centers: Float[np.ndarray, "L 3"]  # of the cameras that saw them
+    rays: Float[np.ndarray, "L 3"]  # from the cameras that saw them, metres
     axes: Float[np.ndarray, "L 2 3"]  # metres per pixel of the patch in x and y, world frame
 
 
@@ -85,7 +86,6 @@ class _Arrays:
 class Prediction:
     """Where landmarks should appear, and how."""
 
-    rows: Int[np.ndarray, " M"]
     pixels: Float[np.ndarray, "M 2"]
     image_from_patch: Float[np.ndarray, "M 2 2"]  # pixels per pixel of the patch
 
@@ -100,30 +100,36 @@ class Alignment:
 
 def align(
     landmarks: Landmarks,
-    grey: UInt8[np.ndarray, "H W"],
-    camera: Camera,  # pinhole, of the image
+    grey: UInt8[np.ndarray, "H W"],  # its `grey_view`
+    camera: Camera,  # the photo's `working_camera`
     cam_from_world: Pose,  # batch (): right to about 16 pixels
 ) -> Alignment | None:
     """The pose in which the landmarks appear where they are found; None when hardly any is found."""
-    wide = _search(landmarks, grey, camera, cam_from_world, _WIDE_RADIUS)
+    wide = _search(landmarks, grey, camera, cam_from_world, _WIDE_RADIUS, _WIDE_COUNT)
     if not wide.estimate.success.item():
         return None
-    near = _search(landmarks, grey, camera, wide.estimate.cam_from_world[0], _NEAR_RADIUS)
+    near = _search(landmarks, grey, camera, wide.estimate.cam_from_world[0], _NEAR_RADIUS, _NEAR_COUNT)
     estimate = replace(near.estimate, confidence=wide.estimate.confidence, success=wide.estimate.success)
     return Alignment(estimate, near.correspondences)
 
 
 def _search(
-    landmarks: Landmarks, grey: UInt8[np.ndarray, "H W"], camera: Camera, cam_from_world: Pose, radius: int
+    landmarks: Landmarks,
+    grey: UInt8[np.ndarray, "H W"],
+    camera: Camera,
+    cam_from_world: Pose,
+    radius: int,
+    count: int,
 ) -> Alignment:
-    """Search within `radius` pixels, and solve."""
+    """Search for `count` landmarks within `radius` pixels, and solve."""
     from dsac.kernels.cpu_patches import find_patches  # Numba, which takes a second to load
 
-    expected = predict(landmarks, camera, cam_from_world, _NUM_SEARCHED)
+    rows = visible(landmarks, camera, cam_from_world, count)
+    expected = predict(landmarks, rows, camera, cam_from_world)
     found, correlation = find_patches(
         grey,
         landmarks.patches.numpy(),
-        expected.rows,
+        rows,
         expected.pixels,
         expected.image_from_patch,
         radius=radius,
@@ -131,7 +137,7 @@ def _search(
     good = correlation > _LEAST_CORRELATION
     correspondences = Correspondences(
         torch.from_numpy(found[good])[None],
-        landmarks.points[expected.rows[good]][None],
+        landmarks.points[rows[good]][None],
         camera[None].to("cpu", torch.float32),
         weights=torch.from_numpy(correlation[good] - _LEAST_CORRELATION)[None],
     )
@@ -139,8 +145,15 @@ def _search(
     return Alignment(solver(correspondences), correspondences)
 
 
-def grey_view(image: Float[Tensor, "3 H W"], camera: Camera, size: tuple[int, int]) -> UInt8[np.ndarray, "h w"]:
-    """The photo in grey at a working `size`, without distortion: as `camera.rescale(size).pinhole` sees it."""
+def working_camera(camera: Camera) -> Camera:
+    """The pinhole camera at the size that landmarks are searched at."""
+    scale = SHORT_SIDE_PX / min(camera.size)
+    return camera.rescale((round(camera.size[0] * scale), round(camera.size[1] * scale))).pinhole
+
+
+def grey_view(image: Float[Tensor, "3 H W"], camera: Camera) -> UInt8[np.ndarray, "h w"]:
+    """The photo in grey as `working_camera(camera)` sees it."""
+    size = working_camera(camera).size
     pixels = (image.permute(1, 2, 0) * 255 + 0.5).to("cpu", torch.uint8).numpy()
     grey = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
     if camera.size != size:
@@ -164,42 +177,57 @@ def _undistortion(
     return camera.project(rays).reshape(*pixels.shape).float().numpy() - 0.5
 
 
-def predict(landmarks: Landmarks, camera: Camera, cam_from_world: Pose, most: int) -> Prediction:
+def visible(landmarks: Landmarks, camera: Camera, cam_from_world: Pose, most: int) -> Int[np.ndarray, " M"]:
     """At most `most` landmarks that the camera should see much as they were seen, spread over the image."""
     arrays = landmarks._arrays
-    rotation = cam_from_world.rotation.double().numpy()
-    points_cam = arrays.points @ rotation.T + cam_from_world.translation.double().numpy()
-    focal, middle = camera.focal_px.double().numpy(), camera.center_px.double().numpy()
+    rays = arrays.points - cam_from_world.center.double().numpy()
+    depth, pixels = _project(camera, rays @ cam_from_world.rotation.double().numpy().T)
     size = np.array(camera.size)
-    depth = np.maximum(points_cam[:, 2], 1e-9)
-    plane = points_cam[:, :2] / depth[:, None]
-    pixels = plane * focal + middle
-    ray_now, ray_then = arrays.points - cam_from_world.center.double().numpy(), arrays.points - arrays.centers
-    length_now, length_then = np.linalg.norm(ray_now, axis=1), np.linalg.norm(ray_then, axis=1)
-    cosine = (ray_now * ray_then).sum(1) / np.maximum(length_now * length_then, 1e-12)
-    pixel_then, pixel_now = np.linalg.norm(arrays.axes[:, 0], axis=1), depth / focal[0]
-    zoom = np.abs(np.log(np.maximum(pixel_then, 1e-12) / pixel_now))
-    visible = (points_cam[:, 2] > 0) & ((pixels > PATCH_RADIUS) & (pixels < size - PATCH_RADIUS)).all(1)
-    visible &= (cosine > np.cos(np.deg2rad(_MAX_VIEW_ANGLE_DEG))) & (zoom < np.log(_MAX_ZOOM))
-    rows = np.flatnonzero(visible)
-    unlike = np.arccos(cosine[rows].clip(-1, 1)) / np.deg2rad(_MAX_VIEW_ANGLE_DEG) + zoom[rows] / np.log(
-        _MAX_ZOOM
-    )
-    rows = rows[_spread(pixels[rows] / size, unlike, most)]
+    margin = np.minimum(pixels, size - pixels)
+    rows = np.flatnonzero((depth > 0) & (margin[:, 0] > PATCH_RADIUS) & (margin[:, 1] > PATCH_RADIUS))
 
+    now, then = rays[rows], arrays.rays[rows]
+    lengths = np.linalg.norm(now, axis=1) * np.linalg.norm(then, axis=1)
+    angle = np.arccos(((now * then).sum(1) / np.maximum(lengths, 1e-12)).clip(-1, 1))
+    pixel_then = np.linalg.norm(arrays.axes[rows, 0], axis=1)
+    zoom = np.abs(np.log(pixel_then * float(camera.focal_px[0]) / depth[rows]))
+    alike = np.flatnonzero((angle < np.deg2rad(_MAX_VIEW_ANGLE_DEG)) & (zoom < np.log(_MAX_ZOOM)))
+    unlike = angle[alike] / np.deg2rad(_MAX_VIEW_ANGLE_DEG) + zoom[alike] / np.log(_MAX_ZOOM)
+    rows = rows[alike]
+    return rows[_spread(pixels[rows] / size, unlike, most)]
+
+
+def predict(
+    landmarks: Landmarks, rows: Int[np.ndarray, " M"], camera: Camera, cam_from_world: Pose
+) -> Prediction:
+    """Where and how the camera should see some landmarks."""
+    arrays = landmarks._arrays
+    rotation = cam_from_world.rotation.double().numpy()
+    points_cam = arrays.points[rows] @ rotation.T + cam_from_world.translation.double().numpy()
+    depth, pixels = _project(camera, points_cam)
     axes_cam = arrays.axes[rows] @ rotation.T  # (M, 2 axes, 3)
-    slope = focal / depth[rows, None]
-    image_from_patch = slope[:, None] * (axes_cam[..., :2] - plane[rows, None] * axes_cam[..., 2:])
-    return Prediction(rows, pixels[rows], np.swapaxes(image_from_patch, 1, 2))
+    plane = points_cam[:, None, :2] / depth[:, None, None]
+    slope = camera.focal_px.double().numpy() / depth[:, None]
+    image_from_patch = slope[:, None] * (axes_cam[..., :2] - plane * axes_cam[..., 2:])
+    return Prediction(pixels, np.swapaxes(image_from_patch, 1, 2))
+
+
+def _project(
+    camera: Camera, points_cam: Float[np.ndarray, "M 3"]
+) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, "M 2"]]:
+    """Depths, NaN behind the camera, and pixels."""
+    depth = np.where(points_cam[:, 2] > 0, points_cam[:, 2], np.nan)
+    plane = points_cam[:, :2] / depth[:, None]
+    return depth, plane * camera.focal_px.double().numpy() + camera.center_px.double().numpy()
 
 
 def _spread(
     places: Float[np.ndarray, "M 2"], costs: Float[np.ndarray, " M"], most: int
 ) -> Int[np.ndarray, " K"]:
     """The cheapest of each tile of the unit square, then the second cheapest, and so on."""
-    column, row = (places * _TILES).astype(int).clip(0, np.array(_TILES) - 1).T
+    column, row = (places * _TILES).astype(np.int16).clip(0, np.array(_TILES) - 1).T
     tile = row * _TILES[0] + column
-    order = np.lexsort((costs, tile))
-    first = np.searchsorted(tile[order], tile[order])
-    rank = np.arange(len(order)) - first
-    return order[np.lexsort((costs[order], rank))][:most]
+    by_cost = np.argsort(costs)
+    order = by_cost[np.argsort(tile[by_cost], kind="stable")]
+    rank = np.arange(len(order)) - np.searchsorted(tile[order], tile[order])
+    return order[np.argsort(rank + costs[order] / (1 + costs.max(initial=0)), kind="stable")][:most]

@@ -23,7 +23,7 @@ from torch import Tensor
 from dsac.datasets import Frames
 from dsac.errors import MapFormatError
 from dsac.geometry import Camera
-from dsac.landmarks import align, grey_view
+from dsac.landmarks import align, grey_view, working_camera
 from dsac.networks.encoder import Encoder, cell_centers, fast_dtype, working_size
 from dsac.networks.heads import SceneCoordinates
 from dsac.ransac.solver import PoseSolver
@@ -178,13 +178,12 @@ class Localizer:
         """The estimate, with the landmarks' pose where they are found and tell the place better."""
         if self.scene_map.landmarks is None:
             return estimate
-        working = self._working_size(camera.size)
-        pinhole = camera.rescale(working).pinhole
+        working = working_camera(camera)
         answers = []
         for i in range(len(images)):
             coarse = estimate[i : i + 1]
-            grey = grey_view(images[i], camera, working)
-            alignment = align(self.scene_map.landmarks, grey, pinhole, coarse.cam_from_world[0])
+            grey = grey_view(images[i], camera)
+            alignment = align(self.scene_map.landmarks, grey, working, coarse.cam_from_world[0])
             fine = None if alignment is None else _trusted(alignment.estimate.to(coarse.covariance))
             if fine is None or not fine.success or (coarse.success and _spread(coarse) < _spread(fine)):
                 answers.append(coarse)

@@ -18,10 +18,9 @@ from jaxtyping import Float, Int, UInt8
 
 from dsac.datasets import Frames
 from dsac.geometry import Camera, Pose
-from dsac.landmarks import PATCH_RADIUS, Landmarks, grey_view, predict
+from dsac.landmarks import PATCH_RADIUS, Landmarks, grey_view, predict, visible, working_camera
 from dsac.mapping.triangulation import agreed_depths, view_pairs
 from dsac.mapping.views import sample_depth
-from dsac.networks.encoder import working_size
 
 _CANDIDATES = 160  # in a frame
 _CORNERS = 600  # before those without a depth are dropped
@@ -52,15 +51,13 @@ class _Candidates:
 def collect_landmarks(
     frames: Frames,  # with depth
     count: int,
-    *,
-    short_side_px: int,
     on_progress: Callable[[float], None] = lambda fraction: None,
 ) -> Landmarks:
     """At most `count` landmarks, about as many from each frame."""
     assert frames.cam_from_world is not None and frames.has_depth
     with ThreadPoolExecutor(2) as pool:
         candidates = []
-        for found in pool.map(lambda i: _detect(frames, i, short_side_px), range(len(frames))):
+        for found in pool.map(lambda i: _detect(frames, i), range(len(frames))):
             candidates.append(found)
             on_progress(0.7 * len(candidates) / len(frames))
     single = [_as_landmarks([c], [np.arange(len(c.depths))]) for c in candidates]
@@ -84,12 +81,11 @@ def collect_landmarks(
     return _as_landmarks(final, kept)
 
 
-def _detect(frames: Frames, index: int, short_side_px: int) -> _Candidates:
+def _detect(frames: Frames, index: int) -> _Candidates:
     frame = frames[index]
     assert frame.depth is not None
     assert frame.cam_from_world is not None
-    size = working_size(frame.camera.size, short_side_px, 8)
-    grey, camera = grey_view(frame.image, frame.camera, size), frame.camera.rescale(size).pinhole
+    grey, camera = grey_view(frame.image, frame.camera), working_camera(frame.camera)
     corners = cv2.goodFeaturesToTrack(grey, _CORNERS, 0.005, 6)
     pixels = np.zeros((0, 2), int) if corners is None else corners[:, 0].round().astype(int)
     border = PATCH_RADIUS
@@ -108,13 +104,18 @@ def _votes(landmarks: Landmarks, source: _Candidates, partner: _Candidates) -> F
 
     if len(landmarks) == 0:
         return np.zeros((0, 3))
-    expected = predict(landmarks, partner.camera, partner.cam_from_world, len(landmarks))
+    rows = visible(landmarks, partner.camera, partner.cam_from_world, len(landmarks))
+    expected = predict(landmarks, rows, partner.camera, partner.cam_from_world)
     found, correlation = find_patches(
-        partner.grey, landmarks.patches.numpy(), expected.rows, expected.pixels, expected.image_from_patch,
+        partner.grey,
+        landmarks.patches.numpy(),
+        rows,
+        expected.pixels,
+        expected.image_from_patch,
         radius=_RADIUS,
-    )  # fmt: skip
+    )
     good = correlation > _LEAST_CORRELATION
-    rows, offset = expected.rows[good], found[good] - expected.pixels[good]
+    rows, offset = rows[good], found[good] - expected.pixels[good]
     partner_from_source = partner.cam_from_world @ source.cam_from_world.inverse()
     translation = partner_from_source.translation.numpy()
     # with s = 1/z the point is R ray + s T up to scale, and by s its pixel moves along the epipolar line

@@ -124,12 +124,7 @@ def build_map(
         )
     landmarks = None
     if settings.num_landmarks > 0:
-        landmarks = collect_landmarks(
-            frames,
-            settings.num_landmarks,
-            short_side_px=settings.short_side_px,
-            on_progress=report("landmarks"),
-        )
+        landmarks = collect_landmarks(frames, settings.num_landmarks, report("landmarks"))
     budget = None if settings.minutes is None else settings.minutes * 60
     buffer = collect(
         frames,
