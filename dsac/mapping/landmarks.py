@@ -27,6 +27,7 @@ _CORNERS = 600  # before those without a depth are dropped
 _RADIUS = 6  # pixels around the place that the first depth predicts
 _LEAST_CORRELATION = 0.8
 _EPIPOLAR_PX = 1.5
+_SIGMA_PX = 0.5  # of a place found
 _DEPTH_SIGMA = 0.02  # relative, of the depth that comes with the frame
 _AGREEMENT = 0.04  # relative spread of the depths that are averaged
 
@@ -128,10 +129,10 @@ def _votes(landmarks: Landmarks, source: _Candidates, partner: _Candidates) -> F
     across = np.abs(offset[:, 0] * slope[:, 1] - offset[:, 1] * slope[:, 0]) / length
     better = inverse + along / length
     kept = (across < _EPIPOLAR_PX) & (better > 0)
-    return np.stack([rows[kept], better[kept], 1 / length[kept]], axis=1)
+    return np.stack([rows[kept], better[kept], _SIGMA_PX / length[kept]], axis=1)
 
 
-def _as_landmarks(candidates: list[_Candidates], kept: list[Int[np.ndarray, " M"]]) -> Landmarks:
+def _as_landmarks(candidates: list[_Candidates], kept: list[Int[np.ndarray, " _"]]) -> Landmarks:
     points, patches, view = [], [], []
     reach = np.arange(-PATCH_RADIUS, PATCH_RADIUS + 1)
     for number, (c, rows) in enumerate(zip(candidates, kept, strict=True)):
