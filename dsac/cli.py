@@ -190,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code (0 good, 2 a mistake that the message explains, 130 interrupted)."""
     # Waiting threads sleep instead of spinning: on a busy machine a training step is 6 times faster so.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    _keep_freed_memory()
+    keep_freed_memory()
     command = tyro.cli(
         Annotated[Command, tyro.conf.arg(name="")],  # type: ignore[arg-type]
         prog="dsac",
@@ -211,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let glibc keep large freed buffers: without page faults an image encodes in 35 ms, not 57.
 
     Elsewhere than on glibc nothing happens.
