@@ -15,7 +15,7 @@ from ball_world import RADIUS, ColorEncoder, FramesInMemory, ball_frames
 from dsac.datasets import Frames
 from dsac.errors import DatasetError, MapFormatError
 from dsac.geometry import Pose
-from dsac.mapping import MappingProgress, MappingSettings, buffer, build_map, mapper
+from dsac.mapping import MappingProgress, MappingSettings, buffer, build_map, mapper, training
 from dsac.scene_map import SceneMap
 
 SMALL = MappingSettings(
@@ -33,8 +33,8 @@ def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clocks that tick a second at each look: progress is told after every step."""
     ticks = iter(range(10**9))
     clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))
-    monkeypatch.setattr(mapper, "time", clock)
-    monkeypatch.setattr(buffer, "time", clock)
+    for module in (mapper, training, buffer):
+        monkeypatch.setattr(module, "time", clock)
 
 
 def _build(frames: Frames, settings: MappingSettings = SMALL, **options) -> SceneMap:
