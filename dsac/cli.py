@@ -176,6 +176,8 @@ class Evaluate:
     """Report page to write (HTML); default: beside the map."""
     csv: Path | None = None
     """Table to write, a row per image; default: beside the map."""
+    figures: Path | None = None
+    """Folder for figures on inlier ratios, selections, times and hard frames (a scene with depth)."""
     device: Device = "auto"
     """Where to compute; auto takes the GPU if there is one."""
 
@@ -392,8 +394,10 @@ def _evaluate(command: Evaluate) -> None:
     csv = command.csv or command.map.with_suffix(".csv")
     for path in (report, csv):
         _check_writable(path)
+    if command.figures is not None:
+        _check_writable(command.figures / "evidence.html", make_folder=True)
     scene = _load_scene(command.scene, command.truth)
-    _evaluate_map(command.map, scene, report, csv, command.device)
+    _evaluate_map(command.map, scene, report, csv, command.device, command.figures)
 
 
 def _info(command: Info) -> None:
@@ -491,21 +495,37 @@ def _log_of_mapping(path: Path, append: bool) -> Iterator[TextIO]:
 _PHASES = {"depth": "triangulate", "features": "encode views", "training": "train"}
 
 
-def _evaluate_map(map_file: Path, scene: Scene, report: Path, csv: Path, device: Device) -> None:
+def _evaluate_map(
+    map_file: Path, scene: Scene, report: Path, csv: Path, device: Device, figures: Path | None = None
+) -> None:
     from dsac.evaluation import evaluate
+    from dsac.evaluation.evidence import INLIER_DISTANCE_M, check_scene, frame_evidence
     from dsac.localizer import Localizer
 
+    if figures is not None:
+        check_scene(scene)
     if not _has_matplotlib():
         _err.print("no report page: it needs matplotlib (pip install 'dsac[plots]')", style="yellow")
         report = None  # type: ignore[assignment]
     localizer = Localizer.load(map_file, device=_device(device))
     settings = [("command", " ".join(["dsac", *sys.argv[1:]])), *_describe(localizer.scene_map, map_file)]
+    evidence = []
     with _progress() as bar:
         task = bar.add_task("localize", total=len(scene.query), note="")
-        result = evaluate(
-            localizer, scene, report=report, settings=settings, on_frame=lambda _: bar.advance(task)
-        )
+
+        def on_frame(localization: Localization) -> None:
+            if figures is not None:
+                frame = scene.query[len(evidence)]
+                evidence.append(frame_evidence(localization, frame, INLIER_DISTANCE_M))
+            bar.advance(task)
+
+        result = evaluate(localizer, scene, report=report, settings=settings, on_frame=on_frame)
     _show(result, report, csv)
+    if figures is not None:
+        from dsac.evaluation.figures import write_figures
+
+        write_figures(evidence, localizer, scene, figures)
+        _out.print(f"figures: {figures / 'evidence.html'}", soft_wrap=True)
 
 
 def _show(result: Evaluation, report: Path | None, csv: Path | None) -> None:

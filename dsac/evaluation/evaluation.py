@@ -115,7 +115,7 @@ class Evaluation:
             ]
             cells = ["" if value is None else f"{value:.6g}" for value in values]
             writer.writerow([frame.name, int(frame.localized), *cells])
-        _write(path, text.getvalue())
+        write_text(path, text.getvalue())
 
     def write_report(self, path: Path) -> None:
         """The report page: one self-contained HTML file.
@@ -124,7 +124,7 @@ class Evaluation:
         """
         from dsac.evaluation.report import render_report
 
-        _write(path, render_report(self))
+        write_text(path, render_report(self))
 
 
 def evaluate(
@@ -341,7 +341,7 @@ def _prepare_report(path: Path) -> None:
         ) from error
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     """Whole or not at all. Raises: `DatasetError`."""
     try:
         write_atomically(path, text.encode())

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from dsac.errors import DsacError
 from dsac.evaluation.metrics import THRESHOLDS, PoseError
+from dsac.evaluation.page import style
 from dsac.geometry import Pose
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def require_matplotlib() -> None:
 def cumulative_errors(errors: Mapping[str, PoseError], quantity: str) -> str:
     """Percent of images below an error, one curve for each truth; `quantity`: "translation" or "rotation"."""
     unit = "cm" if quantity == "translation" else "°"
-    with _chart(_WIDE) as (axes, svg):
+    with chart(WIDE) as (axes, svg):
         for (truth, error), color in zip(errors.items(), SERIES, strict=False):
             values = _in_report_units(error)[quantity]
             finite = np.sort(values[np.isfinite(values)]).clip(_FLOOR)
@@ -68,7 +69,7 @@ def cumulative_errors(errors: Mapping[str, PoseError], quantity: str) -> str:
         axes.set_xlim(0.1, 100)
         axes.set_ylim(0, 101)
         axes.set_xlabel(f"{quantity} error")
-        _title(axes, "% of images with a smaller error")
+        title(axes, "% of images with a smaller error")
         if len(errors) > 1:
             axes.legend(loc="lower right", frameon=False, title="truth")
     return svg.text
@@ -78,7 +79,7 @@ def errors_over_sequence(error: PoseError, quantity: str) -> str:
     """Error of each image in recording order; images that were not localized as marks at the top."""
     unit = "cm" if quantity == "translation" else "°"
     values = _in_report_units(error)[quantity]
-    with _chart(_LOW) as (axes, svg):
+    with chart(LOW) as (axes, svg):
         index = np.arange(len(values))
         finite = np.isfinite(values)
         top = 10 ** np.ceil(np.log10(values[finite].max(initial=9.9) * 1.5))
@@ -88,7 +89,7 @@ def errors_over_sequence(error: PoseError, quantity: str) -> str:
         axes.set_ylim(10 ** np.floor(np.log10(values[finite].clip(_FLOOR).min(initial=0.1))), top)
         axes.set_xlim(-0.5, max(len(values) - 0.5, 0.5))
         _log_axis(axes.yaxis, unit)
-        _title(axes, f"{quantity} error of each image")
+        title(axes, f"{quantity} error of each image")
         axes.set_xlabel("query image")
     return svg.text
 
@@ -107,7 +108,7 @@ def trajectory(mapping: Pose | None, truth: Pose, estimate: Pose, error: PoseErr
     anchors = true if mapping is None else np.concatenate([(mapping.center @ plan.T).numpy(), true])
     low, high = _limits(anchors)
     height = float(np.clip(_FULL_WIDTH * (high - low)[1] / (high - low)[0], 2.6, 5.4))
-    with _chart((_FULL_WIDTH, height)) as (axes, svg):
+    with chart((_FULL_WIDTH, height)) as (axes, svg):
         axes.set_position((0, 0, 1, 1))
         if mapping is not None:
             axes.plot(*anchors[: len(anchors) - len(true)].T, "o", color=RULE, markersize=4.5)
@@ -127,7 +128,7 @@ def confidence_against_error(confidence: Float[Tensor, " B"], error: PoseError) 
     finite = np.isfinite(loss)
     top = 10 ** np.ceil(np.log10(loss[finite].max(initial=9.9) * 1.5))
     values = confidence.numpy()
-    with _chart(_SMALL) as (axes, svg):
+    with chart(_SMALL) as (axes, svg):
         axes.axhline(THRESHOLDS[0].rotation_deg, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         axes.plot(values[finite], loss[finite].clip(_FLOOR), "o", color=BLUE, markersize=3.5, alpha=0.6)
         axes.plot(values[~finite], np.full((~finite).sum(), top), "x", color=RED, markersize=6, clip_on=False)
@@ -135,7 +136,7 @@ def confidence_against_error(confidence: Float[Tensor, " B"], error: PoseError) 
         axes.set_ylim(10 ** np.floor(np.log10(loss[finite].clip(_FLOOR).min(initial=0.1))), top)
         _log_axis(axes.yaxis, "")
         axes.set_xlabel("confidence")
-        _title(axes, "error: max(cm, °)")
+        title(axes, "error: max(cm, °)")
     return svg.text
 
 
@@ -143,7 +144,7 @@ def reliability(confidence: Float[Tensor, " B"], error: PoseError) -> str:
     """Percent of accurate images in ten bins of confidence; on the diagonal, confidence is a probability."""
     values, accurate = confidence.numpy(), error.within(THRESHOLDS[0]).numpy()
     bins = np.clip((10 * values).astype(int), 0, 9)
-    with _chart(_SMALL) as (axes, svg):
+    with chart(_SMALL) as (axes, svg):
         axes.plot([0, 1], [0, 100], color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=3)
         for b in np.unique(bins):
             percent = 100 * accurate[bins == b].mean()
@@ -153,7 +154,7 @@ def reliability(confidence: Float[Tensor, " B"], error: PoseError) -> str:
         axes.set_ylim(0, 112)
         axes.set_yticks([0, 25, 50, 75, 100])
         axes.set_xlabel("confidence")
-        _title(axes, f"% within {THRESHOLDS[0]}")
+        title(axes, f"% within {THRESHOLDS[0]}")
     return svg.text
 
 
@@ -165,7 +166,7 @@ def sigma_against_error(sigma_m: Float[Tensor, " B"], error_m: Float[Tensor, " B
     low, high = (
         (10 ** np.floor(np.log10(both.min())), 10 ** np.ceil(np.log10(both.max()))) if len(both) else (0.1, 10)
     )
-    with _chart(_SMALL) as (axes, svg):
+    with chart(_SMALL) as (axes, svg):
         axes.plot([low, high], [low, high], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         axes.plot(sigma[shown], error[shown], "o", color=BLUE, markersize=3.5, alpha=0.6)
         axes.set_xlim(low, high)
@@ -173,7 +174,7 @@ def sigma_against_error(sigma_m: Float[Tensor, " B"], error_m: Float[Tensor, " B
         _log_axis(axes.xaxis, "cm")
         _log_axis(axes.yaxis, "cm")
         axes.set_xlabel("stated standard deviation")
-        _title(axes, "translation error")
+        title(axes, "translation error")
     return svg.text
 
 
@@ -202,13 +203,13 @@ class _Svg:
 
 
 @contextmanager
-def _chart(size: tuple[float, float]) -> Iterator[tuple[Axes, _Svg]]:
+def chart(size: tuple[float, float]) -> Iterator[tuple[Axes, _Svg]]:
     """One pair of axes in the page's style, `size` in inches; the SVG is there when the block has ended."""
     require_matplotlib()
     import matplotlib
     from matplotlib.figure import Figure
 
-    style: dict = {
+    look: dict = {
         "svg.fonttype": "none",
         "svg.hashsalt": "dsac",
         "font.size": 10,
@@ -229,7 +230,7 @@ def _chart(size: tuple[float, float]) -> Iterator[tuple[Axes, _Svg]]:
         "path.simplify": True,
     }
     svg = _Svg()
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(look):
         figure = Figure(figsize=size)
         # margins in inches, so that charts below each other have aligned axes
         left, bottom, right, top = 0.66, 0.5, 0.24, 0.36
@@ -257,7 +258,21 @@ def _for_page(svg: str) -> str:
     return svg
 
 
-def _title(axes: Axes, text: str) -> None:
+def standalone(svg: str) -> str:
+    """A chart of the page as a file of its own, in the page's light colours."""
+    light = dict(re.findall(r"--(\w+): (#\w+)", style().split("@media")[0]))
+    svg = re.sub(r"var\(--(\w+)\)", lambda match: light[match[1]], svg)
+    width, height = map(float, re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0])
+    opening = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{1.7 * width:.0f}" height="{1.7 * height:.0f}" '
+        f'font-family="system-ui, Helvetica, Arial, sans-serif"'
+    )
+    paper = f'<rect width="100%" height="100%" fill="{light["paper"]}"/>'
+    head, body = svg.removeprefix("<svg").split(">", 1)
+    return f"{opening}{head}>{paper}{body}"
+
+
+def title(axes: Axes, text: str) -> None:
     """What the y axis shows, readable without turning the head."""
     axes.set_title(text, loc="left", fontsize=10, color=MUTED, x=0.0, pad=10)
 
@@ -320,5 +335,5 @@ def _in_report_units(error: PoseError) -> dict[str, np.ndarray]:
 
 
 _FULL_WIDTH = 11.0  # inches: the width of the page
-_WIDE, _LOW, _SMALL = (5.4, 3.3), (5.4, 2.6), (3.6, 2.9)  # two and three charts beside each other
+WIDE, LOW, _SMALL = (5.4, 3.3), (5.4, 2.6), (3.6, 2.9)  # two and three charts beside each other
 _FLOOR = 1e-3  # cm or degrees: smaller errors are drawn there, the axes are logarithmic
