@@ -499,7 +499,7 @@ def _evaluate_map(
     map_file: Path, scene: Scene, report: Path, csv: Path, device: Device, figures: Path | None = None
 ) -> None:
     from dsac.evaluation import evaluate
-    from dsac.evaluation.evidence import INLIER_DISTANCE_M, check_scene, frame_evidence
+    from dsac.evaluation.evidence import check_scene, frame_evidence, inlier_distance
     from dsac.localizer import Localizer
 
     if figures is not None:
@@ -509,14 +509,14 @@ def _evaluate_map(
         report = None  # type: ignore[assignment]
     localizer = Localizer.load(map_file, device=_device(device))
     settings = [("command", " ".join(["dsac", *sys.argv[1:]])), *_describe(localizer.scene_map, map_file)]
-    evidence = []
+    evidence, max_distance = [], inlier_distance(scene, localizer.scene_map.info)
     with _progress() as bar:
         task = bar.add_task("localize", total=len(scene.query), note="")
 
         def on_frame(localization: Localization) -> None:
             if figures is not None:
                 frame = scene.query[len(evidence)]
-                evidence.append(frame_evidence(localization, frame, INLIER_DISTANCE_M))
+                evidence.append(frame_evidence(localization, frame, max_distance))
             bar.advance(task)
 
         result = evaluate(localizer, scene, report=report, settings=settings, on_frame=on_frame)

@@ -7,6 +7,7 @@ each stage takes; and what makes frames hard: few gradients, blur, repeated stru
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -25,10 +26,10 @@ from dsac.geometry import Pose
 from dsac.localizer import Localization
 from dsac.ransac import Argmax, PoseSolver, SampledDSAC, SoftAM
 from dsac.ransac.types import Correspondences
+from dsac.scene_map import MapInfo
 
 SELECTIONS = {"DSAC": SampledDSAC(), "argmax": Argmax(), "SoftAM": SoftAM()}
 NAIVE = "naive fit"
-INLIER_DISTANCE_M = 0.1
 NUM_HYPOTHESES = 256  # published
 
 
@@ -69,15 +70,21 @@ def check_scene(scene: Scene) -> None:
         raise DatasetError(f"{scene.path}: figures need query images with poses and depth, the scene has none")
 
 
+def inlier_distance(scene: Scene, info: MapInfo) -> float:
+    """How near the truth an inlier lies: 10 cm, or 2 % of the size of a scene without metric scale."""
+    size = math.dist(info.bounds_min, info.bounds_max)
+    return 0.1 if scene.metric else 0.02 * size
+
+
 @torch.no_grad()
-def frame_evidence(localization: Localization, frame: Frame, inlier_distance: float) -> FrameEvidence:
-    """Measure one localized frame that has pose and depth."""
+def frame_evidence(localization: Localization, frame: Frame, max_distance: float) -> FrameEvidence:
+    """Measure one localized frame that has pose and depth; inliers lie within `max_distance` of the truth."""
     assert frame.cam_from_world is not None
     truth = frame.cam_from_world
     correspondences = _on_cpu(localization.correspondences)
     known, points = _true_points(localization, frame)
     distance = (correspondences.scene_points[0].double() - points).norm(dim=-1)[known]
-    inlier_ratio = (distance < inlier_distance).double().mean().item()
+    inlier_ratio = (distance < max_distance).double().mean().item()
 
     solver, generator = PoseSolver.rgb(NUM_HYPOTHESES), torch.Generator().manual_seed(0)
     started = time.perf_counter()

@@ -18,7 +18,7 @@ from dsac.datasets.frame import Scene
 from dsac.evaluation import gallery, plots
 from dsac.evaluation.evaluation import write_text
 from dsac.evaluation.evidence import NAIVE, SELECTIONS, FrameEvidence, HardFrame, errors_of, hard_frames
-from dsac.evaluation.metrics import THRESHOLDS, format_error
+from dsac.evaluation.metrics import CENTIMETRES, LengthUnit, camera_spacing, format_error, length_unit
 from dsac.evaluation.page import grid, page, section
 from dsac.localizer import Localization, Localizer
 
@@ -40,18 +40,20 @@ def write_figures(evidence: Sequence[FrameEvidence], localizer: Localizer, scene
     Raises: `DsacError` when matplotlib is missing, `DatasetError` when a file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    poses = scene.mapping.cam_from_world
+    unit = length_unit(scene.metric, None if poses is None else camera_spacing(poses.center))
     charts = {
         "inlier_ratios": (inlier_ratio_histogram(evidence), "Where the frames of this recording lie."),
-        "accuracy": (accuracy_by_inlier_ratio(evidence), "Above the bars: the number of frames."),
+        "accuracy": (accuracy_by_inlier_ratio(evidence, unit), "Above the bars: the number of frames."),
         "times": (time_split(evidence), "Medians over the frames; all selections choose from the same pool."),
     }
     for name, (chart, _) in charts.items():
         write_text(folder / f"{name}.svg", plots.standalone(chart))
-    write_text(folder / "evidence.csv", _table(evidence))
+    write_text(folder / "evidence.csv", _table(evidence, unit))
     hard = hard_frames(evidence)
     localizations = list(localizer.localize_frames(scene.query[[frame.row for frame in hard]]))
     cards = "".join(
-        _card(number, frame, localization, evidence[frame.row], scene)
+        _card(number, frame, localization, evidence[frame.row], scene, unit)
         for number, (frame, localization) in enumerate(zip(hard, localizations, strict=True))
     )
     title = f"{Path(scene.path).name or scene.path}: what makes it hard"
@@ -93,7 +95,7 @@ def inlier_ratio_histogram(evidence: Sequence[FrameEvidence]) -> str:
     return svg.text
 
 
-def accuracy_by_inlier_ratio(evidence: Sequence[FrameEvidence]) -> str:
+def accuracy_by_inlier_ratio(evidence: Sequence[FrameEvidence], unit: LengthUnit = CENTIMETRES) -> str:
     """Percent of accurate frames in bins of 10 % of the inlier ratio, for each way to a pose."""
     known = [frame for frame in evidence if np.isfinite(frame.inlier_ratio)]
     ratios = 100 * _ratios(known)
@@ -101,7 +103,7 @@ def accuracy_by_inlier_ratio(evidence: Sequence[FrameEvidence]) -> str:
     with plots.chart(plots.WIDE) as (axes, svg):
         width = 8.4 / len(_WAYS)
         for number, (way, color) in enumerate(_WAYS.items()):
-            accurate = errors_of(known, way).within(THRESHOLDS[0])
+            accurate = errors_of(known, way).within(unit.thresholds[0])
             for b in np.unique(bins):
                 percent = 100 * accurate.numpy()[bins == b].mean()
                 left = 10 * b + 0.8 + number * width
@@ -114,7 +116,7 @@ def accuracy_by_inlier_ratio(evidence: Sequence[FrameEvidence]) -> str:
         axes.set_ylim(0, 112)
         axes.set_yticks([0, 25, 50, 75, 100])
         axes.set_xlabel("inlier ratio of a frame, %")
-        plots.title(axes, f"% within {THRESHOLDS[0]}")
+        plots.title(axes, f"% within {unit.thresholds[0]}")
         if len(ratios):
             _legend_above(axes)
     return svg.text
@@ -162,28 +164,34 @@ def _ratios(evidence: Sequence[FrameEvidence]) -> np.ndarray:
 
 
 def _card(
-    number: int, hard: HardFrame, localization: Localization, evidence: FrameEvidence, scene: Scene
+    number: int,
+    hard: HardFrame,
+    localization: Localization,
+    evidence: FrameEvidence,
+    scene: Scene,
+    unit: LengthUnit,
 ) -> str:
     frame = scene.query[hard.row]
     degrees, metres = evidence.error["DSAC"]
     caption = (
         f"<b>{escape(evidence.name)}</b> {escape(hard.reason)} · inlier ratio {evidence.inlier_ratio:.0%} · "
-        f"{format_error(100 * metres)} cm, {format_error(degrees)}°"
+        f"{format_error(unit.of(metres))} {unit.name}, {format_error(degrees)}°"
     )
     return gallery.card(frame, localization, f"photo{number}", frame.cam_from_world, caption)
 
 
-def _table(evidence: Sequence[FrameEvidence]) -> str:
+def _table(evidence: Sequence[FrameEvidence], unit: LengthUnit) -> str:
     """Comma-separated, a row per frame."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     measures = ["inlier_ratio", "gradients", "sharpness", "repetition"]
-    errors = [f"{way}_{unit}".replace(" ", "_") for way in _WAYS for unit in ("rotation_deg", "translation_cm")]
+    kinds = ("rotation_deg", f"translation_{unit.name}")
+    errors = [f"{way}_{kind}".replace(" ", "_") for way in _WAYS for kind in kinds]
     writer.writerow(["name", *measures, *errors])
     for frame in evidence:
         values = [getattr(frame, measure) for measure in measures]
         for way in _WAYS:
             degrees, metres = frame.error[way]
-            values += [degrees, 100 * metres]
+            values += [degrees, unit.of(metres)]
         writer.writerow([frame.name, *(f"{value:.6g}" for value in values)])
     return text.getvalue()

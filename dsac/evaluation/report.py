@@ -15,7 +15,9 @@ from dsac.datasets.frame import NamedPoses
 from dsac.evaluation import gallery, plots
 from dsac.evaluation.evaluation import Evaluation
 from dsac.evaluation.metrics import (
+    CENTIMETRES,
     THRESHOLDS,
+    LengthUnit,
     PoseError,
     Summary,
     confidence_auc,
@@ -62,18 +64,17 @@ def _header(evaluation: Evaluation) -> str:
 
 
 def _tiles(evaluation: Evaluation) -> str:
-    headline = evaluation.summaries[0]
+    headline, unit = evaluation.summaries[0], evaluation.unit
     tiles = [
-        (f"{headline.percent_5cm_5deg:.1f}", "%", f"within {THRESHOLDS[0]}"),
-        (format_error(100 * headline.median_translation_m), "cm", "median translation error"),
+        (f"{headline.percent_5cm_5deg:.1f}", "%", f"within {unit.thresholds[0]}"),
+        (format_error(unit.of(headline.median_translation_m)), unit.name, "median translation error"),
         (format_error(headline.median_rotation_deg), "°", "median rotation error"),
         (str(headline.num_not_localized), f"of {headline.num_images}", "not localized"),
     ]
     if evaluation.median_total_ms is not None:
         tiles.append((f"{evaluation.median_total_ms:.0f}", "ms", "per image, median"))
     content = "".join(
-        f"<div><dt>{label}</dt><dd>{value} <span>{escape(unit)}</span></dd></div>"
-        for value, unit, label in tiles
+        f"<div><dt>{label}</dt><dd>{value} <span>{escape(of)}</span></dd></div>" for value, of, label in tiles
     )
     return f'<dl class="tiles">{content}</dl>\n'
 
@@ -83,18 +84,17 @@ def _summary_section(evaluation: Evaluation) -> str:
     if len(evaluation.summaries) > 1:
         note += " The first truth is the one of the headline."
     if evaluation.summaries[0].camera_spacing_m is not None:
-        note += (
-            " Spacing is the mean distance between neighbouring mapping cameras: in a scene of arbitrary "
-            "scale, read that column in place of the centimetres."
-        )
-    return section(
-        "Against every truth", table(summary_headings(), map(summary_cells, evaluation.summaries)), note
-    )
+        note += " Spacing is the mean distance between neighbouring mapping cameras"
+        metric = evaluation.unit == CENTIMETRES
+        note += "." if metric else ": the scale of this scene is arbitrary, lengths are told in it."
+    rows = map(summary_cells, evaluation.summaries)
+    return section("Against every truth", table(summary_headings(evaluation.unit), rows), note)
 
 
 def _accuracy_section(evaluation: Evaluation) -> str:
     charts = [
-        (plots.cumulative_errors(evaluation.errors, quantity), "") for quantity in ("translation", "rotation")
+        (plots.cumulative_errors(evaluation.errors, quantity, evaluation.unit), "")
+        for quantity in ("translation", "rotation")
     ]
     note = "The thin lines are the bounds of the table."
     return section("How large the errors are", grid(charts), note)
@@ -107,18 +107,22 @@ def _space_section(evaluation: Evaluation) -> str:
     truth_name, truth = next(iter(evaluation.truths.items()))
     error = evaluation.errors[truth_name]
     mapping = _mapping_poses(evaluation, truth_name)
-    chart = plots.trajectory(mapping, truth.cam_from_world, _estimates_of(evaluation, truth), error)
-    sequence = [(plots.errors_over_sequence(error, quantity), "") for quantity in ("translation", "rotation")]
+    unit = evaluation.unit
+    chart = plots.trajectory(mapping, truth.cam_from_world, _estimates_of(evaluation, truth), error, unit)
+    sequence = [
+        (plots.errors_over_sequence(error, quantity, unit), "") for quantity in ("translation", "rotation")
+    ]
     legend = (
         '<ul class="legend"><li><i class="line ink"></i>truth</li>'
-        f'<li><i class="dot blue"></i>estimate within {THRESHOLDS[0]}</li><li><i class="dot red"></i>worse</li>'
+        f'<li><i class="dot blue"></i>estimate within {unit.thresholds[0]}</li>'
+        '<li><i class="dot red"></i>worse</li>'
         '<li><i class="cross">×</i>not localized</li>'
         + ("" if mapping is None else '<li><i class="dot rule"></i>mapping frames</li>')
         + "</ul>"
     )
     note = (
         "Camera centres from above, each estimate joined to its truth; below, the errors in recording order "
-        f"with a dashed line at {THRESHOLDS[0]}. Estimates outside the picture are left out of it."
+        f"with a dashed line at {unit.thresholds[0]}. Estimates outside the picture are left out of it."
     )
     return section("Where and when", f'{legend}<figure class="plan">{chart}</figure>{grid(sequence)}', note)
 
@@ -157,18 +161,20 @@ def _trust_section(evaluation: Evaluation) -> str:
         return ""
     error = evaluation.errors[truth_name]
     confidence = torch.tensor([result.confidence for result in results], dtype=torch.float64)
-    auc = confidence_auc(confidence, error.within(THRESHOLDS[0]))
+    unit = evaluation.unit
+    threshold = unit.thresholds[0]
+    auc = confidence_auc(confidence, error.within(threshold))
     if auc is None:
-        note = f"All images are on the same side of {THRESHOLDS[0]}: confidence has nothing to tell apart."
+        note = f"All images are on the same side of {threshold}: confidence has nothing to tell apart."
     else:
         note = (
-            f"Of an image within {THRESHOLDS[0]} and one outside, the first has the higher confidence in "
+            f"Of an image within {threshold} and one outside, the first has the higher confidence in "
             f"{100 * auc:.0f} % of the pairs (AUC {auc:.2f}; 0.5 would say nothing)."
         )
     charts = [
-        (plots.confidence_against_error(confidence, error), "Each image: confidence and error."),
+        (plots.confidence_against_error(confidence, error, unit), "Each image: confidence and error."),
         (
-            plots.reliability(confidence, error),
+            plots.reliability(confidence, error, unit),
             "Accurate images by confidence; on the dashed line, confidence is a probability.",
         ),
     ]
@@ -179,7 +185,8 @@ def _trust_section(evaluation: Evaluation) -> str:
         caption = (
             f"The error, and the deviation that the estimate states: {within:.0f} % are below two of them."
         )
-        charts.append((plots.sigma_against_error(sigma[stated], error.translation_m[stated]), caption))
+        chart = plots.sigma_against_error(sigma[stated], error.translation_m[stated], unit)
+        charts.append((chart, caption))
     return section("Can the answer be trusted", grid(charts, "three"), note)
 
 
@@ -218,7 +225,7 @@ def _gallery_section(evaluation: Evaluation) -> str:
         frame = query[rows[localization.name]]
         row = truth_rows.get(localization.name)
         true = None if row is None else truth.cam_from_world[row]
-        caption = f"<b>{escape(localization.name)}</b> {_verdict(localization, error, row)}"
+        caption = f"<b>{escape(localization.name)}</b> {_verdict(localization, error, row, evaluation.unit)}"
         cards.append(gallery.card(frame, localization, f"photo{number}", true, caption))
     note = (
         "The worst image of each part of the recording, worst first. Left: inlier cells. Right: scene points "
@@ -227,15 +234,16 @@ def _gallery_section(evaluation: Evaluation) -> str:
     return section("The hardest images", f'{gallery.LEGEND}<div class="gallery">{"".join(cards)}</div>', note)
 
 
-def _verdict(localization: Localization, error: PoseError, row: int | None) -> str:
+def _verdict(localization: Localization, error: PoseError, row: int | None, unit: LengthUnit) -> str:
     confidence = f"confidence {localization.estimate.confidence[0]:.2f}"
     inliers = f"{int(localization.estimate.num_inliers[0])} inliers"
     if not bool(localization.estimate.success[0]):
         return f'<em class="bad">not localized</em> · {confidence} · {inliers}'
     if row is None:
         return f"{confidence} · {inliers}"
-    centimetres = format_error(100 * error.translation_m[row].item())
-    return f"{centimetres} cm, {format_error(error.rotation_deg[row].item())}° · {confidence} · {inliers}"
+    length = format_error(unit.of(error.translation_m[row].item()))
+    degrees = format_error(error.rotation_deg[row].item())
+    return f"{length} {unit.name}, {degrees}° · {confidence} · {inliers}"
 
 
 # ---- comparison and settings ---------------------------------------------------------------------
