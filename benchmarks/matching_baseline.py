@@ -3,7 +3,8 @@
     python benchmarks/matching_baseline.py SCENE [--every 5] [--keypoints 2000]
 
 SIFT with square-rooted descriptors (Arandjelović & Zisserman 2012), the ratio test against all of the map, and
-OpenCV's robust PnP with a final least squares. The map is its scene points, and descriptors as bytes. Needs depth. Writes results/matching_baseline.md.
+OpenCV's robust PnP with a final least squares. The map is scene points, and descriptors as bytes. Needs depth.
+Writes results/matching_baseline.md.
 """
 
 from __future__ import annotations

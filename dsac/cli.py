@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import tyro
 from rich.console import Console
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from dsac.evaluation import Evaluation
     from dsac.geometry import Camera
     from dsac.localizer import Localization
-    from dsac.mapping import MappingProgress, MappingSettings
-    from dsac.scene_map import SceneMap
+    from dsac.mapping import MappingProgress, MappingSettings, NetworkSettings
+    from dsac.scene_map import MapInfo, SceneMap
 
 _out = Console(highlight=False, markup=False)  # file names may hold square brackets
 _err = Console(stderr=True, highlight=False, markup=False)
@@ -65,6 +65,7 @@ class Map:
     transforms.json, or images with poses.txt (docs/conventions.md). Depth is used where it is there.
 
     Example: dsac map 7scenes/redkitchen kitchen.dsac
+    Example: dsac map 7scenes/redkitchen kitchen.dsac --regressor dsac-star --device cuda
     """
 
     scene: Positional[str]
@@ -73,14 +74,18 @@ class Map:
     """The map file to write."""
     truth: str | None = None
     """Which of the recording's truths to map in, where it has several (7-Scenes: sfm, dslam)."""
+    regressor: Literal["shared", "dsac", "dsac-star"] = "shared"
+    """What learns: a small head behind the shared encoder, or a network of the papers, whole (wants a GPU)."""
+    width: float | None = None
+    """Of the paper's network, relative to the published one: 0.125 is a small form for a CPU."""
     minutes: float | None = None
     """Time budget for everything, instead of a number of steps."""
     steps: int | None = None
     """Training steps."""
     views: int | None = None
-    """Augmented views in total, spread over the frames."""
+    """Augmented views in total, spread over the frames (shared encoder)."""
     buffer_size: int | None = None
-    """Cells kept in memory (0.3 kB each)."""
+    """Cells kept in memory, 0.3 kB each (shared encoder)."""
     depth: bool = True
     """Use depth if the recording has it; --no-depth maps from poses alone."""
     resume: bool = False
@@ -171,6 +176,8 @@ class Evaluate:
     """Report page to write (HTML); default: beside the map."""
     csv: Path | None = None
     """Table to write, a row per image; default: beside the map."""
+    figures: Path | None = None
+    """Folder for figures on inlier ratios, selections, times and hard frames (a scene with depth)."""
     device: Device = "auto"
     """Where to compute; auto takes the GPU if there is one."""
 
@@ -257,26 +264,37 @@ _DEMO_STEPS, _DEMO_VIEWS = 1800, 600  # of one room: less than two minutes on tw
 
 
 def _map(command: Map) -> None:
-    from dataclasses import replace
-
-    from dsac.mapping import MappingSettings
-
     _check_writable(command.map)
     scene = _load_scene(command.scene, command.truth)
     with _one_line_mistakes():
-        settings = MappingSettings(minutes=command.minutes)
-        if command.steps is not None:
-            settings = replace(settings, steps=command.steps)
-        if command.views is not None:
-            settings = replace(settings, num_views=command.views)
-        if command.buffer_size is not None:
-            settings = replace(settings, buffer_size=command.buffer_size)
+        settings = _mapping_settings(command)
         if command.seed < 0:
             raise ValueError(f"seed: expected 0 or more, got {command.seed}")
     frames = scene.mapping if command.depth else scene.mapping.without_depth()
     _map_scene(scene, frames, command.map, settings, _device(command.device), command.seed, command.resume)
     if len(scene.query):
         _out.print(f"Next: dsac evaluate {command.map} {command.scene}", style="dim")
+
+
+def _mapping_settings(command: Map) -> MappingSettings | NetworkSettings:
+    """Raises: `ValueError` for what means nothing, or nothing to this regressor."""
+    from dsac.mapping import MappingSettings, NetworkSettings
+    from dsac.networks.scene_networks import NetworkArchitecture
+
+    def given(**options: float | None) -> dict[str, Any]:
+        return {name: value for name, value in options.items() if value is not None}
+
+    of_head = given(views=command.views, buffer_size=command.buffer_size)
+    of_network = given(width=command.width)
+    length = given(steps=command.steps, minutes=command.minutes)
+    if command.regressor == "shared":
+        if of_network:
+            raise ValueError("width: expected with --regressor dsac or dsac-star only")
+        return MappingSettings(**length, **given(num_views=command.views, buffer_size=command.buffer_size))
+    if of_head:
+        name = next(iter(of_head))
+        raise ValueError(f"{name}: expected with the shared encoder only, got {command.regressor}")
+    return NetworkSettings(NetworkArchitecture.published(command.regressor, **of_network), **length)
 
 
 def _fine_tune(command: FineTune) -> None:
@@ -376,8 +394,10 @@ def _evaluate(command: Evaluate) -> None:
     csv = command.csv or command.map.with_suffix(".csv")
     for path in (report, csv):
         _check_writable(path)
+    if command.figures is not None:
+        _check_writable(command.figures / "evidence.html", make_folder=True)
     scene = _load_scene(command.scene, command.truth)
-    _evaluate_map(command.map, scene, report, csv, command.device)
+    _evaluate_map(command.map, scene, report, csv, command.device, command.figures)
 
 
 def _info(command: Info) -> None:
@@ -412,7 +432,7 @@ def _map_scene(
     scene: Scene,
     frames: Frames,
     path: Path,
-    settings: MappingSettings,
+    settings: MappingSettings | NetworkSettings,
     device: torch.device,
     seed: int,
     resume: bool,
@@ -477,21 +497,37 @@ _PHASES = {
 }  # fmt: skip
 
 
-def _evaluate_map(map_file: Path, scene: Scene, report: Path, csv: Path, device: Device) -> None:
+def _evaluate_map(
+    map_file: Path, scene: Scene, report: Path, csv: Path, device: Device, figures: Path | None = None
+) -> None:
     from dsac.evaluation import evaluate
+    from dsac.evaluation.evidence import check_scene, frame_evidence, inlier_distance
     from dsac.localizer import Localizer
 
+    if figures is not None:
+        check_scene(scene)
     if not _has_matplotlib():
         _err.print("no report page: it needs matplotlib (pip install 'dsac[plots]')", style="yellow")
         report = None  # type: ignore[assignment]
     localizer = Localizer.load(map_file, device=_device(device))
     settings = [("command", " ".join(["dsac", *sys.argv[1:]])), *_describe(localizer.scene_map, map_file)]
+    evidence, max_distance = [], inlier_distance(scene, localizer.scene_map.info)
     with _progress() as bar:
         task = bar.add_task("localize", total=len(scene.query), note="")
-        result = evaluate(
-            localizer, scene, report=report, settings=settings, on_frame=lambda _: bar.advance(task)
-        )
+
+        def on_frame(localization: Localization) -> None:
+            if figures is not None:
+                frame = scene.query[len(evidence)]
+                evidence.append(frame_evidence(localization, frame, max_distance))
+            bar.advance(task)
+
+        result = evaluate(localizer, scene, report=report, settings=settings, on_frame=on_frame)
     _show(result, report, csv)
+    if figures is not None:
+        from dsac.evaluation.figures import write_figures
+
+        write_figures(evidence, localizer, scene, figures)
+        _out.print(f"figures: {figures / 'evidence.html'}", soft_wrap=True)
 
 
 def _show(result: Evaluation, report: Path | None, csv: Path | None) -> None:
@@ -510,21 +546,31 @@ def _describe(scene_map: SceneMap, path: Path) -> list[tuple[str, str]]:
     info = scene_map.info
     size = [high - low for low, high in zip(info.bounds_min, info.bounds_max, strict=True)]
     training = info.training
-    num_values = sum(p.numel() for p in scene_map.head.parameters())
     rows = [
-        ("size", f"{path.stat().st_size / 1e6:.2f} MB, {num_values:,} values"),
+        ("size", f"{path.stat().st_size / 1e6:.2f} MB, {scene_map.num_values:,} values"),
         ("made from", f"{info.source}, {info.num_frames} frames, {info.supervision}"),
         ("scene", f"{size[0]:.2f} × {size[1]:.2f} × {size[2]:.2f} m, depths {info.depth_range[0]:.2f} to "
                   f"{info.depth_range[1]:.2f} m"),
-        ("encoder", f"{info.encoder_id} ({info.encoder_digest}), stride {info.stride}"),
+        *_describe_regressor(info),
         ("working size", f"short side {info.short_side_px} px"),
-        ("head", f"{info.head.num_blocks} blocks, {info.head.width} wide"),
         ("landmarks", f"{0 if scene_map.landmarks is None else len(scene_map.landmarks)}"),
         ("training", f"{training.get('steps')} steps, {training.get('seconds')} s"
                      + (", interrupted" if training.get("interrupted") else "")),
         ("written", f"{info.created} by dsac {info.dsac_version}, format {info.format_version}"),
     ]  # fmt: skip
     return rows
+
+
+def _describe_regressor(info: MapInfo) -> list[tuple[str, str]]:
+    if (network := info.network) is not None:
+        colours = "grey" if network.grey else "colour"
+        kind = f"{network.name} on {colours} images, {network.width:g} × the published width"
+        return [("network", f"{kind}, stride {info.stride}")]
+    assert info.head is not None
+    return [
+        ("encoder", f"{info.encoder_id} ({info.encoder_digest}), stride {info.stride}"),
+        ("head", f"{info.head.num_blocks} blocks, {info.head.width} wide"),
+    ]
 
 
 def _as_line(localization: Localization) -> str:

@@ -1,27 +1,33 @@
-"""The map file: a scene's head and landmarks with everything needed to use them, and no more.
+"""The map file: what was learned of a scene with everything needed to use it, and no more.
 
-A safetensors file; its metadata say, as JSON, the format version, the encoder (id and digest), the head's
-architecture, the scene's bounds, the mapping settings and source: nothing is guessed from the weights.
+A map is a regressor: encoder, then head. Either the encoder is shared and ships with the package, and the file
+holds the head alone; or a network was trained whole, and the file holds both. Beside it stand the landmarks.
+
+A safetensors file; its metadata say, as JSON, the format version, the encoder (id and digest), the architecture
+of what is in it, the scene's bounds, the mapping settings and source: nothing is guessed from the weights.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
+from torch import nn
 
 import dsac
 from dsac.errors import MapFormatError
 from dsac.landmarks import Landmarks
-from dsac.networks.encoder import Encoder, load_encoder
-from dsac.networks.heads import HeadArchitecture, SceneHead
+from dsac.networks.encoder import Encoder, fast_dtype, load_encoder
+from dsac.networks.heads import Head, HeadArchitecture, LinearHead, SceneHead
+from dsac.networks.scene_networks import NetworkArchitecture, SceneNetwork
 
 FORMAT_VERSION = 1
 _LANDMARK = "landmark."  # begins the names of their tensors
@@ -33,7 +39,7 @@ class MapInfo:
 
     encoder_id: str
     encoder_digest: str
-    head: HeadArchitecture
+    head: HeadArchitecture | None  # None: a network trained whole
     stride: int  # pixels per cell
     short_side_px: int  # images are resized to this before they are encoded
     bounds_min: tuple[float, float, float]  # box around the scene points seen while mapping, metres
@@ -46,6 +52,7 @@ class MapInfo:
     settings: Mapping[str, Any] = field(default_factory=dict)  # of the mapping, for the record
     training: Mapping[str, Any] = field(default_factory=dict)  # steps, seconds, last loss, whether interrupted
     created: str = ""  # date and time, UTC
+    network: NetworkArchitecture | None = None  # of a network trained whole
     dsac_version: str = dsac.__version__
     format_version: int = FORMAT_VERSION
 
@@ -54,9 +61,19 @@ class MapInfo:
 class SceneMap:
     """What is known of one scene: scene coordinates are learned, landmarks remembered."""
 
-    head: SceneHead
+    head: Head
     info: MapInfo
+    encoder: SceneNetwork | None = None  # None: shared, see `load_encoder`
     landmarks: Landmarks | None = None
+
+    def __post_init__(self) -> None:
+        if self.info.network is not None and self.encoder is None:
+            raise ValueError(f"encoder: expected the map's own network {self.info.network.name}, got None")
+
+    @property
+    def num_values(self) -> int:
+        """Learned values in the file."""
+        return sum(p.numel() for module in _modules(self).values() for p in module.parameters())
 
     def save(self, path: str | Path) -> None:
         """Write the file whole or not at all: into a neighbour first, then renamed over.
@@ -65,10 +82,11 @@ class SceneMap:
         """
         path = Path(path)
         tensors = {
-            name: (
+            prefix + name: (
                 value.detach().cpu().half() if _is_weight(name) else value.detach().cpu().float()
             ).contiguous()
-            for name, value in self.head.state_dict().items()
+            for prefix, module in _modules(self).items()
+            for name, value in module.state_dict().items()
         }
         if self.landmarks is not None:
             tensors |= {_LANDMARK + name: value for name, value in self.landmarks.tensors().items()}
@@ -99,20 +117,25 @@ class SceneMap:
                 f"{path}: expected a map made by dsac, got a safetensors file without its metadata"
             )
         info = _parse_info(path, metadata["dsac"])
-        head = SceneHead(info.head)
-        remembered = {
-            name.removeprefix(_LANDMARK): tensors.pop(name)
-            for name in list(tensors)
-            if name.startswith(_LANDMARK)
-        }
+        scene_map = _untrained(info)
+        remembered = [name for name in tensors if name.startswith(_LANDMARK)]
+        landmark_tensors = {name.removeprefix(_LANDMARK): tensors.pop(name) for name in remembered}
         try:
-            head.load_state_dict(tensors)
-            landmarks = Landmarks.from_tensors(remembered) if remembered else None
+            landmarks = Landmarks.from_tensors(landmark_tensors) if remembered else None
+            for prefix, module in _modules(scene_map).items():
+                names = [name for name in tensors if name.startswith(prefix)]
+                module.load_state_dict({name.removeprefix(prefix): tensors.pop(name) for name in names})
         except (RuntimeError, KeyError) as error:
             raise MapFormatError(
                 f"{path}: the weights do not fit the architecture it names ({error})"
             ) from None
-        return SceneMap(head.eval().requires_grad_(False), info, landmarks)
+        return replace(scene_map, landmarks=landmarks).frozen()
+
+    def frozen(self) -> SceneMap:
+        """This map, its modules now on the CPU and not to be trained."""
+        for module in _modules(self).values():
+            module.cpu().eval().requires_grad_(False)
+        return self
 
     def check_encoder(self, encoder: Encoder) -> None:
         """Raises: `MapFormatError` when the map was made with another encoder."""
@@ -123,7 +146,13 @@ class SceneMap:
             )
 
     def load_encoder(self, device: torch.device | str = "cpu") -> Encoder:
-        """The shipped encoder that the map was made with. Raises: `MapFormatError` when it does not ship."""
+        """The encoder that the map was made with, its own or the shipped one, in the device's fast precision.
+
+        Raises: `MapFormatError` when it does not ship.
+        """
+        if self.encoder is not None:
+            encoder = copy.deepcopy(self.encoder).to(device, fast_dtype(device))
+            return encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         try:
             encoder = load_encoder(self.info.encoder_id, device)
         except ValueError as error:
@@ -153,6 +182,21 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise
 
 
+def _modules(scene_map: SceneMap) -> dict[str, nn.Module]:
+    """What has weights in the file, by the prefix of their names; the head, which has none, last."""
+    parts = {"encoder.": scene_map.encoder, "": scene_map.head}
+    return {prefix: module for prefix, module in parts.items() if module is not None}
+
+
+def _untrained(info: MapInfo) -> SceneMap:
+    """A map of the architectures that the metadata name."""
+    if info.network is not None:
+        network = SceneNetwork(info.network)
+        return SceneMap(LinearHead(network.num_features), info, network)
+    assert info.head is not None
+    return SceneMap(SceneHead(info.head), info)
+
+
 def _is_weight(name: str) -> bool:
     return not name.startswith(("feature_", "scene_"))
 
@@ -166,9 +210,12 @@ def _parse_info(path: Path, text: str) -> MapInfo:
                 f"{path}: expected map format {FORMAT_VERSION}, got {version} (written by dsac "
                 f"{fields.get('dsac_version', 'unknown')}): use that version, or map the scene again"
             )
-        fields["head"] = HeadArchitecture(**fields["head"])
+        if fields.get("network") is not None:
+            fields["network"] = NetworkArchitecture(**fields["network"])
+        else:
+            fields["head"] = HeadArchitecture(**fields["head"])
         for name in ("bounds_min", "bounds_max", "depth_range"):
             fields[name] = tuple(fields[name])
         return MapInfo(**fields)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise MapFormatError(f"{path}: damaged map metadata ({error!r})") from None

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ from ball_world import exact_map
 from dsac.cli import main
 from dsac.datasets import load_scene, read_poses
 from dsac.datasets.synthetic import synthetic_scene, write_scene
-from dsac.mapping import mapper
+from dsac.mapping import head_training
 from dsac.networks.encoder import load_encoder
 from dsac.networks.heads import HeadArchitecture, SceneHead
 from dsac.scene_map import SceneMap
@@ -253,19 +254,53 @@ def test_exif_focal_lengths_are_told(blank_map: Path, run: Run, tmp_path: Path, 
     assert "focal length from EXIF data" in " ".join(err.split())
 
 
+# ---- networks of the papers ----------------------------------------------------------------------
+
+
+def test_a_network_of_the_papers_goes_through_the_same_commands(corner: Path, run: Run, tmp_path: Path) -> None:
+    path, scene = tmp_path / "star.dsac", corner / "scene"
+    code, _, _ = run("map", scene, path, "--regressor", "dsac-star", "--width", 0.03125, "--steps", 2)
+    assert code == 0
+    log = [json.loads(line) for line in path.with_name("star.dsac.jsonl").read_text().splitlines()]
+    assert {entry["phase"] for entry in log} == {"features", "training"} and log[-1]["step"] == 2
+    code, out, _ = run("info", path)
+    assert code == 0
+    assert "dsac-star on grey images" in " ".join(out.split()) and "2 steps" in out
+    code, out, _ = run("localize", path, scene / "images" / "mapping-005.jpg", "--focal-px", 262.5)
+    assert code == 0 and "0 of 1 localized" in out
+    code, out, _ = run("evaluate", path, scene, "--report", tmp_path / "r.html", "--csv", tmp_path / "r.csv")
+    assert code == 0 and "ms an image" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--width", 0.5), "width: expected with --regressor dsac or dsac-star only"),
+        (("--regressor", "dsac", "--views", 5), "views: expected with the shared encoder only, got dsac"),
+        (("--regressor", "dsac", "--width", 0), "width: expected more than 0, got 0"),
+        (("--regressor", "dsac-star", "--steps", 0), "steps: expected more than 0, got 0"),
+    ],
+)
+def test_options_that_mean_nothing_to_a_regressor_are_refused(
+    room: Path, fails: Fails, options: tuple, expected: str
+) -> None:
+    assert expected in fails("map", room, room.parent / "a.dsac", *options)
+
+
 # ---- interrupts ----------------------------------------------------------------------------------
 
 
 def _interrupt_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    step, done = mapper._step, []
+    """Ctrl-C, once."""
+    batch_loss, calls = head_training._batch_loss, []
 
-    def interrupted(*arguments: object) -> object:
-        if len(done) == steps:
+    def interrupted(*arguments: Any) -> object:
+        calls.append(None)
+        if len(calls) == steps + 1:
             raise KeyboardInterrupt
-        done.append(None)
-        return step(*arguments)
+        return batch_loss(*arguments)
 
-    monkeypatch.setattr(mapper, "_step", interrupted)
+    monkeypatch.setattr(head_training, "_batch_loss", interrupted)
 
 
 def test_ctrl_c_while_training_leaves_a_map_and_resume_goes_on(
@@ -295,7 +330,7 @@ def test_ctrl_c_before_training_leaves_nothing(room: Path, run: Run, monkeypatch
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(mapper, "collect", interrupt)
+    monkeypatch.setattr(head_training, "collect", interrupt)
     before = _content(room.parent)
     code, _, err = run("map", room, room.parent / "room.dsac")
     assert code == 130 and err.splitlines()[-1] == "interrupted"

@@ -167,6 +167,13 @@ def test_damaged_metadata_are_refused(scene_map: SceneMap, tmp_path: Path, chang
     _refused(_rewritten(scene_map, tmp_path / "a.dsac", **changes), "damaged map metadata")
 
 
+def test_a_map_of_an_unknown_network_is_refused(scene_map: SceneMap, tmp_path: Path) -> None:
+    for network in ({"name": "resnet", "grey": False}, {"name": "dsac", "grey": False, "width": 0}, {}):
+        _refused(_rewritten(scene_map, tmp_path / "a.dsac", network=network), "damaged map metadata")
+    network = {"name": "dsac-star", "grey": True, "width": 0.0625}
+    _refused(_rewritten(scene_map, tmp_path / "a.dsac", network=network), "weights do not fit the architecture")
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "3"])
 def test_metadata_that_are_no_json_object_are_refused(scene_map: SceneMap, tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.dsac"

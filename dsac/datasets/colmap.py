@@ -61,9 +61,8 @@ def read(storage: Storage, truth: str | None) -> Recording:
         names, list(cameras.values()), camera_index, poses, FileReader(storage.path, image_folder)
     )
     kind = {"bin": "binary", "txt": "text"}[ending]
-    return Recording(
-        f"COLMAP model ({folder}, {kind})", everything[present], {"colmap": NamedPoses(names, poses)}
-    )
+    truths = {"colmap": NamedPoses(names, poses)}
+    return Recording(f"COLMAP model ({folder}, {kind})", everything[present], truths, metric=False)
 
 
 def read_cameras_text(path: str) -> dict[int, Camera]:

@@ -146,3 +146,4 @@ class Scene:
     mapping: Frames
     query: Frames
     truths: Mapping[str, NamedPoses] = field(default_factory=dict)  # "sfm", "dslam": of all frames
+    metric: bool = True  # whether lengths are metres; a model from photos alone has a scale of its own

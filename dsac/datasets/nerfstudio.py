@@ -61,7 +61,8 @@ def read(storage: Storage, truth: str | None) -> Recording:
     depth = find_depth(storage, depth_names)
     reader = FileReader(storage.path, ".", depth, ScaledDepth(_METRES_PER_DEPTH_UNIT))
     frames = Frames(names, cameras, camera_index, poses.take(present).cam_from_world, reader)
-    return Recording("nerfstudio transforms.json", frames, {"nerfstudio": poses})
+    # a depth camera knows metres, photos do not
+    return Recording("nerfstudio transforms.json", frames, {"nerfstudio": poses}, metric=frames.has_depth)
 
 
 def _load(path: str) -> tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]:

@@ -36,6 +36,7 @@ class Recording:
     frames: Frames
     truths: Mapping[str, NamedPoses]
     split: Split | None = None  # the format's own
+    metric: bool = True  # whether lengths are metres
 
 
 @runtime_checkable

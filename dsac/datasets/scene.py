@@ -45,7 +45,7 @@ def load_scene(path: str | Path, truth: str | None = None) -> Scene:
         raise DatasetError(_not_recognised(storage))
     mapping, query = _split(storage, recording)
     logger.info("%s: %s, %d mapping and %d query frames", path, recording.format, len(mapping), len(query))
-    return Scene(str(path), recording.format, mapping, query, recording.truths)
+    return Scene(str(path), recording.format, mapping, query, recording.truths, recording.metric)
 
 
 def _split(storage: Storage, recording: Recording) -> tuple[Frames, Frames]:

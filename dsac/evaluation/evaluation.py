@@ -26,9 +26,11 @@ from dsac.datasets.frame import Frames, NamedPoses, Scene
 from dsac.datasets.poses_file import read_poses
 from dsac.errors import DatasetError
 from dsac.evaluation.metrics import (
+    LengthUnit,
     PoseError,
     Summary,
     camera_spacing,
+    length_unit,
     pose_error,
     summarize,
     summary_table,
@@ -68,6 +70,11 @@ class Evaluation:
     hardest: tuple[Localization, ...] = ()  # localizations with the largest errors, worst first
 
     @property
+    def unit(self) -> LengthUnit:
+        """In what lengths are told."""
+        return self.summaries[0].unit
+
+    @property
     def table(self) -> Table:
         """One row per truth, to print with rich."""
         return summary_table(self.summaries)
@@ -95,8 +102,10 @@ class Evaluation:
         """
         rows = {truth: poses.index for truth, poses in self.truths.items()}
         columns = ["name", "localized"]
-        columns += [f"{truth}_{error}" for truth in self.truths for error in ("rotation_deg", "translation_cm")]
-        columns += ["confidence", "inliers", "rotation_sigma_deg", "translation_sigma_cm"]
+        length = self.unit.name
+        errors = ("rotation_deg", f"translation_{length}")
+        columns += [f"{truth}_{error}" for truth in self.truths for error in errors]
+        columns += ["confidence", "inliers", "rotation_sigma_deg", f"translation_sigma_{length}"]
         stages = [stage for stage, _ in self.median_timing_ms]
         columns += [f"{stage}_ms" for stage in stages]
         text = io.StringIO()
@@ -107,15 +116,16 @@ class Evaluation:
             for truth, error in self.errors.items():
                 i = rows[truth].get(frame.name)
                 values.append(None if i is None else error.rotation_deg[i].item())
-                values.append(None if i is None else 100 * error.translation_m[i].item())
+                values.append(None if i is None else self.unit.of(error.translation_m[i].item()))
             values += [frame.confidence, frame.num_inliers, frame.rotation_sigma_deg]
-            values.append(None if frame.translation_sigma_m is None else 100 * frame.translation_sigma_m)
+            sigma = frame.translation_sigma_m
+            values.append(None if sigma is None else self.unit.of(sigma))
             values += [
                 None if frame.timing is None else getattr(frame.timing, f"{stage}_ms") for stage in stages
             ]
             cells = ["" if value is None else f"{value:.6g}" for value in values]
             writer.writerow([frame.name, int(frame.localized), *cells])
-        _write(path, text.getvalue())
+        write_text(path, text.getvalue())
 
     def write_report(self, path: Path) -> None:
         """The report page: one self-contained HTML file.
@@ -124,7 +134,7 @@ class Evaluation:
         """
         from dsac.evaluation.report import render_report
 
-        _write(path, render_report(self))
+        write_text(path, render_report(self))
 
 
 def evaluate(
@@ -151,8 +161,9 @@ def evaluate(
         frames = [FrameResult(name, name in known) for name in names]
         estimates, hardest = source, ()
     else:
-        first = next(iter(truths.values()))
-        frames, estimates, hardest = _localize(source, scene.query, first, on_frame)
+        name, first = next(iter(truths.items()))
+        unit = length_unit(scene.metric, _spacing(scene, name))
+        frames, estimates, hardest = _localize(source, scene.query, first, unit, on_frame)
     evaluation = _score(
         title=Path(scene.path).name or scene.path,
         frames=frames,
@@ -237,6 +248,7 @@ def _localize(
     localizer: Localizer,
     query: Frames,
     truth: NamedPoses,
+    unit: LengthUnit,
     on_frame: Callable[[Localization], None] | None,
 ) -> tuple[list[FrameResult], NamedPoses, tuple[Localization, ...]]:
     """Results and estimates of all images, and the hardest localizations, worst first.
@@ -255,9 +267,8 @@ def _localize(
             poses.append(localization.estimate.cam_from_world[0].detach().to("cpu", torch.float64))
             if localization.name in rows:
                 true = truth.cam_from_world[rows[localization.name]]
-                loss = max(
-                    poses[-1].rotation_error_deg(true).item(), 100 * poses[-1].center_distance(true).item()
-                )
+                distance = poses[-1].center_distance(true).item()
+                loss = max(poses[-1].rotation_error_deg(true).item(), unit.of(distance))
         run = i * _RUNS // len(query)
         if localization.name in rows and (run not in worst or loss > worst[run][0]):
             worst[run] = (loss, localization)
@@ -294,7 +305,8 @@ def _score(
     hardest: tuple[Localization, ...] = (),
 ) -> Evaluation:
     errors = {name: pose_error(estimates, truth) for name, truth in truths.items()}
-    summaries = [summarize(error, name, _spacing(scene, name)) for name, error in errors.items()]
+    metric = scene is None or scene.metric
+    summaries = [summarize(error, name, _spacing(scene, name), metric) for name, error in errors.items()]
     return Evaluation(title, frames, estimates, truths, errors, summaries, settings, scene, hardest)
 
 
@@ -341,7 +353,7 @@ def _prepare_report(path: Path) -> None:
         ) from error
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     """Whole or not at all. Raises: `DatasetError`."""
     try:
         write_atomically(path, text.encode())

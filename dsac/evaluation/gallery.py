@@ -23,6 +23,23 @@ if TYPE_CHECKING:
     from dsac.localizer import Localization
 
 INLIER_BINS_PX = (1.0, 3.0, 6.0)  # limits of the colours c0, c1, c2; larger errors have c3
+LEGEND = (
+    '<ul class="legend">'
+    '<li><i class="c0"></i>inlier, error below {:g} px</li><li><i class="c1"></i>to {:g} px</li>'
+    '<li><i class="c2"></i>to {:g} px</li><li><i class="c3"></i>above</li>'
+    '<li><i class="truth"></i>mesh under the true pose</li>'
+    '<li><i class="estimate"></i>the same mesh under the estimate</li></ul>'
+).format(*INLIER_BINS_PX)
+
+
+def card(frame: Frame, localization: Localization, name: str, truth: Pose | None, caption: str) -> str:
+    """Both pictures of an image with a caption (HTML); `name` is the photo's id in the page."""
+    return (
+        f"<figure>{photo(frame, localization.camera, name)}"
+        f'<div class="pair">{inlier_picture(localization, name)}'
+        f"{overlay_picture(localization, name, frame, truth)}</div>"
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
 
 
 def photo(frame: Frame, camera: Camera, name: str) -> str:

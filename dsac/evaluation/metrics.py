@@ -22,14 +22,48 @@ from dsac.errors import DatasetError
 
 
 @dataclass(frozen=True)
+class LengthUnit:
+    """In what people are told lengths: centimetres or, where the scale is arbitrary, camera spacings."""
+
+    name: str
+    size: float  # of one, in the unit of the world
+
+    @property
+    def thresholds(self) -> tuple[Threshold, Threshold, Threshold]:
+        """5 cm 5°, 2 cm 2°, 1 cm 1°; in spacings a half, a fifth and a tenth."""
+        if self == CENTIMETRES:
+            return THRESHOLDS
+        return (
+            Threshold(5.0, 0.5 * self.size, self),
+            Threshold(2.0, 0.2 * self.size, self),
+            Threshold(1.0, 0.1 * self.size, self),
+        )
+
+    def of(self, length: float) -> float:
+        """A length of the world in this unit."""
+        return length / self.size
+
+
+CENTIMETRES = LengthUnit("cm", 0.01)
+
+
+def length_unit(metric: bool, camera_spacing: float | None) -> LengthUnit:
+    """The unit to tell the lengths of a scene in; the world's own where there is neither metre nor spacing."""
+    if metric:
+        return CENTIMETRES
+    return LengthUnit("units", 1.0) if camera_spacing is None else LengthUnit("spacings", camera_spacing)
+
+
+@dataclass(frozen=True)
 class Threshold:
     """What counts as accurate: rotation error and translation error both below a bound."""
 
     rotation_deg: float
     translation_m: float
+    unit: LengthUnit = CENTIMETRES  # to say it in
 
     def __str__(self) -> str:
-        return f"{100 * self.translation_m:g} cm {self.rotation_deg:g}°"
+        return f"{self.unit.of(self.translation_m):g} {self.unit.name} {self.rotation_deg:g}°"
 
 
 THRESHOLDS = (Threshold(5.0, 0.05), Threshold(2.0, 0.02), Threshold(1.0, 0.01))
@@ -57,7 +91,10 @@ class PoseError:
 
 @dataclass(frozen=True)
 class Summary:
-    """The figures of one truth. Medians are over all images, failures as infinite."""
+    """The figures of one truth. Medians are over all images, failures as infinite.
+
+    Percentages are at the three thresholds of `unit`: those of the names only where the scale is metric.
+    """
 
     truth: str
     num_images: int
@@ -68,6 +105,7 @@ class Summary:
     median_rotation_deg: float
     median_translation_m: float
     camera_spacing_m: float | None = None  # mean distance of neighbouring mapping cameras, in the truth's unit
+    unit: LengthUnit = CENTIMETRES
 
     @property
     def median_translation_spacings(self) -> float | None:
@@ -99,11 +137,14 @@ def pose_error(estimate: NamedPoses, truth: NamedPoses) -> PoseError:
     return PoseError(rotation.masked_fill(bad, torch.inf), translation.masked_fill(bad, torch.inf))
 
 
-def summarize(error: PoseError, truth: str, camera_spacing_m: float | None = None) -> Summary:
+def summarize(
+    error: PoseError, truth: str, camera_spacing_m: float | None = None, metric: bool = True
+) -> Summary:
     """Summary of the errors against the truth of that name. Raises: `DatasetError` when there is no image."""
     if not len(error.rotation_deg):
         raise DatasetError(f"truth '{truth}': expected at least one image, got none")
-    percent = [100 * error.within(threshold).double().mean().item() for threshold in THRESHOLDS]
+    unit = length_unit(metric, camera_spacing_m)
+    percent = [100 * error.within(threshold).double().mean().item() for threshold in unit.thresholds]
     return Summary(
         truth=truth,
         num_images=len(error.rotation_deg),
@@ -114,6 +155,7 @@ def summarize(error: PoseError, truth: str, camera_spacing_m: float | None = Non
         median_rotation_deg=_median(error.rotation_deg),
         median_translation_m=_median(error.translation_m),
         camera_spacing_m=camera_spacing_m,
+        unit=unit,
     )
 
 
@@ -143,35 +185,40 @@ def confidence_auc(confidence: Float[Tensor, " B"], accurate: Bool[Tensor, " B"]
 
 
 def summary_table(summaries: Sequence[Summary]) -> Table:
-    """One row per truth, in degrees and centimetres."""
+    """One row per truth, in degrees and the unit of length of the first."""
     table = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    for i, heading in enumerate(summary_headings()):
+    unit = summaries[0].unit if summaries else CENTIMETRES
+    for i, heading in enumerate(summary_headings(unit)):
         table.add_column(heading, justify="left" if i == 0 else "right")
     for summary in summaries:
         table.add_row(*summary_cells(summary))
     return table
 
 
-def summary_headings() -> list[str]:
+def summary_headings(unit: LengthUnit = CENTIMETRES) -> list[str]:
     """Broken where a terminal of 80 columns needs it."""
-    percent = [f"% {threshold}".replace(" cm ", " cm\n") for threshold in THRESHOLDS]
-    return ["truth", "images", "not\nlocalized", *percent, "median\ncm", "median\n°", "median /\nspacing"]
+    percent = [f"% {threshold}".replace(f" {unit.name} ", f" {unit.name}\n") for threshold in unit.thresholds]
+    medians = [f"median\n{unit.name}", "median\n°"]
+    relative = ["median /\nspacing"] if unit == CENTIMETRES else []
+    return ["truth", "images", "not\nlocalized", *percent, *medians, *relative]
 
 
 def summary_cells(summary: Summary) -> list[str]:
     """The texts of a summary's row, under `summary_headings`."""
-    relative = summary.median_translation_spacings
-    return [
+    cells = [
         summary.truth,
         str(summary.num_images),
         str(summary.num_not_localized),
         f"{summary.percent_5cm_5deg:.1f}",
         f"{summary.percent_2cm_2deg:.1f}",
         f"{summary.percent_1cm_1deg:.1f}",
-        format_error(100 * summary.median_translation_m),
+        format_error(summary.unit.of(summary.median_translation_m)),
         format_error(summary.median_rotation_deg),
-        "–" if relative is None else format_error(relative),
     ]
+    if summary.unit == CENTIMETRES:
+        relative = summary.median_translation_spacings
+        cells.append("–" if relative is None else format_error(relative))
+    return cells
 
 
 def format_error(value: float) -> str:

@@ -6,9 +6,7 @@ confidence can be trusted; where the time goes; what the hardest images look lik
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from html import escape
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,7 +15,9 @@ from dsac.datasets.frame import NamedPoses
 from dsac.evaluation import gallery, plots
 from dsac.evaluation.evaluation import Evaluation
 from dsac.evaluation.metrics import (
+    CENTIMETRES,
     THRESHOLDS,
+    LengthUnit,
     PoseError,
     Summary,
     confidence_auc,
@@ -25,6 +25,7 @@ from dsac.evaluation.metrics import (
     summary_cells,
     summary_headings,
 )
+from dsac.evaluation.page import grid, page, section, table
 from dsac.evaluation.published import published_rows
 from dsac.geometry import Pose
 
@@ -46,13 +47,7 @@ def render_report(evaluation: Evaluation) -> str:
         _published_section(evaluation),
         _settings_section(evaluation),
     ]
-    style = files("dsac.evaluation").joinpath("report.css").read_text(encoding="utf-8")
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(evaluation.title)} · localization report</title>\n<style>\n{style}</style>\n</head>\n"
-        f"<body>\n<main>\n{''.join(sections)}</main>\n</body>\n</html>\n"
-    )
+    return page(f"{evaluation.title} · localization report", "".join(sections))
 
 
 # ---- how accurate --------------------------------------------------------------------------------
@@ -69,18 +64,17 @@ def _header(evaluation: Evaluation) -> str:
 
 
 def _tiles(evaluation: Evaluation) -> str:
-    headline = evaluation.summaries[0]
+    headline, unit = evaluation.summaries[0], evaluation.unit
     tiles = [
-        (f"{headline.percent_5cm_5deg:.1f}", "%", f"within {THRESHOLDS[0]}"),
-        (format_error(100 * headline.median_translation_m), "cm", "median translation error"),
+        (f"{headline.percent_5cm_5deg:.1f}", "%", f"within {unit.thresholds[0]}"),
+        (format_error(unit.of(headline.median_translation_m)), unit.name, "median translation error"),
         (format_error(headline.median_rotation_deg), "°", "median rotation error"),
         (str(headline.num_not_localized), f"of {headline.num_images}", "not localized"),
     ]
     if evaluation.median_total_ms is not None:
         tiles.append((f"{evaluation.median_total_ms:.0f}", "ms", "per image, median"))
     content = "".join(
-        f"<div><dt>{label}</dt><dd>{value} <span>{escape(unit)}</span></dd></div>"
-        for value, unit, label in tiles
+        f"<div><dt>{label}</dt><dd>{value} <span>{escape(of)}</span></dd></div>" for value, of, label in tiles
     )
     return f'<dl class="tiles">{content}</dl>\n'
 
@@ -90,21 +84,20 @@ def _summary_section(evaluation: Evaluation) -> str:
     if len(evaluation.summaries) > 1:
         note += " The first truth is the one of the headline."
     if evaluation.summaries[0].camera_spacing_m is not None:
-        note += (
-            " Spacing is the mean distance between neighbouring mapping cameras: in a scene of arbitrary "
-            "scale, read that column in place of the centimetres."
-        )
-    return _section(
-        "Against every truth", _table(summary_headings(), map(summary_cells, evaluation.summaries)), note
-    )
+        note += " Spacing is the mean distance between neighbouring mapping cameras"
+        metric = evaluation.unit == CENTIMETRES
+        note += "." if metric else ": the scale of this scene is arbitrary, lengths are told in it."
+    rows = map(summary_cells, evaluation.summaries)
+    return section("Against every truth", table(summary_headings(evaluation.unit), rows), note)
 
 
 def _accuracy_section(evaluation: Evaluation) -> str:
     charts = [
-        (plots.cumulative_errors(evaluation.errors, quantity), "") for quantity in ("translation", "rotation")
+        (plots.cumulative_errors(evaluation.errors, quantity, evaluation.unit), "")
+        for quantity in ("translation", "rotation")
     ]
     note = "The thin lines are the bounds of the table."
-    return _section("How large the errors are", _grid(charts), note)
+    return section("How large the errors are", grid(charts), note)
 
 
 # ---- where and when ------------------------------------------------------------------------------
@@ -114,20 +107,24 @@ def _space_section(evaluation: Evaluation) -> str:
     truth_name, truth = next(iter(evaluation.truths.items()))
     error = evaluation.errors[truth_name]
     mapping = _mapping_poses(evaluation, truth_name)
-    chart = plots.trajectory(mapping, truth.cam_from_world, _estimates_of(evaluation, truth), error)
-    sequence = [(plots.errors_over_sequence(error, quantity), "") for quantity in ("translation", "rotation")]
+    unit = evaluation.unit
+    chart = plots.trajectory(mapping, truth.cam_from_world, _estimates_of(evaluation, truth), error, unit)
+    sequence = [
+        (plots.errors_over_sequence(error, quantity, unit), "") for quantity in ("translation", "rotation")
+    ]
     legend = (
         '<ul class="legend"><li><i class="line ink"></i>truth</li>'
-        f'<li><i class="dot blue"></i>estimate within {THRESHOLDS[0]}</li><li><i class="dot red"></i>worse</li>'
+        f'<li><i class="dot blue"></i>estimate within {unit.thresholds[0]}</li>'
+        '<li><i class="dot red"></i>worse</li>'
         '<li><i class="cross">×</i>not localized</li>'
         + ("" if mapping is None else '<li><i class="dot rule"></i>mapping frames</li>')
         + "</ul>"
     )
     note = (
         "Camera centres from above, each estimate joined to its truth; below, the errors in recording order "
-        f"with a dashed line at {THRESHOLDS[0]}. Estimates outside the picture are left out of it."
+        f"with a dashed line at {unit.thresholds[0]}. Estimates outside the picture are left out of it."
     )
-    return _section("Where and when", f'{legend}<figure class="plan">{chart}</figure>{_grid(sequence)}', note)
+    return section("Where and when", f'{legend}<figure class="plan">{chart}</figure>{grid(sequence)}', note)
 
 
 def _mapping_poses(evaluation: Evaluation, truth: str) -> Pose | None:
@@ -164,18 +161,20 @@ def _trust_section(evaluation: Evaluation) -> str:
         return ""
     error = evaluation.errors[truth_name]
     confidence = torch.tensor([result.confidence for result in results], dtype=torch.float64)
-    auc = confidence_auc(confidence, error.within(THRESHOLDS[0]))
+    unit = evaluation.unit
+    threshold = unit.thresholds[0]
+    auc = confidence_auc(confidence, error.within(threshold))
     if auc is None:
-        note = f"All images are on the same side of {THRESHOLDS[0]}: confidence has nothing to tell apart."
+        note = f"All images are on the same side of {threshold}: confidence has nothing to tell apart."
     else:
         note = (
-            f"Of an image within {THRESHOLDS[0]} and one outside, the first has the higher confidence in "
+            f"Of an image within {threshold} and one outside, the first has the higher confidence in "
             f"{100 * auc:.0f} % of the pairs (AUC {auc:.2f}; 0.5 would say nothing)."
         )
     charts = [
-        (plots.confidence_against_error(confidence, error), "Each image: confidence and error."),
+        (plots.confidence_against_error(confidence, error, unit), "Each image: confidence and error."),
         (
-            plots.reliability(confidence, error),
+            plots.reliability(confidence, error, unit),
             "Accurate images by confidence; on the dashed line, confidence is a probability.",
         ),
     ]
@@ -186,8 +185,9 @@ def _trust_section(evaluation: Evaluation) -> str:
         caption = (
             f"The error, and the deviation that the estimate states: {within:.0f} % are below two of them."
         )
-        charts.append((plots.sigma_against_error(sigma[stated], error.translation_m[stated]), caption))
-    return _section("Can the answer be trusted", _grid(charts, "three"), note)
+        chart = plots.sigma_against_error(sigma[stated], error.translation_m[stated], unit)
+        charts.append((chart, caption))
+    return section("Can the answer be trusted", grid(charts, "three"), note)
 
 
 def _timing_section(evaluation: Evaluation) -> str:
@@ -203,7 +203,7 @@ def _timing_section(evaluation: Evaluation) -> str:
         f'<li><i class="s{i}"></i>{escape(stage)} <b>{duration:.1f} ms</b></li>'
         for i, (stage, duration) in enumerate(stages)
     )
-    return _section(
+    return section(
         "Where the time goes",
         f'<div class="bar" aria-hidden="true">{bar}</div><ul class="legend">{legend}</ul>',
         "Medians over the images, of each stage by itself.",
@@ -225,38 +225,25 @@ def _gallery_section(evaluation: Evaluation) -> str:
         frame = query[rows[localization.name]]
         row = truth_rows.get(localization.name)
         true = None if row is None else truth.cam_from_world[row]
-        name = f"photo{number}"
-        cards.append(
-            f"<figure>{gallery.photo(frame, localization.camera, name)}"
-            f'<div class="pair">{gallery.inlier_picture(localization, name)}'
-            f"{gallery.overlay_picture(localization, name, frame, true)}</div>"
-            f"<figcaption><b>{escape(localization.name)}</b> {_verdict(localization, error, row)}</figcaption>"
-            "</figure>"
-        )
-    low, middle, high = gallery.INLIER_BINS_PX
-    legend = (
-        '<ul class="legend">'
-        f'<li><i class="c0"></i>inlier, error below {low:g} px</li><li><i class="c1"></i>to {middle:g} px</li>'
-        f'<li><i class="c2"></i>to {high:g} px</li><li><i class="c3"></i>above</li>'
-        '<li><i class="truth"></i>mesh under the true pose</li>'
-        '<li><i class="estimate"></i>the same mesh under the estimate</li></ul>'
-    )
+        caption = f"<b>{escape(localization.name)}</b> {_verdict(localization, error, row, evaluation.unit)}"
+        cards.append(gallery.card(frame, localization, f"photo{number}", true, caption))
     note = (
         "The worst image of each part of the recording, worst first. Left: inlier cells. Right: scene points "
         "as the truth and the estimate place them; the meshes coincide where the estimate is right."
     )
-    return _section("The hardest images", f'{legend}<div class="gallery">{"".join(cards)}</div>', note)
+    return section("The hardest images", f'{gallery.LEGEND}<div class="gallery">{"".join(cards)}</div>', note)
 
 
-def _verdict(localization: Localization, error: PoseError, row: int | None) -> str:
+def _verdict(localization: Localization, error: PoseError, row: int | None, unit: LengthUnit) -> str:
     confidence = f"confidence {localization.estimate.confidence[0]:.2f}"
     inliers = f"{int(localization.estimate.num_inliers[0])} inliers"
     if not bool(localization.estimate.success[0]):
         return f'<em class="bad">not localized</em> · {confidence} · {inliers}'
     if row is None:
         return f"{confidence} · {inliers}"
-    centimetres = format_error(100 * error.translation_m[row].item())
-    return f"{centimetres} cm, {format_error(error.rotation_deg[row].item())}° · {confidence} · {inliers}"
+    length = format_error(unit.of(error.translation_m[row].item()))
+    degrees = format_error(error.rotation_deg[row].item())
+    return f"{length} {unit.name}, {degrees}° · {confidence} · {inliers}"
 
 
 # ---- comparison and settings ---------------------------------------------------------------------
@@ -283,7 +270,7 @@ def _published_section(evaluation: Evaluation) -> str:
         + "; ".join(f"{mark} {escape(source)}" for mark, source in zip(_MARKS, sources, strict=False))
         + "."
     )
-    return _section("Beside published results", _table(headings, rows, text_columns=(0, 1), marked=own), note)
+    return section("Beside published results", table(headings, rows, text_columns=(0, 1), marked=own), note)
 
 
 def _percentages(summary: Summary) -> list[str]:
@@ -293,43 +280,7 @@ def _percentages(summary: Summary) -> list[str]:
 
 def _settings_section(evaluation: Evaluation) -> str:
     items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in evaluation.settings)
-    return _section("Settings", f'<dl class="settings">{items}</dl>')
-
-
-# ---- pieces of the page --------------------------------------------------------------------------
-
-
-def _section(title: str, content: str, note: str = "") -> str:
-    note = f'<p class="note">{note}</p>' if note else ""
-    return f"<section><h2>{title}</h2>{note}{content}</section>\n"
-
-
-def _grid(charts: Iterable[tuple[str, str]], kind: str = "") -> str:
-    """Charts with their captions beside each other."""
-    figures = "".join(
-        f"<figure>{chart}{f'<figcaption>{caption}</figcaption>' if caption else ''}</figure>"
-        for chart, caption in charts
-    )
-    return f'<div class="grid {kind}">{figures}</div>'
-
-
-def _table(
-    headings: list[str],
-    rows: Iterable[list[str]],
-    text_columns: Sequence[int] = (0,),
-    marked: Sequence[int] = (),
-) -> str:
-    """Numbers to the right, text to the left; `marked` rows stand out."""
-
-    def cell(tag: str, column: int, text: str) -> str:
-        return f"<{tag}{' class=text' if column in text_columns else ''}>{escape(text)}</{tag}>"
-
-    head = "".join(cell("th", i, heading) for i, heading in enumerate(headings))
-    body = ""
-    for r, row in enumerate(rows):
-        cells = "".join(cell("td", i, text) for i, text in enumerate(row))
-        body += f"<tr{' class=marked' if r in marked else ''}>{cells}</tr>"
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return section("Settings", f'<dl class="settings">{items}</dl>')
 
 
 _MARKS = "¹²³"  # one for each different source of published numbers

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +26,8 @@ from dsac.mapping.views import Augmentation, View, plain_view, random_view
 from dsac.networks.encoder import Encoder, cell_centers, working_size
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -81,32 +86,51 @@ def collect(
     order = rng.permutation(len(frames))
     total = len(frames) * views_per_frame
     quota = max(1, buffer_size // total)
-    for views in _prefetched(frames, order, encoder, short_side_px, views_per_frame, augmentation, seed):
+    for views in _views(frames, order, encoder, short_side_px, views_per_frame, augmentation, seed):
         for view in views:
             with torch.inference_mode():
                 grid = encoder(view.image[None].to(device))[0]
-            rows = np.flatnonzero(view.inside.reshape(-1).numpy() > 0)
-            rows = torch.from_numpy(rng.permutation(rows)[: min(quota, buffer_size - filled)])
+            of_view = cells_of_view(view, grid, encoder.stride)
+            count = min(quota, buffer_size - filled)
+            cells = of_view.take(torch.from_numpy(rng.permutation(len(of_view))[:count]).to(device))
             if features is None:
                 features = torch.empty(buffer_size, len(grid), dtype=grid.dtype, device=device)
-            features[filled : filled + len(rows)] = grid.flatten(1).T[rows.to(device)]
-            filled += len(rows)
-            points.append(view.scene_points.reshape(-1, 3)[rows])
-            pixels.append(cell_centers(view.camera.size, encoder.stride).reshape(-1, 2)[rows].float())
-            view_index.append(torch.full((len(rows),), len(poses), dtype=torch.int32))
-            poses.append(view.cam_from_world.matrix[:3].float())
-            focals.append(view.camera.focal_px.float())
-            centers.append(view.camera.center_px.float())
+            features[filled : filled + len(cells.features)] = cells.features
+            filled += len(cells.features)
+            points.append(cells.scene_points)
+            pixels.append(cells.pixels)
+            view_index.append(cells.view + len(poses))
+            poses.append(of_view.cam_from_world)
+            focals.append(of_view.focal_px)
+            centers.append(of_view.center_px)
         on_progress(len(poses) / total)
     if features is None or filled == 0:
         raise DatasetError(
             "no cell of any mapping frame could be used: are the images larger than a few pixels?"
         )
-    cells = Cells(features[:filled], *(torch.cat(x).to(device) for x in (points, pixels, view_index)))
-    return FeatureBuffer(cells, *(torch.stack(x).to(device) for x in (poses, focals, centers)))
+    cells = Cells(features[:filled], *(torch.cat(x) for x in (points, pixels, view_index)))
+    return FeatureBuffer(cells, *(torch.cat(x) for x in (poses, focals, centers)))
 
 
 _VIEWS_AT_ONCE = 8
+
+
+def cells_of_view(view: View, features: Float[Tensor, "C h w"], stride: int) -> FeatureBuffer:
+    """The cells of one encoded view that show the photo, row by row, on the device of the features."""
+    rows = view.inside.flatten().nonzero()[:, 0]
+    pixels = cell_centers(view.camera.size, stride).reshape(-1, 2)[rows].float()
+    points = view.scene_points.reshape(-1, 3)[rows]
+    to = features.device
+    cells = Cells(
+        features.flatten(1).T[rows.to(to)],
+        points.to(to),
+        pixels.to(to),
+        torch.zeros(len(rows), dtype=torch.int32, device=to),
+    )
+    pose, camera = view.cam_from_world.matrix[None, :3], view.camera
+    return FeatureBuffer(
+        cells, *(x.to(to, torch.float32) for x in (pose, camera.focal_px[None], camera.center_px[None]))
+    )
 
 
 def evenly_spread(frames: Frames, count: int) -> Frames:
@@ -128,7 +152,7 @@ def _seconds_per_view(frame: Frame, encoder: Encoder, short_side_px: int, device
     return time.monotonic() - started
 
 
-def _prefetched(
+def _views(
     frames: Frames,
     order: np.ndarray,
     encoder: Encoder,
@@ -137,7 +161,7 @@ def _prefetched(
     augmentation: Augmentation,
     seed: int,
 ) -> Iterator[list[View]]:
-    """Some views of one frame after the other, the next ones made in a thread while the last are encoded."""
+    """Some views of one frame after the other."""
 
     def make(number: int, first: int) -> list[View]:
         frame: Frame = frames[number]
@@ -152,13 +176,18 @@ def _prefetched(
 
     # few frames have many views each, which would not all fit into memory
     jobs = [(int(number), first) for number in order for first in range(0, views_per_frame, _VIEWS_AT_ONCE)]
-    with ThreadPoolExecutor(1) as pool:
-        waiting = [pool.submit(make, *job) for job in jobs[:2]]
+    return prefetched(make, jobs)
+
+
+def prefetched(make: Callable[..., T], jobs: Iterable[tuple], workers: int = 1) -> Iterator[T]:
+    """`make(*job)` of one job after the other, the next ones made in threads meanwhile; jobs may be endless."""
+    rest = iter(jobs)
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = deque(pool.submit(make, *job) for job in islice(rest, workers + 1))
         try:
-            for i in range(len(jobs)):
-                ready = waiting.pop(0).result()
-                if i + 2 < len(jobs):
-                    waiting.append(pool.submit(make, *jobs[i + 2]))
+            while waiting:
+                ready = waiting.popleft().result()
+                waiting.extend(pool.submit(make, *job) for job in islice(rest, 1))
                 yield ready
         finally:
             for future in waiting:

@@ -120,6 +120,8 @@ def fine_tune(
     if len(frames) < 4 or frames.cam_from_world is None:
         raise DatasetError(f"fine-tuning needs four or more frames with poses, got {len(frames)}")
     state = _read_checkpoint(checkpoint) if resume and checkpoint is not None else None
+    if not isinstance(scene_map.head, SceneHead):
+        raise MapFormatError("fine-tuning is for maps of the shared encoder, got a network trained whole")
     encoder = encoder or scene_map.load_encoder(device)
     scene_map.check_encoder(encoder)
 

@@ -1,5 +1,8 @@
 """What a predicted scene point should satisfy, cell by cell.
 
+Networks of the papers have the papers' losses, `coordinate_loss` and `dsac_star_loss`; the head behind the
+shared encoder has `mapping_loss`:
+
 Every cell:   the reprojection error through a bounded robust function whose width shrinks over the training,
               tanh(e/t), t = 50 sqrt(1 - p²) + 1 px over the progress p (Brachmann et al., ACE, CVPR 2023);
               and the Laplace likelihood of the sideways error in metres, s/b + log b, which teaches the
@@ -45,7 +48,73 @@ def mapping_loss(
     scene_scale: Tensor,  # metres: makes losses comparable between scenes of any size
     reprojection_weight: float,
 ) -> BatchLoss:
-    """Mean loss over the rows of a batch."""
+    """Mean loss over the rows of a batch, for the head behind the shared encoder."""
+    off = _measure(predicted, cells, buffer, depth_range)
+    width_px = 50 * (1 - progress**2) ** 0.5 + 1
+    reprojection = torch.tanh(off.error_px / width_px)
+    to_known = 2 * torch.log1p(off.distance / (_NEAR * scene_scale))
+    sideways = (off.error_px * off.depth / off.focal_px).detach()
+    likelihood = sideways / predicted.scale + torch.log(predicted.scale / scene_scale)
+    loss = torch.where(
+        off.known,
+        to_known + reprojection_weight * reprojection * off.plausible,
+        reprojection_weight * torch.where(off.plausible, reprojection, 1 + off.distance / scene_scale),
+    ) + torch.where(off.plausible, likelihood, 0.0)
+    return off.batch_loss(loss.mean())
+
+
+def coordinate_loss(
+    predicted: SceneCoordinates,
+    cells: Cells,
+    buffer: FeatureBuffer,
+    *,
+    depth_range: tuple[float, float],
+    scene_scale: Tensor,
+) -> BatchLoss:
+    """Mean distance to the known scene coordinates in units of the scene's scale (DSAC); 0 if none is known."""
+    off = _measure(predicted, cells, buffer, depth_range)
+    distance = torch.where(off.known, off.distance, 0.0).sum() / off.known.sum().clamp_min(1)
+    return off.batch_loss(distance / scene_scale)
+
+
+def dsac_star_loss(
+    predicted: SceneCoordinates,
+    cells: Cells,
+    buffer: FeatureBuffer,
+    *,
+    depth_range: tuple[float, float],
+    scene_scale: Tensor,
+) -> BatchLoss:
+    """DSAC*'s rule: the reprojection error where a prediction can be right, else the distance to another point.
+
+    That is the known one, or the one at the scene's typical depth (published: 10 m) on the pixel's ray. The
+    published sum of pixels and metres depends on the scene; here a distance counts as pixels at that depth.
+    """
+    off = _measure(predicted, cells, buffer, depth_range)
+    pixels_per_metre = off.focal_px / _typical_depth(depth_range)
+    loss = torch.where(off.plausible, off.error_px, off.distance * pixels_per_metre)
+    return off.batch_loss(loss.mean())
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """How predictions relate to what is known of their cells; rows of a batch."""
+
+    depth: Tensor
+    error_px: Tensor  # of reprojection
+    known: Tensor  # whether the scene point is
+    distance: Tensor  # to the scene point, or to the typical one where it is unknown
+    plausible: Tensor  # in the depth range and not far off in the image
+    focal_px: Tensor
+
+    def batch_loss(self, total: Tensor) -> BatchLoss:
+        errors = self.error_px.detach()
+        return BatchLoss(total, (errors < _GOOD_PX).float().mean(), errors.median())
+
+
+def _measure(
+    predicted: SceneCoordinates, cells: Cells, buffer: FeatureBuffer, depth_range: tuple[float, float]
+) -> _Measured:
     view = cells.view.long()
     pose = buffer.cam_from_world[view]
     points_cam = (pose[:, :, :3] @ predicted.points[..., None])[..., 0] + pose[:, :, 3]
@@ -53,24 +122,11 @@ def mapping_loss(
     error_px = _reprojection_error_px(
         points_cam, cells.pixels, buffer.focal_px[view], buffer.center_px[view], depth_range[0]
     )
-    width_px = 50 * (1 - progress**2) ** 0.5 + 1
-    reprojection = torch.tanh(error_px / width_px)
-
     known = torch.isfinite(cells.scene_points[:, 0])
     target = torch.where(known[:, None], cells.scene_points, _typical_points(cells, buffer, pose, depth_range))
     distance = (predicted.points - target).norm(dim=-1)
-    to_known = 2 * torch.log1p(distance / (_NEAR * scene_scale))
-
     plausible = (depth > depth_range[0]) & (depth < depth_range[1]) & (error_px < _FAR_OFF_PX)
-    sideways = (error_px * depth / buffer.focal_px[view, 0]).detach()
-    likelihood = sideways / predicted.scale + torch.log(predicted.scale / scene_scale)
-    loss = torch.where(
-        known,
-        to_known + reprojection_weight * reprojection * plausible,
-        reprojection_weight * torch.where(plausible, reprojection, 1 + distance / scene_scale),
-    ) + torch.where(plausible, likelihood, 0.0)
-    errors = error_px.detach()
-    return BatchLoss(loss.mean(), (errors < _GOOD_PX).float().mean(), errors.median())
+    return _Measured(depth, error_px, known, distance, plausible, buffer.focal_px[view, 0])
 
 
 def _reprojection_error_px(
@@ -89,6 +145,9 @@ def _typical_points(
     """The point at the geometric mean of the plausible depths on each pixel's ray, in the world frame."""
     view = cells.view.long()
     plane = (cells.pixels - buffer.center_px[view]) / buffer.focal_px[view]
-    depth = (depth_range[0] * depth_range[1]) ** 0.5
-    points_cam = torch.cat([plane, torch.ones_like(plane[:, :1])], dim=-1) * depth
+    points_cam = torch.cat([plane, torch.ones_like(plane[:, :1])], dim=-1) * _typical_depth(depth_range)
     return ((points_cam - pose[:, :, 3])[:, None, :] @ pose[:, :, :3])[:, 0]
+
+
+def _typical_depth(depth_range: tuple[float, float]) -> float:
+    return (depth_range[0] * depth_range[1]) ** 0.5

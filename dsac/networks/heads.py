@@ -1,8 +1,9 @@
-"""The scene head: features of a cell to the scene point it shows and how far off that point may be.
+"""Heads: features of a cell to the scene point it shows and how far off that point may be.
 
-A residual network of 1×1 layers (here: linear layers on rows of features), the only part that is learned for
-a scene. Its last layer gives a homogeneous point around the scene's centre, so that far points need no large
-weights, and the logarithm of a scale: the expected error across the ray, by the Laplace likelihood of training.
+`SceneHead` goes with the shared encoder and is the only part that is learned for a scene: a residual network
+of 1×1 layers (here: linear layers on rows of features). Its last layer gives a homogeneous point around the
+scene's centre, so that far points need no large weights, and the logarithm of a scale: the expected error
+across the ray, by the Laplace likelihood of training. `LinearHead` is the last layer of a whole network.
 """
 
 from __future__ import annotations
@@ -73,6 +74,28 @@ class SceneHead(nn.Module):
         self.feature_mean.copy_(mean)
         self.feature_whitening.copy_(axes * (variances + floor).rsqrt())
 
+
+class LinearHead(nn.Module):
+    """Rows of features to scene points, at first the scene's centre; all cells count as equally good."""
+
+    scene_center: Tensor
+    scene_scale: Tensor
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.register_buffer("scene_center", torch.zeros(3))
+        self.register_buffer("scene_scale", torch.ones(()))
+        self.point = nn.Linear(num_features, 3)
+        nn.init.zeros_(self.point.weight)
+        nn.init.zeros_(self.point.bias)
+
+    def forward(self, features: Float[Tensor, "*batch C"]) -> SceneCoordinates:
+        with torch.autocast(features.device.type, enabled=False):
+            points = self.scene_center + self.scene_scale * self.point(features.float())
+        return SceneCoordinates(points, self.scene_scale.expand(points.shape[:-1]).contiguous())
+
+
+Head = SceneHead | LinearHead
 
 _SOFTPLUS_ONE = 0.5413  # softplus of this is 1: an untrained weight leaves the point unscaled
 _MIN_WEIGHT = 0.02  # points reach at most 50 times as far as the network's raw output

@@ -55,6 +55,7 @@ def test_model_is_read_as_colmap_wrote_it(images, kind, place):
     write(model, images / place, kind)
     scene = load_scene(images)
     assert scene.format == f"COLMAP model ({place}, {kind})"
+    assert not scene.metric  # photos alone know no metres
     frames = scene.mapping
     assert len(frames) == len(PARAMS)
     for image in model.images.values():

@@ -41,6 +41,7 @@ def test_opengl_axes_become_ours(scene_of):
     scene = scene_of(LENS, {"transform_matrix": camera_right_of_origin.tolist()})
     frame = scene.mapping[0]
     assert scene.format == "nerfstudio transforms.json" and frame.name == "images/0.png"
+    assert not scene.metric
     assert frame.cam_from_world is not None
     assert frame.cam_from_world.center.tolist() == [2, 0, 0]
     # world y is up: the point ahead, one right and one up, is seen right of and above the centre
@@ -83,7 +84,9 @@ def test_distortion(scene_of, keys, model, distortion):
 
 def test_depth_file_of_a_frame_is_read(scene_of, tmp_path, write_image):
     depth_path = write_image(tmp_path / "depths" / "d.png", dtype=np.uint16, channels=1)
-    frame = scene_of(LENS, {"depth_file_path": "./depths/d.png"}).mapping[0]
+    scene = scene_of(LENS, {"depth_file_path": "./depths/d.png"})
+    assert scene.metric  # who measured depth knows metres
+    frame = scene.mapping[0]
     units = cv2.imread(str(depth_path), cv2.IMREAD_UNCHANGED)
     assert frame.depth is not None
     np.testing.assert_allclose(frame.depth.numpy(), units * 1e-3, rtol=1e-6)

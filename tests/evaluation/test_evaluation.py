@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from dsac.datasets import NamedPoses, Scene, write_poses
 from dsac.errors import DatasetError
@@ -151,3 +152,57 @@ def test_names_of_another_recording_are_an_error(scene):
     strangers = NamedPoses(["x.png"], scene.truths["own"].cam_from_world[:1])
     with pytest.raises(DatasetError, match=r"x\.png"):
         evaluate(strangers, scene)
+
+
+# ---- scenes of arbitrary scale -------------------------------------------------------------------
+
+
+def _of_scale(scene: Scene, size: float) -> Scene:
+    """The same frames in a world of another unit that nobody knows, with its own truth alone."""
+    poses = scene.truths["own"].cam_from_world
+    scaled = Pose(poses.rotation, size * poses.translation)
+    mapping, query = (
+        replace(frames, cam_from_world=scaled[part], reader=replace(frames.reader, has_depth=False))
+        for frames, part in ((scene.mapping, slice(10)), (scene.query, slice(10, 16)))
+    )
+    truths = {"own": NamedPoses(scene.truths["own"].names, scaled)}
+    return replace(scene, mapping=mapping, query=query, truths=truths, metric=False)
+
+
+def test_a_scene_of_arbitrary_scale_is_scored_alike_in_any_unit(scene, make_localizer):
+    def summary(size: float):
+        (only,) = evaluate(
+            make_localizer([size * error for error in ERRORS_CM]), _of_scale(scene, size)
+        ).summaries
+        return only
+
+    one, other = summary(1.0), summary(1000.0)
+    spacing = one.camera_spacing_m
+    assert one.unit.name == "spacings" and one.unit.size == spacing
+    within = [100 * sum(error < 100 * share * spacing for error in ERRORS_CM) / 6 for share in (0.5, 0.2, 0.1)]
+    assert [one.percent_5cm_5deg, one.percent_2cm_2deg, one.percent_1cm_1deg] == pytest.approx(within)
+    assert len(set(within)) > 1
+    assert other.percent_5cm_5deg == one.percent_5cm_5deg
+    assert other.median_translation_spacings == pytest.approx(one.median_translation_spacings)
+    assert [str(t) for t in other.unit.thresholds] == ["0.5 spacings 5°", "0.2 spacings 2°", "0.1 spacings 1°"]
+
+
+def test_tables_of_a_scene_of_arbitrary_scale_know_no_centimetres(scene, make_localizer, tmp_path: Path):
+    evaluation = evaluate(make_localizer(ERRORS_CM, failing={1}), _of_scale(scene, 1.0))
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(evaluation.table)
+    table = capture.get()
+    assert "cm" not in table and "spacings" in table and "…" not in table
+    evaluation.write_csv(tmp_path / "a.csv")
+    with open(tmp_path / "a.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    spacing = evaluation.summaries[0].camera_spacing_m
+    assert float(rows[0]["own_translation_spacings"]) == pytest.approx(0.005 / spacing, rel=1e-4)
+    assert not any("cm" in column for column in rows[0])
+
+
+def test_without_neighbours_lengths_are_told_in_the_worlds_own_unit(scene, make_localizer):
+    lone = replace(_of_scale(scene, 1.0), mapping=scene.mapping[:1])
+    evaluation = evaluate(make_localizer(ERRORS_CM), lone)
+    assert evaluation.unit.name == "units" and evaluation.unit.size == 1

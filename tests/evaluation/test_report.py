@@ -132,6 +132,14 @@ def test_poses_files_make_a_report_without_pictures(scene, tmp_path: Path):
     assert "image/jpeg" not in html and "100.0" in Page(html).text
 
 
+def test_a_report_of_a_scene_of_arbitrary_scale_tells_no_centimetres(scene, make_localizer):
+    named = replace(scene, truths={"own": scene.truths["own"]}, metric=False)
+    html = render_report(evaluate(make_localizer(ERRORS_CM, failing={1}), named))
+    text = " ".join(Page(html).text.split())
+    assert "within 0.5 spacings 5°" in text and "translation error, spacings" in text
+    assert not re.search(r"\bcm\b|\d m\b", text)
+
+
 def test_published_rows_stand_beside_the_scene_they_belong_to(scene, make_localizer):
     named = Scene("7scenes/redkitchen", "7-Scenes (SfM truth)", scene.mapping, scene.query,
                   {"sfm": scene.truths["own"]})  # fmt: skip

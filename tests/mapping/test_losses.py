@@ -1,4 +1,4 @@
-"""The mapping loss: lowest at the truth, finite everywhere, the same for scenes of any size."""
+"""The losses of mapping: lowest at the truth, finite everywhere, the same for scenes of any size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dsac.geometry import Pose
 from dsac.mapping.buffer import Cells, FeatureBuffer
-from dsac.mapping.losses import BatchLoss, mapping_loss
+from dsac.mapping.losses import BatchLoss, coordinate_loss, dsac_star_loss, mapping_loss
 from dsac.networks.heads import SceneCoordinates
 
 NUM_CELLS, NUM_VIEWS = 64, 5
@@ -178,3 +178,71 @@ def test_rows_with_and_without_a_known_point_are_judged_each_by_its_own_rule() -
     gradient = _gradient(off, mixed)
     assert torch.allclose(gradient[half], _gradient(off, known)[half])
     assert torch.allclose(gradient[~half], _gradient(off, unknown)[~half])
+
+
+# ---- the papers' losses --------------------------------------------------------------------------
+
+
+def _of_network(loss, points: Tensor, buffer: FeatureBuffer, size: float = 1.0) -> Tensor:  # noqa: ANN001
+    return loss(
+        SceneCoordinates(points, torch.ones_like(points[:, 0])),
+        buffer.cells,
+        buffer,
+        depth_range=(DEPTH_RANGE[0] * size, DEPTH_RANGE[1] * size),
+        scene_scale=torch.tensor(2.0 * size),
+    ).total
+
+
+@pytest.mark.parametrize("size", [1.0, 1000.0])
+def test_dsacs_loss_is_the_mean_distance_to_the_known_points(size: float) -> None:
+    buffer, truth = _scene(known=True, size=size)
+    assert _of_network(coordinate_loss, truth, buffer, size) < 1e-6
+    shift = size * torch.tensor([0.3, 0.0, 0.4])
+    shifted = _of_network(coordinate_loss, truth + shift, buffer, size)
+    assert shifted.item() == pytest.approx(0.5 / 2.0, rel=1e-4)
+    # what is unknown has no say
+    half = buffer.cells.scene_points.clone()
+    half[::2] = torch.nan
+    partly = replace(buffer, cells=replace(buffer.cells, scene_points=half))
+    points = truth.clone()
+    points[::2] += 100 * size
+    assert _of_network(coordinate_loss, points, partly, size) < 1e-6
+    nothing, _ = _scene(known=False, size=size)
+    points.requires_grad_()
+    loss = _of_network(coordinate_loss, points, nothing, size)
+    loss.backward()
+    assert loss == 0 and points.grad is not None and not points.grad.any()
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("size", [1.0, 1000.0])
+def test_dsac_stars_rule_is_the_reprojection_error_where_a_prediction_can_be_right(
+    known: bool, size: float
+) -> None:
+    buffer, truth = _scene(known, size)
+    assert _of_network(dsac_star_loss, truth, buffer, size) < 1e-2
+    # along its ray, a point that can be right costs nothing
+    centers = _centers(buffer)
+    assert _of_network(dsac_star_loss, centers + 1.5 * (truth - centers), buffer, size) < 1e-2
+    # sideways by 3 cm at 1 to 5 m: pixels
+    right = buffer.cam_from_world[buffer.cells.view.long(), 0, :3]
+    depth = ((truth - centers) * buffer.cam_from_world[buffer.cells.view.long(), 2, :3]).sum(-1)
+    aside = _of_network(dsac_star_loss, truth + 0.03 * size * right, buffer, size)
+    assert aside.item() == pytest.approx((0.03 * size * 400 / depth).mean().item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_dsac_stars_rule_pulls_what_cannot_be_right_to_a_point_that_can(known: bool) -> None:
+    buffer, truth = _scene(known)
+    centers = _centers(buffer)
+    behind = (centers - (truth - centers)).requires_grad_()
+    loss = _of_network(dsac_star_loss, behind, buffer)
+    loss.backward()
+    assert behind.grad is not None
+    target = truth if known else centers + (truth - centers) * (
+        (DEPTH_RANGE[0] * DEPTH_RANGE[1]) ** 0.5
+        / ((truth - centers) * buffer.cam_from_world[buffer.cells.view.long(), 2, :3]).sum(-1, keepdim=True)
+    )  # fmt: skip
+    towards = torch.nn.functional.normalize(target - behind.detach(), dim=-1)
+    downhill = torch.nn.functional.normalize(-behind.grad, dim=-1)
+    assert (towards * downhill).sum(-1).min() > 0.999

@@ -15,7 +15,7 @@ from ball_world import RADIUS, ColorEncoder, FramesInMemory, ball_frames
 from dsac.datasets import Frames
 from dsac.errors import DatasetError, MapFormatError
 from dsac.geometry import Pose
-from dsac.mapping import MappingProgress, MappingSettings, buffer, build_map, mapper
+from dsac.mapping import MappingProgress, MappingSettings, buffer, build_map, mapper, training
 from dsac.scene_map import SceneMap
 
 SMALL = MappingSettings(
@@ -33,8 +33,8 @@ def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clocks that tick a second at each look: progress is told after every step."""
     ticks = iter(range(10**9))
     clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))
-    monkeypatch.setattr(mapper, "time", clock)
-    monkeypatch.setattr(buffer, "time", clock)
+    for module in (mapper, training, buffer):
+        monkeypatch.setattr(module, "time", clock)
 
 
 def _build(frames: Frames, settings: MappingSettings = SMALL, **options) -> SceneMap:
@@ -179,10 +179,11 @@ def test_a_time_budget_decides_on_views_and_steps(frames: Frames, every_step: No
 def test_progress_is_told_phase_by_phase(frames: Frames, every_step: None) -> None:
     told: list[MappingProgress] = []
     _build(frames, replace(SMALL, steps=10), on_progress=told.append)
-    features = [p.fraction for p in told if p.phase == "features"]
     training = [p for p in told if p.phase == "training"]
-    assert [p.phase for p in told] == ["features"] * len(features) + ["training"] * len(training)
-    assert features == sorted(features) and features[-1] == 1.0
+    assert list(dict.fromkeys(p.phase for p in told)) == ["landmarks", "features", "training"]
+    for phase in ("landmarks", "features"):
+        fractions = [p.fraction for p in told if p.phase == phase]
+        assert fractions == sorted(fractions) and fractions[-1] == pytest.approx(1.0)
     assert [p.step for p in training] == [*range(1, 11), 10]
     assert training[-1].fraction == 1.0 and training[-1].remaining == 0.0
     assert all(np.isfinite([p.loss, p.fraction_good, p.median_error_px]).all() for p in training)

@@ -1,0 +1,52 @@
+"""Where a scene is and how large, measured on the known scene points of its cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dsac.datasets import Frames
+from dsac.errors import DatasetError
+from dsac.mapping.buffer import FeatureBuffer
+
+
+@dataclass(frozen=True)
+class SceneShape:
+    """What networks need to know of a scene before they learn it, and the map file says about it."""
+
+    center: Tensor  # (3,)
+    scale: float  # metres: a typical distance from the centre
+    bounds_min: tuple[float, float, float]
+    bounds_max: tuple[float, float, float]
+    depth_range: tuple[float, float]
+    camera_spacing: float
+
+    @staticmethod
+    def of(buffer: FeatureBuffer, frames: Frames) -> SceneShape:
+        """Raises: `DatasetError` when hardly any cell's scene point is known."""
+        poses = frames.cam_from_world
+        assert poses is not None
+        spacing = (poses.center[1:] - poses.center[:-1]).norm(dim=-1).mean().item() if len(frames) > 1 else 0.0
+        rows = torch.isfinite(buffer.cells.scene_points[:, 0]).nonzero()[:, 0]
+        if len(rows) < 100:
+            raise DatasetError(
+                "too little is known of the scene: no depth, and keypoints could hardly be matched between "
+                f"frames ({len(rows)} cells); expected overlapping views with some texture and correct poses"
+            )
+        sample = rows[torch.linspace(0, len(rows) - 1, min(len(rows), 100_000), dtype=torch.float64).long()]
+        points, view = buffer.cells.scene_points[sample], buffer.cells.view[sample].long()
+        pose = buffer.cam_from_world[view]
+        depth = (pose[:, 2, :3] * points).sum(-1) + pose[:, 2, 3]
+        center = points.median(0).values
+        low, high = points.quantile(0.001, dim=0), points.quantile(0.999, dim=0)
+        return SceneShape(
+            center=center,
+            scale=(points - center).norm(dim=-1).median().item() / 1.5,
+            bounds_min=tuple(low.tolist()),
+            bounds_max=tuple(high.tolist()),
+            # the nearest and farthest known depths, with a margin for what nobody measured
+            depth_range=(depth.quantile(0.001).item() / 2, depth.quantile(0.999).item() * 3),
+            camera_spacing=spacing,
+        )

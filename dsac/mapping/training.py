@@ -1,0 +1,148 @@
+"""The training loop: update after update until the steps or the seconds are used up, or Ctrl-C ends it.
+
+It knows nothing of what is trained. `parts` are what a checkpoint keeps: modules, optimizer, generator.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import torch
+
+from dsac.errors import MapFormatError
+from dsac.scene_map import write_atomically
+
+Loss = TypeVar("Loss")
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A module, an optimizer, or anything else with a state of its own."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state_dict: Any) -> Any: ...
+
+
+Parts = Mapping[str, Stateful | torch.Generator]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a training stands."""
+
+    step: int = 0
+    progress: float = 0.0  # 0 to 1, of the steps or of the seconds
+    seconds: float = 0.0  # of training, over all sittings
+    elapsed: float = 0.0  # of this one
+    remaining: float | None = None  # seconds
+    interrupted: bool = False
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The file that an interrupted training leaves and goes on from; with no path, nothing is kept."""
+
+    path: Path | None
+    what: str  # "a mapping": for messages
+    state: Mapping[str, Any] | None = None  # to go on from
+
+    @staticmethod
+    def at(path: Path | None, what: str, resume: bool) -> Checkpoint:
+        """With `resume`, what is in the file if it is there. Raises: `MapFormatError` when that is damaged."""
+        if not resume or path is None or not path.is_file():
+            return Checkpoint(path, what)
+        try:
+            state = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+        except Exception as error:  # what a damaged file raises depends on where it is damaged
+            raise MapFormatError(
+                f"{path}: expected the checkpoint of {what}, got something else or half of one; "
+                "start again without resuming"
+            ) from error
+        return Checkpoint(path, what, state)
+
+    def restore(self, parts: Parts) -> Standing:
+        """Put the parts into the kept state. Raises: `MapFormatError` when it is not theirs."""
+        if self.state is None:
+            return Standing()
+        try:
+            for name, part in parts.items():
+                if isinstance(part, torch.Generator):
+                    part.set_state(self.state[name].cpu())
+                else:
+                    part.load_state_dict(self.state[name])
+            return Standing(step=self.state["step"], seconds=self.state["seconds"])
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise MapFormatError(
+                f"{self.path}: expected the checkpoint of {self.what} with these settings, got another's; "
+                "start again without resuming"
+            ) from error
+
+    def save(self, parts: Parts, step: int, seconds: float) -> None:
+        if self.path is None:
+            return
+        state: dict[str, Any] = {
+            name: part.get_state() if isinstance(part, torch.Generator) else part.state_dict()
+            for name, part in parts.items()
+        }
+        torch.save({**state, "step": step, "seconds": seconds}, data := io.BytesIO())
+        write_atomically(self.path, data.getvalue())
+
+    def remove(self) -> None:
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+def train(
+    update: Callable[[int, float], Loss],  # the step's number from 0, and the progress
+    parts: Parts,
+    start: Standing,
+    checkpoint: Checkpoint,
+    report: Callable[[Standing, Loss], None],
+    *,
+    steps: int,
+    seconds: float | None = None,
+    report_every: float = 0.5,
+    save_every: float = 30.0,
+) -> Standing:
+    """Train from `start` on for `steps` in all or, where given, for `seconds`; an interrupt ends it early.
+
+    `report` is called after the first step and then every so many seconds. The checkpoint is kept only when the
+    training was interrupted.
+    """
+    begin = last_save = time.monotonic()
+    last_report, interrupted = 0.0, False
+    step, trained = start.step, start.seconds
+
+    def fraction_done() -> float:
+        return step / steps if seconds is None else trained / seconds
+
+    progress = first_progress = fraction_done()
+    now = begin
+    try:
+        while True:
+            trained = start.seconds + time.monotonic() - begin
+            progress = fraction_done()
+            if progress >= 1:
+                break
+            loss = update(step, progress)
+            step += 1
+            now = time.monotonic()
+            if now - last_report > report_every or step == start.step + 1:
+                last_report = now
+                made = progress - first_progress
+                remaining = (now - begin) / made * (1 - progress) if made > 0 else None
+                report(Standing(step, progress, trained, now - begin, remaining), loss)
+            if now - last_save > save_every:
+                last_save = now
+                checkpoint.save(parts, step, trained)
+    except KeyboardInterrupt:
+        interrupted = True
+        checkpoint.save(parts, step, trained)
+    if not interrupted:
+        checkpoint.remove()
+    return Standing(step, min(1.0, progress), trained, now - begin, 0.0, interrupted)
