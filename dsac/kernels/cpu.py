@@ -1,12 +1,14 @@
 """The CPU kernels' face: the functions of `reference.py` by the same names, and the fused solver.
 
 Arrays are torch CPU tensors or numpy arrays; what comes out is of the kind and the floating dtype that came in.
-Inside, points are float32 about their centre, so coordinates of kilometres keep their millimetres; poses are
-float64. No gradients. The first call of a process loads the compiled code from Numba's cache.
+The fused solver's points are float32 about their centre, so coordinates of kilometres keep their millimetres;
+the other functions compute in the dtype that came in; poses are float64. The first call of a process loads the
+compiled code from Numba's cache.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -52,31 +54,15 @@ def solve_rgb(
     `largest_depth` in metres helps where few points are right; without it the extent of the scene serves. The
     answer for an image depends on its rows and the seed alone, not on batch or threads.
     """
-    size = len(pixels)
-    scene, shift = _centred(scene_points)
-    image_points = _float32(pixels)
-    scales = np.empty((size, 0), np.float32) if weights is None else _float32(weights)
-    cameras = np.concatenate([_numpy(focal_px), _numpy(center_px)], axis=-1).astype(np.float64)
-    poses = np.empty((size, 3, 4))
-    inliers = np.empty(scene.shape[:2], np.bool_)
-    information = np.empty((size, 6, 6))
-    num_hypotheses = np.empty(size, np.int64)
-
-    farthest = float(largest_depth or 0.0)
-
-    def solve(part: slice) -> None:
-        cpu_ransac.solve_rgb_batch(
-            image_points[part], scene[part], scales[part], cameras[part], float(threshold_px), farthest,
-            float(confidence), int(max_hypotheses), int(seed),
-            poses[part], inliers[part], information[part], num_hypotheses[part],
-        )  # fmt: skip
-
-    _in_parallel(solve, size, threads)
-    if shift is not None:
-        poses[..., 3] -= (poses[..., :3] @ shift[:, :, None])[..., 0]
-    kind = _like(pixels)
-    return Solution(
-        kind(poses[..., :3]), kind(poses[..., 3]), kind(inliers), kind(information), kind(num_hypotheses)
+    options = (
+        float(threshold_px),
+        float(largest_depth or 0.0),
+        float(confidence),
+        int(max_hypotheses),
+        int(seed),
+    )
+    return _solve(
+        cpu_ransac.solve_rgb_batch, pixels, scene_points, focal_px, center_px, weights, (), options, threads
     )
 
 
@@ -101,29 +87,17 @@ def solve_rgbd(
     depth of its ray. The sensor's standard deviation is `depth_noise` at 1 m and grows with the square of the
     depth (structured light; the default is the Kinect's). The rest is as in `solve_rgb`.
     """
-    size = len(pixels)
-    scene, shift = _centred(scene_points)
-    image_points, measured = _float32(pixels), _float32(depths)
-    scales = np.empty((size, 0), np.float32) if weights is None else _float32(weights)
-    cameras = np.concatenate([_numpy(focal_px), _numpy(center_px)], axis=-1).astype(np.float64)
-    poses = np.empty((size, 3, 4))
-    inliers = np.empty(scene.shape[:2], np.bool_)
-    information = np.empty((size, 6, 6))
-    num_hypotheses = np.empty(size, np.int64)
-
-    def solve(part: slice) -> None:
-        cpu_depth.solve_rgbd_batch(
-            image_points[part], scene[part], measured[part], scales[part], cameras[part], float(threshold_m),
-            float(depth_noise), float(confidence), int(max_hypotheses), int(seed),
-            poses[part], inliers[part], information[part], num_hypotheses[part],
-        )  # fmt: skip
-
-    _in_parallel(solve, size, threads)
-    if shift is not None:
-        poses[..., 3] -= (poses[..., :3] @ shift[:, :, None])[..., 0]
-    kind = _like(pixels)
-    return Solution(
-        kind(poses[..., :3]), kind(poses[..., 3]), kind(inliers), kind(information), kind(num_hypotheses)
+    options = (float(threshold_m), float(depth_noise), float(confidence), int(max_hypotheses), int(seed))
+    return _solve(
+        cpu_depth.solve_rgbd_batch,
+        pixels,
+        scene_points,
+        focal_px,
+        center_px,
+        weights,
+        (_real(depths, np.float32),),
+        options,
+        threads,
     )
 
 
@@ -132,7 +106,8 @@ def p3p(bearings: Array, points: Array) -> tuple[Array, Array, Array]:
     size = len(points)
     rotations, translations = np.empty((size, 4, 3, 3)), np.empty((size, 4, 3))
     valid = np.empty((size, 4), np.bool_)
-    cpu_poses.p3p_sets(_float64(bearings), _float64(points), rotations, translations, valid)
+    sets = _real(bearings, np.float64), _real(points, np.float64)
+    cpu_poses.p3p_sets(*sets, rotations, translations, valid)
     kind = _like(points, cast=True)
     return kind(rotations), kind(translations), _like(points)(valid)
 
@@ -148,11 +123,10 @@ def reprojection_error(
 ) -> Array:
     """Errors (B, H, N) in pixels of poses (B, H, 3, 3), (B, H, 3)."""
     rows = _Rows(rotation, translation, pixels, scene_points, focal_px, center_px)
-    errors = np.empty((*rows.rotation.shape[:2], rows.points.shape[-1]), np.float32)
-    maximum = np.float32(max_error_px)
+    errors = np.empty((*rows.poses.shape[:2], rows.points.shape[-1]), rows.dtype)
     for b in range(len(errors)):
         cpu_poses.reprojection_errors(
-            rows.rotation[b], rows.translation[b], rows.points[b], rows.focal[b], maximum, errors[b]
+            rows.poses[b], rows.points[b], rows.focal[b], float(max_error_px), errors[b]
         )
     return _like(scene_points, cast=True)(errors)
 
@@ -169,15 +143,10 @@ def soft_inlier_count(
     max_error_px: float | int,
 ) -> Array:
     """Σ_i w_i sigmoid(β (τ - e_i)) (B, H) with β = 5/τ, of poses (B, H, 3, 3), (B, H, 3)."""
-    rows = _Rows(rotation, translation, pixels, scene_points, focal_px, center_px)
-    scales = _float32(weights)
-    counts = np.empty(rows.rotation.shape[:2], np.float32)
-    threshold, maximum = np.float32(threshold_px), np.float32(max_error_px)
+    rows = _Rows(rotation, translation, pixels, scene_points, focal_px, center_px, weights)
+    counts = np.empty(rows.poses.shape[:2], rows.dtype)
     for b in range(len(counts)):
-        cpu_poses.soft_counts(
-            rows.rotation[b], rows.translation[b], rows.points[b], scales[b], rows.focal[b], threshold, maximum,
-            counts[b],
-        )  # fmt: skip
+        cpu_poses.soft_counts(*rows[b], float(threshold_px), float(max_error_px), counts[b])
     return _like(scene_points, cast=True)(counts)
 
 
@@ -193,20 +162,15 @@ def refine(
     iterations: int,
 ) -> tuple[Array, Array, Array, Array]:
     """Poses of least Σ w_i ρ(e_i), ρ(e) = e²τ²/(e² + τ²); inliers (B, K, N), normal matrices (B, K, 6, 6)."""
-    rows = _Rows(rotation, translation, pixels, scene_points, focal_px, center_px)
-    scales = _float32(weights)
-    size, selected = rows.rotation.shape[:2]
+    rows = _Rows(rotation, translation, pixels, scene_points, focal_px, center_px, weights)
+    size, selected = rows.poses.shape[:2]
     inliers = np.empty((size, selected, rows.points.shape[-1]), np.bool_)
     matrices = np.empty((size, selected, 6, 6))
-    poses = rows.poses
     for b in range(size):
-        cpu_poses.refine_poses(
-            poses[b], rows.points[b], scales[b], rows.focal[b], np.float32(threshold_px), int(iterations),
-            inliers[b], matrices[b],
-        )  # fmt: skip
-    translations = poses[..., 3] - (poses[..., :3] @ rows.shift[:, None, :, None])[..., 0]
+        cpu_poses.refine_poses(*rows[b], float(threshold_px), int(iterations), inliers[b], matrices[b])
     kind = _like(scene_points, cast=True)
-    return kind(poses[..., :3]), kind(translations), _like(scene_points)(inliers), kind(matrices)
+    poses = _uncentred(rows.poses, rows.shift[:, None])
+    return kind(poses[..., :3]), kind(poses[..., 3]), _like(scene_points)(inliers), kind(matrices)
 
 
 # ---- gradients ---------------------------------------------------------------------------------------
@@ -225,20 +189,24 @@ def soft_inlier_count_gradient(
     cotangent: Array,
 ) -> tuple[Array, Array, Array, Array]:
     """What a cotangent (B, H) of `soft_inlier_count` gives rotation, translation, scene points and weights."""
-    rows = _Rows(rotation, translation, pixels, scene_points, focal_px, center_px)
-    scales, scores = _float32(weights), _float32(cotangent)
-    grad_rotation, grad_translation = np.empty_like(rows.rotation), np.empty_like(rows.translation)
-    grad_points, grad_weights = np.zeros_like(rows.points[:, :3]), np.zeros_like(scales)
-    threshold, maximum = np.float32(threshold_px), np.float32(max_error_px)
+    rows = _Rows(rotation, translation, pixels, scene_points, focal_px, center_px, weights)
+    scores = _real(cotangent, rows.dtype)
+    grad_poses = np.empty_like(rows.poses)
+    grad_points, grad_weights = np.zeros_like(rows.points[:, :3]), np.zeros_like(rows.weights)
     for b in range(len(scores)):
         cpu_backward.soft_counts_gradient(
-            rows.rotation[b], rows.translation[b], rows.points[b], scales[b], rows.focal[b], threshold, maximum,
-            scores[b], grad_rotation[b], grad_translation[b], grad_points[b], grad_weights[b],
+            *rows[b], float(threshold_px), float(max_error_px), scores[b],
+            grad_poses[b], grad_points[b], grad_weights[b],
         )  # fmt: skip
     # the sums Σ f Yᵀ were about the centre of the points
-    grad_rotation += grad_translation[..., :, None] * rows.shift[:, None, None, :].astype(np.float32)
+    grad_poses[..., :3] += grad_poses[..., 3:] * rows.shift[:, None, None, :]
     kind = _like(scene_points, cast=True)
-    return kind(grad_rotation), kind(grad_translation), kind(grad_points.swapaxes(1, 2)), kind(grad_weights)
+    return (
+        kind(grad_poses[..., :3]),
+        kind(grad_poses[..., 3]),
+        kind(grad_points.swapaxes(1, 2)),
+        kind(grad_weights),
+    )
 
 
 def refine_gradient(
@@ -257,15 +225,14 @@ def refine_gradient(
     The poses are what `refine` returned. By the implicit function theorem, with the full second derivative. The
     third result (B, K) says which poses their points determine; the others pass nothing.
     """
-    rows = _Rows(rotation, translation, pixels, scene_points, focal_px, center_px)
-    scales, pulls = _float32(weights), _float64(cotangent)
-    grad_points, grad_weights = np.zeros_like(rows.points[:, :3]), np.zeros_like(scales)
+    rows = _Rows(rotation, translation, pixels, scene_points, focal_px, center_px, weights)
+    pulls = _real(cotangent, np.float64)
+    grad_points, grad_weights = np.zeros_like(rows.points[:, :3]), np.zeros_like(rows.weights)
     determined = np.empty(pulls.shape[:2], np.bool_)
     for b in range(len(pulls)):
         cpu_backward.refinement_gradient(
-            rows.poses[b], rows.points[b], scales[b], rows.focal[b], np.float32(threshold_px), pulls[b],
-            grad_points[b], grad_weights[b], determined[b],
-        )  # fmt: skip
+            *rows[b], float(threshold_px), pulls[b], grad_points[b], grad_weights[b], determined[b]
+        )
     kind = _like(scene_points, cast=True)
     return kind(grad_points.swapaxes(1, 2)), kind(grad_weights), _like(scene_points)(determined)
 
@@ -276,20 +243,54 @@ def refine_gradient(
 class _Rows:
     """Correspondences as the loops want them: (B, 5, N), centred points and pixels from the principal point."""
 
-    def __init__(self, rotation, translation, pixels, scene_points, focal_px, center_px) -> None:
-        scene = _float64(scene_points)
+    def __init__(self, rotation, translation, pixels, scene_points, focal_px, center_px, weights=None) -> None:
+        scene = _real(scene_points, np.float64)
+        self.dtype = np.float64 if _numpy(scene_points).dtype == np.float64 else np.float32
         self.shift = _center(scene)
-        self.focal = _float32(focal_px)
-        offsets = _float64(pixels) - _float64(center_px)[:, None]
-        self.points = np.empty(
-            (len(scene), 5, scene.shape[1]), np.float32
-        )  # rows contiguous: the loops need it
+        self.focal = _real(focal_px, np.float64)
+        offsets = _real(pixels, np.float64) - _real(center_px, np.float64)[:, None]
+        self.points = np.empty((len(scene), 5, scene.shape[1]), self.dtype)  # rows contiguous for the loops
         self.points[:, :3] = (scene - self.shift[:, None]).swapaxes(1, 2)
         self.points[:, 3:] = offsets.swapaxes(1, 2)
-        turns = _float64(rotation)
-        moved = _float64(translation) + (turns @ self.shift[:, None, :, None])[..., 0]
-        self.poses = np.concatenate([turns, moved[..., None]], axis=-1)
-        self.rotation, self.translation = turns.astype(np.float32), moved.astype(np.float32)
+        self.weights = None if weights is None else _real(weights, self.dtype)
+        poses = np.concatenate([_numpy(rotation), _numpy(translation)[..., None]], axis=-1)
+        self.poses = _uncentred(poses.astype(np.float64), -self.shift[:, None])
+
+    def __getitem__(self, image: int) -> tuple[np.ndarray, ...]:
+        """What the loops over the hypotheses of an image begin with."""
+        return self.poses[image], self.points[image], self.weights[image], self.focal[image]
+
+
+def _solve(
+    batch: Callable[..., None],
+    pixels: Array,
+    scene_points: Array,
+    focal_px: Array,
+    center_px: Array,
+    weights: Array | None,
+    measured: tuple[np.ndarray, ...],
+    options: tuple[float | int, ...],
+    threads: int,
+) -> Solution:
+    """Call a fused kernel on the images, in threads."""
+    size = len(pixels)
+    scene, shift = _centred(scene_points)
+    scales = np.empty((size, 0), np.float32) if weights is None else _real(weights, np.float32)
+    cameras = np.concatenate([_numpy(focal_px), _numpy(center_px)], axis=-1).astype(np.float64)
+    inputs = (_real(pixels, np.float32), scene, *measured, scales, cameras)
+    poses, information = np.empty((size, 3, 4)), np.empty((size, 6, 6))
+    inliers, num_hypotheses = np.empty(scene.shape[:2], np.bool_), np.empty(size, np.int64)
+    outputs = (poses, inliers, information, num_hypotheses)
+
+    def solve(part: slice) -> None:
+        batch(*(array[part] for array in inputs), *options, *(array[part] for array in outputs))
+
+    _in_parallel(solve, size, threads)
+    poses = poses if shift is None else _uncentred(poses, shift)
+    kind = _like(pixels)
+    return Solution(
+        kind(poses[..., :3]), kind(poses[..., 3]), kind(inliers), kind(information), kind(num_hypotheses)
+    )
 
 
 def _in_parallel(solve, size: int, threads: int) -> None:
@@ -313,6 +314,13 @@ def _centred(scene_points: Array) -> tuple[np.ndarray, np.ndarray | None]:
     return (scene - shift[:, None]).astype(np.float32), shift
 
 
+def _uncentred(poses: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Poses (..., 3, 4) of points that were moved by -shift (..., 3), for the points themselves."""
+    moved = poses.copy()
+    moved[..., 3] -= (poses[..., :3] @ shift[..., None])[..., 0]
+    return moved
+
+
 def _center(scene: np.ndarray) -> np.ndarray:
     """Median (B, 3) of some finite rows, 0 where there are none."""
     center = np.zeros((len(scene), 3))
@@ -327,12 +335,8 @@ def _numpy(array: Array) -> np.ndarray:
     return array.detach().numpy() if isinstance(array, torch.Tensor) else array
 
 
-def _float32(array: Array) -> np.ndarray:
-    return np.ascontiguousarray(_numpy(array), np.float32)
-
-
-def _float64(array: Array) -> np.ndarray:
-    return np.ascontiguousarray(_numpy(array), np.float64)
+def _real(array: Array, dtype: type) -> np.ndarray:
+    return np.ascontiguousarray(_numpy(array), dtype)
 
 
 def _like(example: Array, cast: bool = False):
