@@ -8,6 +8,7 @@ implicit gradients of `implicit.py` need.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -52,6 +53,12 @@ class PoseResidual(Residual, Protocol):
 
     def refine(self, cam_from_world: Pose, correspondences: Correspondences, iterations: int) -> Pose:
         """Poses at the optimum of the robust cost Σ w ρ(e); no gradient."""
+        ...
+
+    def optimum_increment(
+        self, cam_from_world: Pose, correspondences: Correspondences
+    ) -> Float[Tensor, "B K 6"] | None:
+        """Zero increments of poses from `refine` with their derivative, where a kernel knows it."""
         ...
 
     def expand(
@@ -105,9 +112,8 @@ class ReprojectionError:
 
     def soft_inlier_count(self, cam_from_world: Pose, correspondences: Correspondences) -> Float[Tensor, "B H"]:
         arguments = (*self._arguments(cam_from_world, correspondences), _weights(correspondences))
-        return kernels(self.backend, *arguments).soft_inlier_count(
-            *arguments, self.threshold_px, self.max_error_px
-        )
+        module = self._differentiable_kernels(arguments)
+        return module.soft_inlier_count(*arguments, self.threshold_px, self.max_error_px)
 
     def refine(self, cam_from_world: Pose, correspondences: Correspondences, iterations: int) -> Pose:
         arguments = (*self._arguments(cam_from_world, correspondences), _weights(correspondences))
@@ -116,6 +122,15 @@ class ReprojectionError:
                 *arguments, self.threshold_px, iterations
             )
         return Pose(rotation, translation)
+
+    def optimum_increment(
+        self, cam_from_world: Pose, correspondences: Correspondences
+    ) -> Float[Tensor, "B K 6"] | None:
+        arguments = (*self._arguments(cam_from_world, correspondences), _weights(correspondences))
+        module = self._differentiable_kernels(arguments)
+        if not hasattr(module, "optimum_increment"):
+            return None
+        return module.optimum_increment(*arguments, self.threshold_px)
 
     def expand(
         self, points_cam: Float[Tensor, "B K n 3"], targets: Float[Tensor, "B #K n 2"], like: Correspondences
@@ -162,6 +177,12 @@ class ReprojectionError:
     def _arguments(self, cam_from_world: Pose, c: Correspondences) -> tuple[Tensor, ...]:
         rotation, translation = cam_from_world.rotation, cam_from_world.translation
         return rotation, translation, c.pixels, c.scene_points, c.camera.focal_px, c.camera.center_px
+
+    def _differentiable_kernels(self, arguments: tuple[Tensor, ...]) -> ModuleType:
+        """Kernels with a derivative by poses, scene points and weights."""
+        rotation, translation, pixels, scene_points, focal_px, center_px, weights = arguments
+        differentiable = (rotation, translation, scene_points, weights)
+        return kernels(self.backend, pixels, focal_px, center_px, differentiable=differentiable)
 
 
 @dataclass(frozen=True)
@@ -214,6 +235,9 @@ class PointDistance:
             iterations,
         )
         return Pose(rotation, translation)
+
+    def optimum_increment(self, cam_from_world: Pose, correspondences: Correspondences) -> None:
+        return None
 
     def expand(
         self, points_cam: Float[Tensor, "B K n 3"], targets: Float[Tensor, "B #K n 3"], like: Correspondences
