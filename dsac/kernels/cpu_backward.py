@@ -13,89 +13,70 @@ By the implicit function theorem a cotangent t of the pose's increment gives the
 
 and G, the derivative of g by the increment, is a sum of S, [X] S, [X] S [X]ᵀ and of the turning of the forces.
 
-`points` (5, N) are scene points and pixels from the principal point, as in `cpu_poses.py`.
+`points` (5, N) and poses are those of `cpu_poses.py`.
 """
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from dsac.kernels.cpu_jit import kernel
+from dsac.kernels.cpu_jit import inlined, kernel
+from dsac.kernels.cpu_math import (
+    NUM_SUMS,
+    cross,
+    dot,
+    plus3,
+    plus6,
+    pose_rows,
+    solve,
+    turned_back,
+    zeros3,
+    zeros6,
+)
+from dsac.kernels.cpu_poses import (
+    no_stiffness,
+    pixel_slopes,
+    seen,
+    soft_inlier,
+    store_stiffness,
+    with_stiffness,
+)
 
 
 @kernel
 def soft_counts_gradient(
-    rotation, translation, points, weights, focal, threshold, maximum, cotangents,
-    grad_rotation, grad_translation, grad_points, grad_weights,
-):  # fmt: skip
-    """Pull `cotangents` (H,) of the scores back; grad_points (3, N) and grad_weights (N,) are added to."""
-    fx, fy = focal[0], focal[1]
+    poses, points, weights, focal, threshold, maximum, cotangents, grad_poses, grad_points, grad_weights
+):
+    """Pull `cotangents` (H,) of the scores back to poses (H, 3, 4); adds to the other two gradients."""
+    real = points.dtype.type
+    zero, one = real(0.0), real(1.0)
+    fx, fy, most, slope = real(focal[0]), real(focal[1]), real(maximum), real(5.0 / threshold)
     px, py, pz, pu, pv = points[0], points[1], points[2], points[3], points[4]
     gx, gy, gz = grad_points[0], grad_points[1], grad_points[2]
-    zero, one = np.float32(0.0), np.float32(1.0)
-    slope = np.float32(5.0) / threshold
-    part = np.float32(1.0 / 64.0)
-    for h in range(len(rotation)):
-        r, t, scale = rotation[h], translation[h], cotangents[h]
-        if scale == zero:
-            grad_rotation[h] = zero
-            grad_translation[h] = zero
-            continue
-        r00, r01, r02, t0 = r[0, 0], r[0, 1], r[0, 2], t[0]
-        r10, r11, r12, t1 = r[1, 0], r[1, 1], r[1, 2], t[1]
-        r20, r21, r22, t2 = r[2, 0], r[2, 1], r[2, 2], t[2]
-        s0 = s1 = s2 = s00 = s01 = s02 = s10 = s11 = s12 = s20 = s21 = s22 = zero
-        for i in range(points.shape[1]):
-            a, b, c = px[i], py[i], pz[i]
-            c0 = r00 * a + r01 * b + r02 * c + t0
-            c1 = r10 * a + r11 * b + r12 * c + t1
-            c2 = r20 * a + r21 * b + r22 * c + t2
-            front = c2 > zero
-            inverse = one / (c2 if front else one)
-            u, v = fx * c0 * inverse, fy * c1 * inverse
-            du, dv = u - pu[i], v - pv[i]
+    for h in range(len(poses)):
+        rows, scale = pose_rows(poses[h], real), real(cotangents[h])
+        g0, g1, g2, g3 = zeros3(zero), zeros3(zero), zeros3(zero), zeros3(zero)
+        for i in range(points.shape[1] if scale != zero else 0):
+            x, y, z = px[i], py[i], pz[i]
+            _, du, dv, inverse, front = seen(rows, fx, fy, x, y, z, pu[i], pv[i], real)
             error = np.sqrt(du * du + dv * dv)
-            within = front & (error < maximum)
-            x = (error if within else maximum) * slope - np.float32(5.0)
-            x = x if x < np.float32(30.0) else np.float32(30.0)
-            z = x * part
-            third = np.float32(1 / 6) + z * (np.float32(1 / 24) + z * np.float32(1 / 120))
-            e = one + z * (one + z * (np.float32(1 / 2) + z * third))
-            e = e * e
-            e = e * e
-            e = e * e
-            e = e * e
-            e = e * e
-            e = e * e
-            inlier = one / (one + e)
+            within = front and error < most
+            inlier = soft_inlier(error if within else most, slope, real)
             grad_weights[i] += scale * inlier
-            pull = -slope * scale * weights[i] * inlier * (one - inlier) * inverse
-            pull = pull / (error if error > np.float32(1e-6) else np.float32(1e-6))
-            pull = pull if within else zero
-            f0, f1 = pull * du * fx, pull * dv * fy
-            f2 = -pull * (du * u + dv * v)
-            gx[i] += r00 * f0 + r10 * f1 + r20 * f2
-            gy[i] += r01 * f0 + r11 * f1 + r21 * f2
-            gz[i] += r02 * f0 + r12 * f1 + r22 * f2
-            s0 += f0
-            s1 += f1
-            s2 += f2
-            s00 += f0 * a
-            s01 += f0 * b
-            s02 += f0 * c
-            s10 += f1 * a
-            s11 += f1 * b
-            s12 += f1 * c
-            s20 += f2 * a
-            s21 += f2 * b
-            s22 += f2 * c
-        grad_translation[h, 0], grad_translation[h, 1], grad_translation[h, 2] = s0, s1, s2
-        g = grad_rotation[h]
-        g[0, 0], g[0, 1], g[0, 2] = s00, s01, s02
-        g[1, 0], g[1, 1], g[1, 2] = s10, s11, s12
-        g[2, 0], g[2, 1], g[2, 2] = s20, s21, s22
+            pull = -slope * scale * weights[i] * inlier * (one - inlier)
+            pull = pull / (error if error > real(1e-6) else real(1e-6)) if within else zero
+            f = _force(*pixel_slopes(fx, fy, pu[i] + du, pv[i] + dv, inverse), pull * du, pull * dv)
+            bx, by, bz = turned_back(rows, f[0], f[1], f[2])
+            gx[i] += bx
+            gy[i] += by
+            gz[i] += bz
+            g0 = plus3(g0, (f[0] * x, f[1] * x, f[2] * x))
+            g1 = plus3(g1, (f[0] * y, f[1] * y, f[2] * y))
+            g2 = plus3(g2, (f[0] * z, f[1] * z, f[2] * z))
+            g3 = plus3(g3, f)
+        for k in range(3):
+            grad_poses[h, k, 0], grad_poses[h, k, 1] = g0[k], g1[k]
+            grad_poses[h, k, 2], grad_poses[h, k, 3] = g2[k], g3[k]
 
 
 @kernel
@@ -106,203 +87,95 @@ def refinement_gradient(
 
     Where G is singular or no minimum, `determined` is False and the pose passes nothing.
     """
-    matrix = np.empty((6, 6))
+    sums = np.empty(NUM_SUMS)
     solution = np.empty(6)
-    pulls = np.empty((3, points.shape[1]), np.float32)  # on the points, in the camera frame
+    pulls = np.empty((3, points.shape[1]), points.dtype)  # on the points, in the camera frame
     for k in range(len(poses)):
-        if not np.abs(cotangents[k]).max() > 0.0:
-            determined[k] = True
-            continue
-        _second_derivative(poses[k], points, weights, focal, threshold, matrix)
-        determined[k] = _solve(matrix, cotangents[k], solution)
-        if determined[k]:
-            _pull_points(
-                poses[k], points, weights, focal, threshold, solution, pulls, grad_points, grad_weights
-            )
+        determined[k] = True
+        if np.abs(cotangents[k]).max() > 0.0:
+            _second_derivative(poses[k], points, weights, focal, threshold, sums)
+            sums[21:27] = cotangents[k]
+            determined[k] = solve(sums, 0.0, solution) >= 0.0
+            if determined[k]:
+                _pull_points(
+                    poses[k], points, weights, focal, threshold, solution, pulls, grad_points, grad_weights
+                )
 
 
 @kernel
-def _second_derivative(pose, points, weights, focal, threshold, matrix):
-    """G (6, 6), symmetric part."""
-    r = pose.astype(np.float32)
-    r00, r01, r02, t0 = r[0, 0], r[0, 1], r[0, 2], r[0, 3]
-    r10, r11, r12, t1 = r[1, 0], r[1, 1], r[1, 2], r[1, 3]
-    r20, r21, r22, t2 = r[2, 0], r[2, 1], r[2, 2], r[2, 3]
-    fx, fy = focal[0], focal[1]
-    zero, one, two = np.float32(0.0), np.float32(1.0), np.float32(2.0)
-    limit = threshold * threshold
+def _second_derivative(pose, points, weights, focal, threshold, sums):
+    """G, symmetric part."""
+    real = points.dtype.type
+    rows = pose_rows(pose, real)
+    fx, fy, limit = real(focal[0]), real(focal[1]), real(threshold * threshold)
+    zero, two = real(0.0), real(2.0)
+    total, twist = no_stiffness(zero), zeros6(zero)
     px, py, pz, pu, pv = points[0], points[1], points[2], points[3], points[4]
-    h00 = h01 = h02 = h03 = h04 = h05 = h11 = h12 = h13 = h14 = h15 = zero
-    h22 = h23 = h24 = h25 = h33 = h34 = h35 = h44 = h45 = h55 = zero
-    w00 = w01 = w02 = w11 = w12 = w22 = power = zero
     for i in range(points.shape[1]):
-        a, b, c = px[i], py[i], pz[i]
-        c0 = r00 * a + r01 * b + r02 * c + t0
-        c1 = r10 * a + r11 * b + r12 * c + t1
-        c2 = r20 * a + r21 * b + r22 * c + t2
-        front = c2 > zero
-        inverse = one / (c2 if front else one)
-        u, v = fx * c0 * inverse, fy * c1 * inverse
-        du, dv = u - pu[i], v - pv[i]
-        kept = limit / (limit + du * du + dv * dv)
-        p = (weights[i] if front else zero) * kept * kept
-        curve = -two * two * p * kept / limit  # w 2 ρ''
-        ix, iy = fx * inverse, fy * inverse
-        jx, jy = -u * inverse, -v * inverse
-        q0, q1 = du * ix, dv * iy
-        q2 = du * jx + dv * jy
-        m00 = p * ix * ix + curve * q0 * q0
-        m01 = curve * q0 * q1
-        m02 = p * (ix * jx - q0 * inverse) + curve * q0 * q2
-        m11 = p * iy * iy + curve * q1 * q1
-        m12 = p * (iy * jy - q1 * inverse) + curve * q1 * q2
-        m22 = p * (jx * jx + jy * jy - two * q2 * inverse) + curve * q2 * q2
-        a00, a01, a02 = c1 * m02 - c2 * m01, c1 * m12 - c2 * m11, c1 * m22 - c2 * m12
-        a10, a11, a12 = c2 * m00 - c0 * m02, c2 * m01 - c0 * m12, c2 * m02 - c0 * m22
-        a20, a21, a22 = c0 * m01 - c1 * m00, c0 * m11 - c1 * m01, c0 * m12 - c1 * m02
-        h00 += c1 * a02 - c2 * a01
-        h01 += c2 * a00 - c0 * a02
-        h02 += c0 * a01 - c1 * a00
-        h11 += c2 * a10 - c0 * a12
-        h12 += c0 * a11 - c1 * a10
-        h22 += c0 * a21 - c1 * a20
-        h03 += a00
-        h04 += a01
-        h05 += a02
-        h13 += a10
-        h14 += a11
-        h15 += a12
-        h23 += a20
-        h24 += a21
-        h25 += a22
-        h33 += m00
-        h34 += m01
-        h35 += m02
-        h44 += m11
-        h45 += m12
-        h55 += m22
+        c, du, dv, inverse, front = seen(rows, fx, fy, px[i], py[i], pz[i], pu[i], pv[i], real)
+        slope, curve = _robust(du * du + dv * dv, limit, front, real)
+        p, r = weights[i] * slope, weights[i] * curve
+        ix, iy, jx, jy = pixel_slopes(fx, fy, pu[i] + du, pv[i] + dv, inverse)
+        q = _force(ix, iy, jx, jy, du, dv)
+        m01 = r * q[0] * q[1]
+        m02 = p * (ix * jx - q[0] * inverse) + r * q[0] * q[2]
+        m12 = p * (iy * jy - q[1] * inverse) + r * q[1] * q[2]
+        m22 = p * (jx * jx + jy * jy - two * q[2] * inverse) + r * q[2] * q[2]
+        m00, m11 = p * ix * ix + r * q[0] * q[0], p * iy * iy + r * q[1] * q[1]
+        total = with_stiffness(total, c, (m00, m01, m02), (m01, m11, m12), (m02, m12, m22))
         # the turning of the forces, X fᵀ - (X·f) 1; the forces themselves add up to zero at the optimum
-        f0, f1, f2 = p * q0, p * q1, p * q2
-        w00 += c0 * f0
-        w11 += c1 * f1
-        w22 += c2 * f2
-        w01 += c0 * f1 + c1 * f0
-        w02 += c0 * f2 + c2 * f0
-        w12 += c1 * f2 + c2 * f1
-    power = w00 + w11 + w22
-    half = np.float32(0.5)
-    h00, h11, h22 = h00 + w00 - power, h11 + w11 - power, h22 + w22 - power
-    h01, h02, h12 = h01 + half * w01, h02 + half * w02, h12 + half * w12
-    rows = (
-        h00,
-        h01,
-        h02,
-        h03,
-        h04,
-        h05,
-        h11,
-        h12,
-        h13,
-        h14,
-        h15,
-        h22,
-        h23,
-        h24,
-        h25,
-        h33,
-        h34,
-        h35,
-        h44,
-        h45,
-        h55,
-    )
-    n = 0
-    for i in range(6):
-        for j in range(i, 6):
-            matrix[i, j] = matrix[j, i] = rows[n]
-            n += 1
+        f = (p * q[0], p * q[1], p * q[2])
+        xx, yy, zz = c[0] * f[0], c[1] * f[1], c[2] * f[2]
+        xy, xz, yz = c[0] * f[1] + c[1] * f[0], c[0] * f[2] + c[2] * f[0], c[1] * f[2] + c[2] * f[1]
+        twist = plus6(twist, (-yy - zz, xy / two, xz / two, -xx - zz, yz / two, -xx - yy))
+    turning, mixed0, mixed1, mixed2, shifting = total
+    store_stiffness((plus6(turning, twist), mixed0, mixed1, mixed2, shifting), sums)
 
 
 @kernel
 def _pull_points(pose, points, weights, focal, threshold, solution, pulls, grad_points, grad_weights):
-    r = pose.astype(np.float32)
-    r00, r01, r02, t0 = r[0, 0], r[0, 1], r[0, 2], r[0, 3]
-    r10, r11, r12, t1 = r[1, 0], r[1, 1], r[1, 2], r[1, 3]
-    r20, r21, r22, t2 = r[2, 0], r[2, 1], r[2, 2], r[2, 3]
-    s = solution.astype(np.float32)
-    a0, a1, a2, b0, b1, b2 = s[0], s[1], s[2], s[3], s[4], s[5]
-    fx, fy = focal[0], focal[1]
-    zero, one, two = np.float32(0.0), np.float32(1.0), np.float32(2.0)
-    limit = threshold * threshold
+    real = points.dtype.type
+    rows = pose_rows(pose, real)
+    a = (real(solution[0]), real(solution[1]), real(solution[2]))
+    b = (real(solution[3]), real(solution[4]), real(solution[5]))
+    fx, fy, limit = real(focal[0]), real(focal[1]), real(threshold * threshold)
+    two = real(2.0)
     px, py, pz, pu, pv = points[0], points[1], points[2], points[3], points[4]
     gx, gy, gz = grad_points[0], grad_points[1], grad_points[2]
     nx, ny, nz = pulls[0], pulls[1], pulls[2]
     for i in range(points.shape[1]):
-        a, b, c = px[i], py[i], pz[i]
-        c0 = r00 * a + r01 * b + r02 * c + t0
-        c1 = r10 * a + r11 * b + r12 * c + t1
-        c2 = r20 * a + r21 * b + r22 * c + t2
-        front = c2 > zero
-        inverse = one / (c2 if front else one)
-        u, v = fx * c0 * inverse, fy * c1 * inverse
-        du, dv = u - pu[i], v - pv[i]
-        kept = limit / (limit + du * du + dv * dv)
-        slope = kept * kept if front else zero
-        p = weights[i] * slope
-        curve = -two * two * p * kept / limit
-        ix, iy = fx * inverse, fy * inverse
-        jx, jy = -u * inverse, -v * inverse
-        q0, q1 = du * ix, dv * iy
-        q2 = du * jx + dv * jy
-        m0 = a1 * c2 - a2 * c1 + b0
-        m1 = a2 * c0 - a0 * c2 + b1
-        m2 = a0 * c1 - a1 * c0 + b2
-        power = q0 * m0 + q1 * m1 + q2 * m2
+        c, du, dv, inverse, front = seen(rows, fx, fy, px[i], py[i], pz[i], pu[i], pv[i], real)
+        slope, curve = _robust(du * du + dv * dv, limit, front, real)
+        ix, iy, jx, jy = pixel_slopes(fx, fy, pu[i] + du, pv[i] + dv, inverse)
+        q = _force(ix, iy, jx, jy, du, dv)
+        m = plus3(cross(a, c), b)
+        power = dot(q, m)
         grad_weights[i] -= slope * power
         # S m = p (Jᵀ(J m) + Σ r ∂²r m) + curve q (q·m), and f × a
-        ju, jv = ix * m0 + jx * m2, iy * m1 + jy * m2
-        bend0, bend1 = -q0 * inverse, -q1 * inverse
-        n0 = p * (ix * ju + bend0 * m2 + q1 * a2 - q2 * a1) + curve * q0 * power
-        n1 = p * (iy * jv + bend1 * m2 + q2 * a0 - q0 * a2) + curve * q1 * power
-        n2 = p * (jx * ju + jy * jv + bend0 * m0 + bend1 * m1 - two * q2 * inverse * m2 + q0 * a1 - q1 * a0)
-        n2 += curve * q2 * power
-        nx[i], ny[i], nz[i] = n0, n1, n2
+        p, r = weights[i] * slope, weights[i] * curve * power
+        ju, jv = ix * m[0] + jx * m[2], iy * m[1] + jy * m[2]
+        bend0, bend1 = -q[0] * inverse, -q[1] * inverse
+        twist = cross(q, a)
+        nx[i] = p * (ix * ju + bend0 * m[2] + twist[0]) + r * q[0]
+        ny[i] = p * (iy * jv + bend1 * m[2] + twist[1]) + r * q[1]
+        along = jx * ju + jy * jv + bend0 * m[0] + bend1 * m[1] - two * q[2] * inverse * m[2]
+        nz[i] = p * (along + twist[2]) + r * q[2]
     for i in range(points.shape[1]):  # apart from the loop above, which would not be vectorised with it
-        gx[i] -= r00 * nx[i] + r10 * ny[i] + r20 * nz[i]
-        gy[i] -= r01 * nx[i] + r11 * ny[i] + r21 * nz[i]
-        gz[i] -= r02 * nx[i] + r12 * ny[i] + r22 * nz[i]
+        bx, by, bz = turned_back(rows, nx[i], ny[i], nz[i])
+        gx[i] -= bx
+        gy[i] -= by
+        gz[i] -= bz
 
 
-@kernel
-def _solve(matrix, right, solution):
-    """matrix⁻¹ right by Cholesky, scaled to unit diagonal; False where it is not safely positive definite."""
-    scale = np.empty(6)
-    for i in range(6):
-        if not matrix[i, i] > 0.0:
-            return False
-        scale[i] = 1.0 / math.sqrt(matrix[i, i])
-    factor = np.empty((6, 6))
-    for i in range(6):
-        for j in range(i + 1):
-            value = matrix[i, j] * scale[i] * scale[j]
-            for m in range(j):
-                value -= factor[i, m] * factor[j, m]
-            if i == j:
-                if not value > 1e-7:  # float32 sums do not resolve less
-                    return False
-                factor[i, i] = math.sqrt(value)
-            else:
-                factor[i, j] = value / factor[j, j]
-    for i in range(6):
-        value = right[i] * scale[i]
-        for m in range(i):
-            value -= factor[i, m] * solution[m]
-        solution[i] = value / factor[i, i]
-    for i in range(5, -1, -1):
-        value = solution[i]
-        for m in range(i + 1, 6):
-            value -= factor[m, i] * solution[m]
-        solution[i] = value / factor[i, i]
-    for i in range(6):
-        solution[i] *= scale[i]
-    return True
+@inlined
+def _force(ix, iy, jx, jy, du, dv):
+    """Jᵀr."""
+    return ix * du, iy * dv, jx * du + jy * dv
+
+
+@inlined
+def _robust(square, limit, front, real):
+    """ρ' and 2 ρ'' of ρ(s) = s τ²/(s + τ²); 0 behind the camera."""
+    kept = limit / (limit + square)
+    slope = kept * kept if front else real(0.0)
+    return slope, -real(4.0) * slope * kept / limit

@@ -11,14 +11,19 @@ from numba import njit
 _FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 
 
-def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+def kernel(function: Callable[..., Any], **more: Any) -> Callable[..., Any]:
     """Compile at the first call and release the GIL while running.
 
     The machine code is kept beside the source or in the user's cache folder; where neither can be written
     (a read-only installation without a home) every process compiles anew.
     """
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": _FASTMATH}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": _FASTMATH, **more}
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # Numba found no folder to write its cache to
         return njit(**options)(function)
+
+
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A kernel for the body of a loop: put into its caller, so that the loop is vectorised with it."""
+    return kernel(function, forceinline=True)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dsac.kernels.cpu_jit import kernel
+from dsac.kernels.cpu_jit import inlined, kernel
+from dsac.kernels.cpu_math import gather, moved, pose_rows
 
 _LARGEST = 1e9  # coordinates beyond it (in whatever unit) are not usable: their squares would overflow
 _WIDEST = 1e3  # nor are rays with a larger tangent
@@ -141,85 +142,39 @@ def below(state, n):
 
 
 @kernel
-def count_inliers(points, start, stop, pose, aspect, threshold):
-    """How many points reproject within `threshold` (units of the horizontal focal length), in front."""
-    r00, r01, r02, t0 = (
-        np.float32(pose[0, 0]),
-        np.float32(pose[0, 1]),
-        np.float32(pose[0, 2]),
-        np.float32(pose[0, 3]),
-    )
-    r10, r11, r12, t1 = (
-        np.float32(pose[1, 0]),
-        np.float32(pose[1, 1]),
-        np.float32(pose[1, 2]),
-        np.float32(pose[1, 3]),
-    )
-    r20, r21, r22, t2 = (
-        np.float32(pose[2, 0]),
-        np.float32(pose[2, 1]),
-        np.float32(pose[2, 2]),
-        np.float32(pose[2, 3]),
-    )
-    stretch = np.float32(aspect * aspect)
-    square = np.float32(threshold * threshold)
-    count = np.float32(0.0)
-    # slices from 0: an index that might be negative would keep the loop from being vectorised
-    px, py, pz = points[0, start:stop], points[1, start:stop], points[2, start:stop]
-    rx, ry = points[3, start:stop], points[4, start:stop]
-    for i in range(len(px)):
-        c2 = r20 * px[i] + r21 * py[i] + r22 * pz[i] + t2
-        ex = r00 * px[i] + r01 * py[i] + r02 * pz[i] + t0 - rx[i] * c2
-        ey = r10 * px[i] + r11 * py[i] + r12 * pz[i] + t1 - ry[i] * c2
-        inside = ex * ex + stretch * ey * ey < square * c2 * c2 and c2 > np.float32(0.0)
-        count += np.float32(1.0) if inside else np.float32(0.0)
-    return count
+def with_companions(points, seed, inside, local):
+    """Copy the seed and the points that are `inside`, as many as fit; returns how many."""
+    for axis in range(len(points)):
+        local[axis, 0] = points[axis, seed]
+    return gather(points, inside, 1, local)
+
+
+@inlined
+def meets_ray(rows, x, y, z, ray_x, ray_y, stretch, square):
+    """Whether a point reprojects in front within a threshold; `stretch` aspect², `square` threshold²."""
+    c0, c1, c2 = moved(rows, x, y, z)
+    ex, ey = c0 - ray_x * c2, c1 - ray_y * c2
+    return (ex * ex + stretch * ey * ey < square * c2 * c2) & (c2 > np.float32(0.0))
+
+
+@kernel
+def count_inliers(points, count, pose, aspect, threshold):
+    """How many of the first points reproject within `threshold` (units of the horizontal focal length)."""
+    rows = pose_rows(pose, np.float32)
+    stretch, square = np.float32(aspect * aspect), np.float32(threshold * threshold)
+    zero, one = np.float32(0.0), np.float32(1.0)
+    number = zero
+    px, py, pz, rx, ry = points[0], points[1], points[2], points[3], points[4]
+    for i in range(count):
+        number += one if meets_ray(rows, px[i], py[i], pz[i], rx[i], ry[i], stretch, square) else zero
+    return number
 
 
 @kernel
 def mark_inliers(points, pose, aspect, threshold, inliers):
-    """Which points reproject within `threshold`, in front; returns how many."""
-    r00, r01, r02, t0 = (
-        np.float32(pose[0, 0]),
-        np.float32(pose[0, 1]),
-        np.float32(pose[0, 2]),
-        np.float32(pose[0, 3]),
-    )
-    r10, r11, r12, t1 = (
-        np.float32(pose[1, 0]),
-        np.float32(pose[1, 1]),
-        np.float32(pose[1, 2]),
-        np.float32(pose[1, 3]),
-    )
-    r20, r21, r22, t2 = (
-        np.float32(pose[2, 0]),
-        np.float32(pose[2, 1]),
-        np.float32(pose[2, 2]),
-        np.float32(pose[2, 3]),
-    )
-    stretch = np.float32(aspect * aspect)
-    square = np.float32(threshold * threshold)
-    count = np.float32(0.0)
+    """Which points reproject within `threshold`."""
+    rows = pose_rows(pose, np.float32)
+    stretch, square = np.float32(aspect * aspect), np.float32(threshold * threshold)
     px, py, pz, rx, ry = points[0], points[1], points[2], points[3], points[4]
     for i in range(len(px)):
-        c2 = r20 * px[i] + r21 * py[i] + r22 * pz[i] + t2
-        ex = r00 * px[i] + r01 * py[i] + r02 * pz[i] + t0 - rx[i] * c2
-        ey = r10 * px[i] + r11 * py[i] + r12 * pz[i] + t1 - ry[i] * c2
-        inside = (ex * ex + stretch * ey * ey < square * c2 * c2) & (c2 > np.float32(0.0))
-        inliers[i] = inside
-        count += np.float32(1.0) if inside else np.float32(0.0)
-    return int(count)
-
-
-@kernel
-def gather(points, inside, near):
-    """Copy the columns of `points` that are `inside`."""
-    rows = np.empty(len(inside), np.uint32)
-    m = 0
-    for i in range(len(inside)):
-        rows[m] = i
-        m += inside[i]
-    for axis in range(len(points)):
-        source, target = points[axis], near[axis]
-        for i in range(m):
-            target[i] = source[rows[i]]
+        inliers[i] = meets_ray(rows, px[i], py[i], pz[i], rx[i], ry[i], stretch, square)

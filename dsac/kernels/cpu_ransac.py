@@ -15,9 +15,25 @@ import math
 import numpy as np
 
 from dsac.kernels.cpu_jit import kernel
+from dsac.kernels.cpu_math import NUM_SUMS, gather, gauss_newton_step, pose_rows, uncentred, unpacked
 from dsac.kernels.cpu_p3p import p3p_poses
-from dsac.kernels.cpu_points import below, count_inliers, draw_subset, gather, mark_inliers, mixed, prepare
-from dsac.kernels.cpu_refine import NUM_SUMS, gauss_newton_step, mixture_sums, pixel_gated_sums
+from dsac.kernels.cpu_points import (
+    below,
+    count_inliers,
+    draw_subset,
+    mark_inliers,
+    meets_ray,
+    mixed,
+    prepare,
+    with_companions,
+)
+from dsac.kernels.cpu_refine import (
+    PROBABILITY,
+    SQUARE,
+    maximise_likelihood,
+    mixture_sums,
+    pixel_gated_sums,
+)
 
 _SUBSET = 1024
 _EARLY_SEEDS = 200  # that many look for companions in half of the subset only, which is enough for most images
@@ -86,8 +102,7 @@ def _solve_rgb(
     num = _search(subset, aspect, threshold, bounds, confidence, max_hypotheses, state, modes, scores)
     if _choose(points, subset, modes, scores, aspect, threshold, pose, information):
         mark_inliers(points, pose, aspect, threshold, inliers)
-        for i in range(3):
-            pose[i, 3] -= pose[i, 0] * center[0] + pose[i, 1] * center[1] + pose[i, 2] * center[2]
+        uncentred(pose, center)
     return num
 
 
@@ -124,10 +139,9 @@ def _search(subset, aspect, threshold, bounds, confidence, max_hypotheses, state
     work = np.empty((13, 3))
     trial = np.empty((3, 4))
     sums = np.empty(NUM_SUMS)
-    factor = np.empty((6, 6))
-    step = np.empty(6)
     size = subset.shape[1]
     depths = np.empty(size, np.float32)
+    inside = np.empty(size, np.bool_)
     local = np.empty((7, _LOCAL), np.float32)
     wide = _WIDE * threshold
     most = best = rival = chance = log_miss = 0.0
@@ -149,7 +163,9 @@ def _search(subset, aspect, threshold, bounds, confidence, max_hypotheses, state
         share = min(1.0, ratio * within / matching)
         tries = 1 if share > 0.7 else 2
         chance = min(0.99, 1.0 - (1.0 - share * share) ** tries)
-        m = _gather_local(subset, seed, pool, bound, depths, local)
+        for i in range(pool):
+            inside[i] = depths[i] < bound
+        m = with_companions(subset, seed, inside[:pool], local)
         for _ in range(tries):
             j, k = 1 + below(state, m - 1), 1 + below(state, m - 1)
             if not _apparent_depth(local, j, k) < 2.0 * bound:
@@ -157,12 +173,12 @@ def _search(subset, aspect, threshold, bounds, confidence, max_hypotheses, state
             for s in range(_poses_of(local, j, k, rotations, translations, work)):
                 trial[:, :3] = rotations[s]
                 trial[:, 3] = translations[s]
-                if count_inliers(local, 0, m, trial, aspect, wide) < max(_SUPPORT, _SUPPORT_SHARE * m):
+                if count_inliers(local, m, trial, aspect, wide) < max(_SUPPORT, _SUPPORT_SHARE * m):
                     continue
                 pixel_gated_sums(local, m, trial, aspect, wide, sums)
-                if gauss_newton_step(sums, trial, factor, step) < 0.0:
+                if gauss_newton_step(sums, trial) < 0.0:
                     continue
-                count = count_inliers(subset, 0, size, trial, aspect, wide)
+                count = count_inliers(subset, size, trial, aspect, wide)
                 if count <= _PROMISING * most:
                     continue
                 most = max(most, count)
@@ -246,33 +262,13 @@ def _apparent_depth(points, i, j):
 
 
 @kernel
-def _gather_local(points, seed, count, bound, depths, local):
-    """Copy the seed and the points with apparent depths below the bound, as many as fit; returns how many."""
-    rows = np.empty(count + 1, np.uint32)
-    rows[0] = seed
-    m = 1
-    for i in range(count):
-        rows[m] = i
-        m += depths[i] < bound
-    m = min(m, local.shape[1])
-    for axis in range(len(points)):
-        source, target = points[axis], local[axis]
-        for i in range(m):
-            target[i] = source[rows[i]]
-    return m
-
-
-@kernel
 def _is_known(points, i, modes, scores, least, aspect, threshold):
     """Whether a point is an inlier of a pose with at least that score: then it has nothing new to say."""
-    x, y, z = points[0, i], points[1, i], points[2, i]
+    x, y, z, rx, ry = points[0, i], points[1, i], points[2, i], points[3, i], points[4, i]
     for m in range(len(scores)):
         if scores[m] > least:
-            pose = modes[m]
-            c2 = pose[2, 0] * x + pose[2, 1] * y + pose[2, 2] * z + pose[2, 3]
-            ex = pose[0, 0] * x + pose[0, 1] * y + pose[0, 2] * z + pose[0, 3] - points[3, i] * c2
-            ey = pose[1, 0] * x + pose[1, 1] * y + pose[1, 2] * z + pose[1, 3] - points[4, i] * c2
-            if c2 > 0.0 and ex * ex + aspect * aspect * ey * ey < threshold * threshold * c2 * c2:
+            rows = pose_rows(modes[m], np.float32)
+            if meets_ray(rows, x, y, z, rx, ry, aspect * aspect, threshold * threshold):
                 return True
     return False
 
@@ -283,14 +279,12 @@ def _optimise(points, pose, aspect, threshold, sums):
 
     The score is the sum of Tukey's weights at twice the threshold.
     """
-    factor = np.empty((6, 6))
-    step = np.empty(6)
     for scale in (10.0, 7.0, 5.0, 3.0, 2.0):
         pixel_gated_sums(points, points.shape[1], pose, aspect, scale * threshold, sums)
-        if gauss_newton_step(sums, pose, factor, step) < 0.0:
+        if gauss_newton_step(sums, pose) < 0.0:
             break
     pixel_gated_sums(points, points.shape[1], pose, aspect, 2.0 * threshold, sums)
-    return sums[27]
+    return sums[PROBABILITY]
 
 
 @kernel
@@ -352,8 +346,8 @@ def _choose(points, subset, modes, scores, aspect, threshold, pose, information)
         if variances[m] > 0.0:
             likelihood = 0.0
             if rivals > 1:
-                mixture_sums(points, points.shape[1], modes[m], common, 1.0, sums)
-                likelihood = sums[27]
+                mixture_sums(points, None, points.shape[1], modes[m], common, 1.0, 0.0, sums)
+                likelihood = sums[PROBABILITY]
             if likelihood > most:
                 most = likelihood
                 pose[:] = modes[m]
@@ -369,44 +363,17 @@ def _finish(points, subset, aspect, threshold, pose, information):
     """
     sums = np.empty(NUM_SUMS)
     pixel_gated_sums(subset, subset.shape[1], pose, aspect, 2.0 * threshold, sums)
-    if not sums[27] > 0.0:
+    if not sums[PROBABILITY] > 0.0:
         return 0.0
-    noise = np.empty(2)  # variance an axis, and density of the clutter beside the peak of the Gaussian
-    noise[0] = max(0.5 * sums[28] / sums[27], 1e-18)
-    noise[1] = 0.01
-    _expectation_maximisation(subset, subset.shape[1], pose, noise, sums, 4)
-    n = points.shape[1]
-    inside = np.empty(n, np.bool_)
-    near = points
-    m = mark_inliers(points, pose, aspect, 4.0 * threshold, inside)
-    if 2 * m < n:  # otherwise copying costs more than it saves
-        near = np.empty((7, m), np.float32)
-        gather(points, inside, near)
-        n = m
-    if not _expectation_maximisation(near, n, pose, noise, sums, 10):
+    noise = np.array([max(0.5 * sums[SQUARE] / sums[PROBABILITY], 1e-18), 0.01])
+    maximise_likelihood(subset, None, subset.shape[1], pose, noise, 0.0, sums, 4)
+    inside = np.empty(points.shape[1], np.bool_)
+    mark_inliers(points, pose, aspect, 4.0 * threshold, inside)
+    near, count = points, inside.sum()
+    if 2 * count < len(inside):  # otherwise copying costs more than it saves
+        near = np.empty((7, count), np.float32)
+        gather(points, inside, 0, near)
+    if not maximise_likelihood(near, None, near.shape[1], pose, noise, 0.0, sums, 10):
         return 0.0
-    k = 0
-    for i in range(6):
-        for j in range(i, 6):
-            information[i, j] = information[j, i] = sums[k] / noise[0]
-            k += 1
+    unpacked(sums, 1.0 / noise[0], information)
     return noise[0]
-
-
-@kernel
-def _expectation_maximisation(points, count, pose, noise, sums, iterations):
-    """Improve pose and noise in place; False when the points do not determine a pose."""
-    factor = np.empty((6, 6))
-    step = np.empty(6)
-    for _ in range(iterations):
-        mixture_sums(points, count, pose, noise[0], noise[1], sums)
-        if not sums[27] > 3.0:
-            return False
-        gain = gauss_newton_step(sums, pose, factor, step)
-        if gain < 0.0:
-            return False
-        noise[0] = max(0.5 * sums[28] / sums[27], 1e-18)
-        noise[1] = sums[29] / (10.0 * sums[27]) + 1e-4
-        if gain < 0.05 * noise[0]:  # a step of a fifth of the standard deviation: what is left is a tenth of it
-            break
-    return True

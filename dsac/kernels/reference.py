@@ -23,9 +23,6 @@ _DAMPING = 1e-3  # of the diagonal, at the start; ten times less after each acce
 # in half as many (measured at 50 % outliers: 1e-4 cm from the optimum after 11 steps instead of 20).
 _OVER_RELAXATION = 1.6
 
-# At poses (B,K): cost Σ w ρ (B,K), gradient Σ w ρ' Jᵀr (B,K,6) and normal matrix Σ w ρ' JᵀJ (B,K,6,6).
-_Linearisation = tuple[Tensor, Tensor, Tensor]
-
 
 def p3p(
     bearings: Float[Tensor, "M 3 3"], points: Float[Tensor, "M 3 3"]
@@ -101,15 +98,19 @@ def reprojection_error(
 def point_distance(
     rotation: Float[Tensor, "B H 3 3"],
     translation: Float[Tensor, "B H 3"],
-    camera_points: Float[Tensor, "B N 3"],
+    targets: Float[Tensor, "B N 4"],
     scene_points: Float[Tensor, "B N 3"],
     max_error_m: float | int,
 ) -> Float[Tensor, "B H N"]:
-    """Distance in metres between each camera point and its moved scene point, at most `max_error_m`."""
-    x, y, z = _camera_axes(rotation, translation, scene_points)
-    dx, dy, dz = (axis - _column(camera_points, i) for i, axis in enumerate((x, y, z)))
-    square = dx * dx + dy * dy + dz * dz
-    return _bounded_norm(square, torch.isfinite(square), max_error_m)
+    """Distance in metres between each moved scene point and its target, at most `max_error_m`.
+
+    Targets are homogeneous: (camera point, 1), or (unit direction of a ray, 0), of which the point must lie in
+    front.
+    """
+    offsets, usable = _point_offsets(_camera_axes(rotation, translation, scene_points), targets)
+    x, y, z = offsets
+    square = x * x + y * y + z * z
+    return _bounded_norm(square, usable & torch.isfinite(square), max_error_m)
 
 
 def soft_inlier_count(
@@ -155,68 +156,56 @@ def refine(
     where it is. No gradient.
     """
     measured = (pixels - center_px[:, None]) / focal_px[:, None]
-
     fx, fy = _column(focal_px, 0), _column(focal_px, 1)
 
-    def linearise(rotation: Tensor, translation: Tensor) -> _Linearisation:
-        x, y, z = _camera_axes(rotation, translation, scene_points)
+    def residual_rows(axes: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        x, y, z = axes
         front = z > 0
         inverse = torch.where(front, z, torch.ones_like(z)).reciprocal()
         a, b = x * inverse, y * inverse
-        du, dv = a - _column(measured, 0), b - _column(measured, 1)  # on the plane z = 1
-        square = (fx * du).square() + (fy * dv).square()
-        weight = weights[:, None] * front
-        minus_b, zero = -b, torch.zeros_like(a)
+        du, dv = fx * (a - _column(measured, 0)), fy * (b - _column(measured, 1))
+        slope_x, slope_y, zero = fx * inverse, fy * inverse, torch.zeros_like(a)
         rows = torch.stack(
-            [-a * b, 1 + a * a, minus_b, inverse, zero, -a * inverse, du]
-            + [-1 - b * b, a * b, a, zero, inverse, minus_b * inverse, dv],
+            [-fx * a * b, fx * (1 + a * a), -fx * b, slope_x, zero, -slope_x * a, du]
+            + [-fy * (1 + b * b), fy * a * b, fy * a, zero, slope_y, -slope_y * b, dv],
             dim=-2,
-        ).unflatten(-2, (2, 7))
-        cost, normal = _robust_normal(rows, [fx * fx, fy * fy], square, weight, threshold_px)
-        behind = (weights[:, None] - weight).sum(-1) * threshold_px**2
-        return cost + behind, normal[..., :6, 6], normal[..., :6, :6]
-
-    def inliers(rotation: Tensor, translation: Tensor) -> Tensor:
-        error = reprojection_error(
-            rotation, translation, pixels, scene_points, focal_px, center_px, 2 * threshold_px
         )
-        return (error < threshold_px) & (weights > 0)[:, None]
+        return rows.unflatten(-2, (2, 7)), front
 
     with torch.no_grad():
-        return _levenberg_marquardt(linearise, inliers, rotation, translation, iterations)
+        return _levenberg_marquardt(
+            residual_rows, scene_points, weights, threshold_px, rotation, translation, iterations
+        )
 
 
 def refine_points(
     rotation: Float[Tensor, "B K 3 3"],
     translation: Float[Tensor, "B K 3"],
-    camera_points: Float[Tensor, "B N 3"],
+    targets: Float[Tensor, "B N 4"],
     scene_points: Float[Tensor, "B N 3"],
     weights: Float[Tensor, "B N"],
     threshold_m: float | int,
     iterations: int,
 ) -> tuple[Float[Tensor, "B K 3 3"], Float[Tensor, "B K 3"], Bool[Tensor, "B K N"], Float[Tensor, "B K 6 6"]]:
-    """`refine` for RGB-D: e_i is the distance in metres between camera point and moved scene point."""
+    """`refine` for RGB-D: e_i is the distance in metres between moved scene point and target."""
+    direction = (1 - targets[..., 3:]) * targets[..., :3]  # of the ray, along which nothing is measured
 
-    def linearise(rotation: Tensor, translation: Tensor) -> _Linearisation:
-        x, y, z = _camera_axes(rotation, translation, scene_points)
-        dx, dy, dz = (axis - _column(camera_points, i) for i, axis in enumerate((x, y, z)))
-        square = dx * dx + dy * dy + dz * dz
+    def residual_rows(axes: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        x, y, z = axes
+        (dx, dy, dz), usable = _point_offsets(axes, targets)
         zero, one = torch.zeros_like(x), torch.ones_like(x)
-        rows = torch.stack(
-            [zero, z, -y, one, zero, zero, dx]
-            + [-z, zero, x, zero, one, zero, dy]
-            + [y, -x, zero, zero, zero, one, dz],
+        moves = torch.stack(
+            [zero, z, -y, one, zero, zero] + [-z, zero, x, zero, one, zero] + [y, -x, zero, zero, zero, one],
             dim=-2,
-        ).unflatten(-2, (3, 7))
-        cost, normal = _robust_normal(rows, [1.0, 1.0, 1.0], square, weights[:, None], threshold_m)
-        return cost, normal[..., :6, 6], normal[..., :6, :6]
-
-    def inliers(rotation: Tensor, translation: Tensor) -> Tensor:
-        error = point_distance(rotation, translation, camera_points, scene_points, 2 * threshold_m)
-        return (error < threshold_m) & (weights > 0)[:, None]
+        ).unflatten(-2, (3, 6))
+        u = direction.mT[:, None, :, None]  # (B, 1, 3, 1, N)
+        moves = moves - u * (u * moves).sum(-3, keepdim=True)
+        return torch.cat([moves, torch.stack([dx, dy, dz], dim=-2)[..., None, :]], dim=-2), usable
 
     with torch.no_grad():
-        return _levenberg_marquardt(linearise, inliers, rotation, translation, iterations)
+        return _levenberg_marquardt(
+            residual_rows, scene_points, weights, threshold_m, rotation, translation, iterations
+        )
 
 
 # ---- poses and residuals -----------------------------------------------------------------------------
@@ -228,6 +217,16 @@ def _camera_axes(rotation: Tensor, translation: Tensor, scene_points: Tensor) ->
     moved = (rotation.flatten(1, 2) @ scene_points.mT).unflatten(1, (-1, 3)) + translation[..., None]
     x, y, z = moved.unbind(-2)
     return x, y, z
+
+
+def _point_offsets(
+    axes: tuple[Tensor, Tensor, Tensor], targets: Tensor
+) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+    """x, y, z from the targets, across the ray for those at infinity; which points are in front of these."""
+    *point, measured = (_column(targets, i) for i in range(4))
+    x, y, z = (axis - measured * target for axis, target in zip(axes, point, strict=True))
+    along = (1 - measured) * (x * point[0] + y * point[1] + z * point[2])
+    return (x - along * point[0], y - along * point[1], z - along * point[2]), (along > 0) | (measured > 0)
 
 
 def _column(values: Tensor, index: int) -> Tensor:
@@ -247,61 +246,65 @@ def _bounded_norm(square: Tensor, usable: Tensor, maximum: float) -> Tensor:
 
 
 def _rotation(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
-    x, y, z = vector.unbind(-1)
-    zero = torch.zeros_like(x)
-    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
-    return torch.linalg.matrix_exp(cross)
-
-
-def _robust_normal(
-    rows: Float[Tensor, "B K c 7 N"],
-    scales: list[Tensor] | list[float],
-    square: Float[Tensor, "B K N"],
-    weights: Float[Tensor, "B #K N"],
-    threshold: float | int,
-) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B K 7 7"]]:
-    """Σ w ρ and Σ w ρ' [J r]ᵀ[J r], from six Jacobian entries and the residual of each of c components.
-
-    `scales` multiply the components' squares.
-    """
-    kept = threshold**2 / (threshold**2 + square)
-    cost = (weights * square * kept).sum(-1)
-    pull = weights * kept * kept
-    weighted = rows * torch.stack([pull * scale for scale in scales], dim=-2)[..., None, :]
-    return cost, (weighted @ rows.mT).sum(-3)
+    """Of a rotation vector, by its unit quaternion."""
+    angle = vector.norm(dim=-1, keepdim=True)
+    w, (x, y, z) = (angle / 2).cos()[..., 0], (vector * torch.sinc(angle / (2 * math.pi)) / 2).unbind(-1)
+    rows = [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)]
+    rows += [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)]
+    rows += [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]
+    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
 
 
 def _levenberg_marquardt(
-    linearise: Callable[[Tensor, Tensor], _Linearisation],
-    inliers: Callable[[Tensor, Tensor], Tensor],
+    residual_rows: Callable[[tuple[Tensor, Tensor, Tensor]], tuple[Tensor, Tensor]],
+    scene_points: Tensor,
+    weights: Tensor,
+    threshold: float | int,
     rotation: Tensor,
     translation: Tensor,
     iterations: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Poses, inliers and normal matrices at the least Σ w ρ.
+
+    `residual_rows` tells of moved points, x, y, z (B, K, N) each, the rows (B, K, c, 7, N) of c residuals: six
+    derivatives by the increment, then the residual, and whether a point is in front; otherwise it counts as τ².
+    """
+
+    def linearise(rotation: Tensor, translation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Cost (B, K), Σ w ρ' [J r]ᵀ[J r] (B, K, 7, 7), which are inliers (B, K, N)."""
+        rows, front = residual_rows(_camera_axes(rotation, translation, scene_points))
+        square = rows[..., 6, :].square().sum(-2)
+        kept = threshold**2 / (threshold**2 + square)
+        cost = (weights[:, None] * torch.where(front, square * kept, threshold**2)).sum(-1)
+        pull = weights[:, None] * front * kept * kept
+        normal = ((rows * pull[..., None, None, :]) @ rows.mT).sum(-3)
+        return cost, normal, front & (square < threshold**2) & (weights > 0)[:, None]
+
     eps = torch.finfo(rotation.dtype).eps
-    cost, gradient, matrix = linearise(rotation, translation)
+    cost, normal, inliers = linearise(rotation, translation)
     damping = torch.full_like(cost, _DAMPING)
-    movable = (inliers(rotation, translation).sum(-1) >= 3)[..., None]
+    movable = (inliers.sum(-1) >= 3)[..., None]
     for _ in range(iterations):
-        step = _OVER_RELAXATION * movable * _damped_step(matrix, gradient, damping)
+        gradient = normal[..., :6, 6]
+        step = _OVER_RELAXATION * movable * _damped_step(normal[..., :6, :6], gradient, damping)
         turn = _rotation(step[..., :3])
         new_rotation = turn @ rotation
         new_translation = (turn @ translation[..., None])[..., 0] + step[..., 3:]
-        new_cost, new_gradient, new_matrix = linearise(new_rotation, new_translation)
+        new_cost, new_normal, new_inliers = linearise(new_rotation, new_translation)
         better = new_cost <= cost * (1 + 100 * eps)  # below this a difference is rounding
         # scale-free: what the step could gain, against the cost
         converged = -(gradient * step).sum(-1) <= eps**1.5 * cost
         rotation = torch.where(better[..., None, None], new_rotation, rotation)
         translation = torch.where(better[..., None], new_translation, translation)
-        gradient = torch.where(better[..., None], new_gradient, gradient)
-        matrix = torch.where(better[..., None, None], new_matrix, matrix)
+        normal = torch.where(better[..., None, None], new_normal, normal)
+        inliers = torch.where(better[..., None], new_inliers, inliers)
         cost = torch.where(better, new_cost, cost)
         damping = (damping * torch.where(better, 0.1, 10.0)).clamp(1e-12, 1e6)
-        if converged.all():
+        if rotation.device.type == "cpu" and converged.all():  # elsewhere asking would wait for the device
             break
     eye = torch.eye(3, dtype=rotation.dtype, device=rotation.device)
     rotation = rotation @ (1.5 * eye - 0.5 * rotation.mT @ rotation)  # a Newton step back onto SO(3)
-    return rotation, translation, inliers(rotation, translation), matrix
+    return rotation, translation, inliers, normal[..., :6, :6]
 
 
 def _damped_step(matrix: Tensor, gradient: Tensor, damping: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ class P3P:
 
 @dataclass(frozen=True)
 class Kabsch:
-    """Pose from three camera points and scene points."""
+    """Pose from three camera points and scene points; a set with a pixel without depth is degenerate."""
 
     residual: PointDistance = PointDistance()
 
@@ -78,14 +78,15 @@ class Kabsch:
     def __call__(self, correspondences: Correspondences, samples: Int[Tensor, "B H 3"]) -> Hypotheses:
         shape = samples.shape[:2]
         with torch.no_grad():
-            camera_points = gather_rows(self.residual.targets(correspondences), samples)
+            targets = gather_rows(self.residual.targets(correspondences), samples)
+            camera_points, measured = targets[..., :3], targets[..., 3] > 0
             scene_points = gather_rows(correspondences.scene_points, samples)
             rotation, translation, valid = reference.kabsch(
                 camera_points.flatten(0, 1), scene_points.flatten(0, 1)
             )
             cam_from_world = Pose(rotation, translation).reshape(*shape)
             error = (cam_from_world @ scene_points - camera_points).norm(dim=-1).amax(-1)
-            valid = valid.reshape(shape)
+            valid = valid.reshape(shape) & measured.all(-1)
             error = torch.where(valid, error, torch.inf)
         return _with_gradient(cam_from_world, valid, error, correspondences, samples, 3, self.residual)
 

@@ -61,17 +61,26 @@ class RobustRefinement:
             start = poses.detach().reshape(-1, 1)
         refined = self.residual.refine(start, rows, self.iterations)
         if torch.is_grad_enabled() and _needs_gradient(rows):
-            assert rows.weights is not None
-            refined, _ = implicit_pose(
-                refined,
-                self.residual,
-                rows.scene_points[:, None],
-                self.residual.targets(rows)[:, None],
-                rows.weights[:, None],
-                rows,
-                gauss_newton=self.gauss_newton,
-            )
+            refined = self._with_gradient(refined, rows)
         return where_pose(enough, refined.reshape(*shape), poses)
+
+    def _with_gradient(self, refined: Pose, rows: Correspondences) -> Pose:
+        """The same poses with their derivative: from a kernel in closed form, else from autograd."""
+        assert rows.weights is not None
+        increment = None if self.gauss_newton else self.residual.optimum_increment(refined, rows)
+        if increment is not None:
+            return Pose.exp(increment) @ refined
+        targets = self.residual.targets(rows)
+        with_gradient, _ = implicit_pose(
+            refined,
+            self.residual,
+            rows.scene_points[:, None],
+            targets[:, None],
+            rows.weights[:, None],
+            rows,
+            gauss_newton=self.gauss_newton,
+        )
+        return with_gradient
 
     def _draw(
         self, near: Tensor, correspondences: Correspondences, generator: torch.Generator | None

@@ -8,6 +8,7 @@ implicit gradients of `implicit.py` need.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -47,11 +48,21 @@ class PoseResidual(Residual, Protocol):
     """A residual of camera poses: with what refinement, implicit gradients and the covariance need."""
 
     def targets(self, correspondences: Correspondences) -> Float[Tensor, "B N t"]:
-        """What the moved scene points are compared with: pixels or camera points."""
+        """What the moved scene points are compared with: pixels, camera points, rays."""
+        ...
+
+    def solve(self, correspondences: Correspondences, seed: int) -> Pose | None:
+        """The pose of each image, drawn, solved, scored and refined in one kernel, where there is one."""
         ...
 
     def refine(self, cam_from_world: Pose, correspondences: Correspondences, iterations: int) -> Pose:
         """Poses at the optimum of the robust cost Σ w ρ(e); no gradient."""
+        ...
+
+    def optimum_increment(
+        self, cam_from_world: Pose, correspondences: Correspondences
+    ) -> Float[Tensor, "B K 6"] | None:
+        """Zero increments of poses from `refine` with their derivative, where a kernel knows it."""
         ...
 
     def expand(
@@ -108,9 +119,23 @@ class ReprojectionError:
 
     def soft_inlier_count(self, cam_from_world: Pose, correspondences: Correspondences) -> Float[Tensor, "B H"]:
         arguments = (*self._arguments(cam_from_world, correspondences), _weights(correspondences))
-        return kernels(self.backend, *arguments).soft_inlier_count(
-            *arguments, self.threshold_px, self.max_error_px
+        module = self._differentiable_kernels(arguments)
+        return module.soft_inlier_count(*arguments, self.threshold_px, self.max_error_px)
+
+    def solve(self, correspondences: Correspondences, seed: int) -> Pose | None:
+        module = kernels(self.backend, correspondences.pixels, correspondences.scene_points)
+        if not hasattr(module, "solve_rgb"):
+            return None
+        solution = module.solve_rgb(
+            correspondences.pixels,
+            correspondences.scene_points,
+            correspondences.camera.focal_px,
+            correspondences.camera.center_px,
+            correspondences.weights,
+            threshold_px=float(self.threshold_px),
+            seed=seed,
         )
+        return Pose(solution.rotation, solution.translation).to(correspondences.pixels)
 
     def refine(self, cam_from_world: Pose, correspondences: Correspondences, iterations: int) -> Pose:
         arguments = (*self._arguments(cam_from_world, correspondences), _weights(correspondences))
@@ -119,6 +144,15 @@ class ReprojectionError:
                 *arguments, self.threshold_px, iterations
             )
         return Pose(rotation, translation)
+
+    def optimum_increment(
+        self, cam_from_world: Pose, correspondences: Correspondences
+    ) -> Float[Tensor, "B K 6"] | None:
+        arguments = (*self._arguments(cam_from_world, correspondences), _weights(correspondences))
+        module = self._differentiable_kernels(arguments)
+        if not hasattr(module, "optimum_increment"):
+            return None
+        return module.optimum_increment(*arguments, self.threshold_px)
 
     def expand(
         self, points_cam: Float[Tensor, "B K n 3"], targets: Float[Tensor, "B #K n 2"], like: Correspondences
@@ -166,13 +200,23 @@ class ReprojectionError:
         rotation, translation = cam_from_world.rotation, cam_from_world.translation
         return rotation, translation, c.pixels, c.scene_points, c.camera.focal_px, c.camera.center_px
 
+    def _differentiable_kernels(self, arguments: tuple[Tensor, ...]) -> ModuleType:
+        """Kernels with a derivative by poses, scene points and weights."""
+        rotation, translation, pixels, scene_points, focal_px, center_px, weights = arguments
+        differentiable = (rotation, translation, scene_points, weights)
+        return kernels(self.backend, pixels, focal_px, center_px, differentiable=differentiable)
+
 
 @dataclass(frozen=True)
 class PointDistance:
-    """Distance in metres between a camera point (from depth) and its moved scene point."""
+    """Distance in metres between a moved scene point and what is measured of it.
+
+    That is its camera point or, for a pixel without depth, its ray: both kinds of rows meet in one cost.
+    """
 
     threshold_m: float | int = 0.1
     max_error_m: float | int = 1.0
+    backend: Backend = "auto"
 
     @property
     def threshold(self) -> float | int:
@@ -183,15 +227,21 @@ class PointDistance:
         return self.max_error_m
 
     def sanitise(self, correspondences: Correspondences) -> Correspondences:
-        """Rows without a camera point get weight 0. Raises: `ValueError` when there are none at all."""
-        if correspondences.camera_points is None:
+        """Camera points 0 where there is no depth. Raises: `ValueError` when there are none at all."""
+        points = correspondences.camera_points
+        if points is None:
             raise ValueError("camera_points: expected (B, N, 3) for a solver of RGB-D, got None")
-        depth = torch.isfinite(correspondences.camera_points).all(-1)
-        return correspondences.sanitised(correspondences.usable & depth)
+        measured = (torch.isfinite(points).all(-1) & (points[..., 2] > 0))[..., None]
+        points = torch.where(measured, points, torch.zeros_like(points))
+        return replace(correspondences, camera_points=points).sanitised(correspondences.usable)
 
-    def targets(self, correspondences: Correspondences) -> Float[Tensor, "B N 3"]:
-        assert correspondences.camera_points is not None
-        return correspondences.camera_points
+    def targets(self, correspondences: Correspondences) -> Float[Tensor, "B N 4"]:
+        """Homogeneous: (camera point, 1), or (unit direction of the ray, 0) where there is no depth."""
+        points = correspondences.camera_points
+        assert points is not None
+        measured = points[..., 2:] > 0
+        rays = torch.nn.functional.normalize(correspondences.camera.unproject(correspondences.pixels), dim=-1)
+        return torch.cat([torch.where(measured, points, rays), measured.to(points)], dim=-1)
 
     def errors(self, cam_from_world: Pose, correspondences: Correspondences) -> Float[Tensor, "B H N"]:
         return reference.point_distance(
@@ -206,6 +256,23 @@ class PointDistance:
         errors = self.errors(cam_from_world, correspondences)
         return reference.soft_count(errors, _weights(correspondences), self.threshold_m)
 
+    def solve(self, correspondences: Correspondences, seed: int) -> Pose | None:
+        module = kernels(self.backend, correspondences.pixels, correspondences.scene_points)
+        if not hasattr(module, "solve_rgbd"):
+            return None
+        assert correspondences.camera_points is not None
+        solution = module.solve_rgbd(
+            correspondences.pixels,
+            correspondences.scene_points,
+            correspondences.camera_points[..., 2],
+            correspondences.camera.focal_px,
+            correspondences.camera.center_px,
+            correspondences.weights,
+            threshold_m=float(self.threshold_m),
+            seed=seed,
+        )
+        return Pose(solution.rotation, solution.translation).to(correspondences.pixels)
+
     def refine(self, cam_from_world: Pose, correspondences: Correspondences, iterations: int) -> Pose:
         rotation, translation, _, _ = reference.refine_points(
             cam_from_world.rotation,
@@ -218,28 +285,43 @@ class PointDistance:
         )
         return Pose(rotation, translation)
 
+    def optimum_increment(self, cam_from_world: Pose, correspondences: Correspondences) -> None:
+        return None
+
     def expand(
-        self, points_cam: Float[Tensor, "B K n 3"], targets: Float[Tensor, "B #K n 3"], like: Correspondences
+        self, points_cam: Float[Tensor, "B K n 3"], targets: Float[Tensor, "B #K n 4"], like: Correspondences
     ) -> Expansion:
-        residual = points_cam - targets
-        eye = torch.eye(3, dtype=residual.dtype, device=residual.device).expand(*residual.shape, 3)
+        point, measured = targets[..., :3], targets[..., 3:]
+        offset = points_cam - measured * point
+        along = (offset * point).sum(-1, keepdim=True)
+        residual = offset - (1 - measured) * along * point  # across the ray where there is no depth
+        with torch.no_grad():
+            eye = torch.eye(3, dtype=points_cam.dtype, device=points_cam.device)
+            across = eye - ((1 - measured) * point)[..., :, None] * point[..., None, :]
+            across = across.expand(*points_cam.shape, 3)
         return Expansion(
             square=residual.square().sum(-1),
             force=residual,
-            stiffness=eye,
-            bending=torch.zeros_like(eye),
+            stiffness=across,
+            bending=torch.zeros_like(across),
             frozen_force=residual,
-            defined=torch.ones_like(residual[..., 0], dtype=torch.bool),
+            defined=(measured[..., 0] > 0) | (along[..., 0] > 0),
         )
 
     def chance(self, correspondences: Correspondences) -> Float[Tensor, " B"]:
-        """Volume of the threshold's ball against the box of two standard deviations about the scene points."""
-        weights = (_weights(correspondences) > 0).to(correspondences.pixels)[..., None]
-        count = weights.sum(1).clamp_min(1)
-        mean = (correspondences.scene_points * weights).sum(1) / count
-        spread = ((correspondences.scene_points - mean[:, None]).square() * weights).sum(1) / count
+        """The threshold's ball, and its tube about a ray, against the box of the scene points.
+
+        The box is two standard deviations long to every side.
+        """
+        used = (_weights(correspondences) > 0).to(correspondences.pixels)[..., None]
+        count = used.sum(1).clamp_min(1)
+        mean = (correspondences.scene_points * used).sum(1) / count
+        spread = ((correspondences.scene_points - mean[:, None]).square() * used).sum(1) / count
         sides = 4 * spread.sqrt() + self.threshold_m
-        return (4 / 3 * torch.pi * self.threshold_m**3 / sides.prod(-1)).clamp(max=1.0)
+        assert correspondences.camera_points is not None
+        measured = ((correspondences.camera_points[..., 2:] > 0) * used).sum(1)[:, 0] / count[:, 0]
+        length = measured * 4 / 3 * self.threshold_m + (1 - measured) * sides.norm(dim=-1)
+        return (torch.pi * self.threshold_m**2 * length / sides.prod(-1)).clamp(max=1.0)
 
 
 def gather_rows(values: Float[Tensor, "B N c"], rows: Tensor) -> Float[Tensor, "B H k c"]:

@@ -10,14 +10,13 @@ The same object answers queries and trains; the five steps are its fields (DSAC,
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from types import ModuleType
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dsac.geometry import Pose
-from dsac.kernels import Backend, kernels
+from dsac.kernels import Backend
 from dsac.ransac.losses import PoseLoss
 from dsac.ransac.minimal import P3P, Kabsch, MinimalSolver
 from dsac.ransac.refinement import Refinement, RobustRefinement
@@ -84,9 +83,10 @@ class PoseSolver:
         sampling: Sampling = UniformSampling(),  # noqa: B008
         scoring: Scoring | None = None,
         refinement: Refinement | None = None,
+        backend: Backend = "auto",
     ) -> PoseSolver:
-        """Kabsch on camera points; inliers lie within `threshold_m` of their scene points."""
-        residual = PointDistance(threshold_m)
+        """Kabsch on camera points; inliers lie within `threshold_m` of their camera point or, without, ray."""
+        residual = PointDistance(threshold_m, backend=backend)
         return PoseSolver(
             num_hypotheses,
             residual,
@@ -113,12 +113,11 @@ class PoseSolver:
         clean = self.residual.sanitise(correspondences)
         with torch.no_grad():
             rows = correspondences.pixels.shape[1]
-            fused = self._fused_kernel(clean)
-            if fused is None:
+            found = self._solve_fused(clean, generator)
+            if found is None:
                 return _estimate(self._solve_staged(clean, generator), residual, clean, rows)
             # The kernel ends at the likeliest pose under isotropic noise in space. A network's predictions
-            # are not like that: the robust pixel cost, from there, is nearer to the truth on real images.
-            found = _solve_fused(fused, clean, self.residual.threshold, generator)
+            # are not like that: the robust cost, from there, is nearer to the truth on real images.
             pose = self.refinement(found[:, None], clean, generator)[:, 0]
             estimate = _estimate(pose, residual, clean, rows)
             lost = (~estimate.success).nonzero()[:, 0]
@@ -209,19 +208,25 @@ class PoseSolver:
         heaviest = refined.weights.argmax(-1)
         return refined.cam_from_world[torch.arange(len(heaviest), device=heaviest.device), heaviest]
 
-    def _fused_kernel(self, clean: Correspondences) -> ModuleType | None:
-        """The kernels whose `solve_rgb` does all five steps in one call, if this is what they do."""
+    def _solve_fused(self, clean: Correspondences, generator: torch.Generator) -> Pose | None:
+        """All five steps in one kernel, if there is one and these are the steps that it takes."""
+        residual = self.residual
+        if isinstance(residual, ReprojectionError):
+            minimal = P3P(residual)
+        elif isinstance(residual, PointDistance):
+            minimal = Kabsch(residual)
+        else:
+            return None
         if not (
-            isinstance(self.residual, ReprojectionError)
-            and self.minimal == P3P(self.residual)
+            self.minimal == minimal
             and self.sampling == UniformSampling()
-            and self.scoring == SoftInlierCount(self.residual)
+            and self.scoring == SoftInlierCount(residual)
             and self.selection == Argmax()
-            and self.refinement == RobustRefinement(self.residual)
+            and self.refinement == RobustRefinement(residual)
         ):
             return None
-        module = kernels(self.residual.backend, clean.pixels, clean.scene_points)
-        return module if hasattr(module, "solve_rgb") else None
+        seed = int(torch.randint(2**31 - 1, (), generator=generator, device=generator.device))
+        return residual.solve(clean, seed)
 
 
 def _estimate(pose: Pose, residual: PoseResidual, clean: Correspondences, rows: int) -> PoseEstimate:
@@ -234,27 +239,3 @@ def _estimate(pose: Pose, residual: PoseResidual, clean: Correspondences, rows: 
     success = enough & torch.isfinite(covariance).flatten(1).all(-1)
     trust = confidence(inliers, covariance, pose, residual, clean)
     return PoseEstimate(pose, covariance, inliers[:, :rows], trust, success)
-
-
-def _inliers(pose: Pose, residual: Residual, clean: Correspondences) -> Bool[Tensor, "B N"]:
-    assert clean.weights is not None
-    errors = residual.errors(pose[:, None], clean)[:, 0]
-    return (errors < residual.threshold) & (clean.weights > 0)
-
-
-def _solve_fused(
-    module: ModuleType, clean: Correspondences, threshold_px: float | int, generator: torch.Generator
-) -> Pose:
-    """One kernel for draw, solve, score, refine."""
-    seed = int(torch.randint(2**31 - 1, (), generator=generator, device=generator.device))
-    camera = clean.camera
-    solution = module.solve_rgb(
-        clean.pixels,
-        clean.scene_points,
-        camera.focal_px,
-        camera.center_px,
-        clean.weights,
-        threshold_px=float(threshold_px),
-        seed=seed,
-    )
-    return Pose(solution.rotation, solution.translation).to(clean.pixels)

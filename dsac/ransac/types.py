@@ -27,7 +27,7 @@ class Correspondences:
     pixels: Float[Tensor, "B N 2"]
     scene_points: Float[Tensor, "B N 3"]  # metres, world frame
     camera: Camera  # pinhole, batch (B,)
-    camera_points: Float[Tensor, "B N 3"] | None = None  # metres, camera frame (RGB-D); NaN = no depth here
+    camera_points: Float[Tensor, "B N 3"] | None = None  # metres, camera frame (RGB-D); NaN, z <= 0: no depth
     weights: Float[Tensor, "B N"] | None = None  # >= 0; None = all 1
     grid: tuple[int, int] | None = None  # (h, w) when the rows are the cells of an image in row-major order
 

@@ -234,8 +234,9 @@ def test_refine_points_stops_at_the_least_squares_pose_of_kabsch():
     camera_points = truth @ scene_points
     camera_points = camera_points + 0.05 * torch.randn(3, 20, 3, generator=generator, dtype=DOUBLE)
     weights = torch.ones(3, 20, dtype=DOUBLE)
+    targets = torch.cat([camera_points, torch.ones_like(weights)[..., None]], dim=-1)
     rotation, translation, inliers, matrix = reference.refine_points(
-        truth.rotation[:, None], truth.translation[:, None], camera_points, scene_points, weights, 1e4, 50
+        truth.rotation[:, None], truth.translation[:, None], targets, scene_points, weights, 1e4, 50
     )
     expected = reference.kabsch(camera_points, scene_points)
     torch.testing.assert_close(rotation[:, 0], expected[0], rtol=0, atol=1e-8)

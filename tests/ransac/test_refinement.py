@@ -8,14 +8,17 @@ import torch
 from dsac.geometry import Pose
 from dsac.ransac import PointDistance, ReprojectionError, RobustRefinement
 
-RESIDUALS = {"rgb": ReprojectionError(10.0), "rgbd": PointDistance(0.1)}
+RESIDUALS = {"rgb": ReprojectionError(10.0), "rgbd": PointDistance(0.1), "some depth": PointDistance(0.1, 2.0)}
 
 
-def _start(make_scene, noise_m=0.01, inlier_ratio=0.7):
+def _start(make_scene, kind="rgb", noise_m=0.01, inlier_ratio=0.7):
     correspondences, truth = make_scene(batch=2, noise_m=noise_m, inlier_ratio=inlier_ratio, depth=True)
     generator = torch.Generator().manual_seed(5)
     weights = 0.5 + torch.rand(correspondences.pixels.shape[:2], generator=generator, dtype=torch.float64)
     clean = replace(correspondences, weights=weights)
+    if kind == "some depth":
+        holes = torch.arange(weights.shape[1]) % 3 > 0
+        clean = replace(clean, camera_points=torch.where(holes[:, None], 0.0, clean.camera_points))
     increments = 0.01 * torch.randn(2, 3, 6, generator=generator, dtype=torch.float64)
     return clean, Pose.exp(increments) @ truth[:, None], truth
 
@@ -23,17 +26,19 @@ def _start(make_scene, noise_m=0.01, inlier_ratio=0.7):
 def _cost(residual, pose, clean):
     """Σ w ρ(e), written from the definition, by unbounded errors."""
     points_cam = pose @ clean.scene_points[:, None]
-    targets = residual.targets(clean)[:, None]
+    front = points_cam[..., 2] > 0
     if residual is RESIDUALS["rgb"]:
         focal, center = clean.camera.focal_px[:, None, None], clean.camera.center_px[:, None, None]
         points = points_cam[..., :2] / points_cam[..., 2:] * focal + center
+        square = (points - clean.pixels[:, None]).square().sum(-1)
     else:
-        points = points_cam
-    square = (points - targets).square().sum(-1)
+        measured = clean.camera_points[:, None, :, 2] > 0
+        to_point = (points_cam - clean.camera_points[:, None]).square().sum(-1)
+        rays = clean.camera.unproject(clean.pixels)[:, None].expand_as(points_cam)
+        to_ray = torch.linalg.cross(points_cam, rays).square().sum(-1) / rays.square().sum(-1)
+        square = torch.where(measured, to_point, to_ray)
+        front = measured | ((points_cam * rays).sum(-1) > 0)
     bounded = square * residual.threshold**2 / (square + residual.threshold**2)
-    front = (
-        points_cam[..., 2] > 0 if residual is RESIDUALS["rgb"] else torch.ones_like(bounded, dtype=torch.bool)
-    )
     return (clean.weights[:, None] * torch.where(front, bounded, residual.threshold**2)).sum(-1)
 
 
@@ -58,7 +63,7 @@ def _unrolled(residual, clean, pose, steps):
 
 @pytest.mark.parametrize("kind", RESIDUALS)
 def test_every_start_reaches_the_same_optimum(kind, make_scene):
-    clean, poses, truth = _start(make_scene)
+    clean, poses, truth = _start(make_scene, kind)
     refined = RobustRefinement(RESIDUALS[kind], iterations=60)(poses, clean)
     spread = (refined.translation - refined.translation[:, :1]).abs().max()
     assert spread < 1e-9
@@ -71,7 +76,7 @@ def test_every_start_reaches_the_same_optimum(kind, make_scene):
 
 @pytest.mark.parametrize("kind", RESIDUALS)
 def test_implicit_gradient_equals_unrolled_autograd(kind, make_scene):
-    clean, poses, _ = _start(make_scene)
+    clean, poses, _ = _start(make_scene, kind)
     residual = RESIDUALS[kind]
     start = RobustRefinement(residual, iterations=60)(poses[:, :1], clean).detach()
     points = clean.scene_points.clone().requires_grad_()
@@ -90,7 +95,7 @@ def test_implicit_gradient_equals_unrolled_autograd(kind, make_scene):
 
 @pytest.mark.parametrize("kind", RESIDUALS)
 def test_implicit_gradient_matches_finite_differences_of_the_optimum(kind, make_scene):
-    clean, poses, _ = _start(make_scene)
+    clean, poses, _ = _start(make_scene, kind)
     refinement = RobustRefinement(RESIDUALS[kind], iterations=80)
     probe = torch.randn(2, 3, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -109,7 +114,7 @@ def test_implicit_gradient_matches_finite_differences_of_the_optimum(kind, make_
 
 def test_gauss_newton_gradient_is_exact_only_without_residuals(make_scene):
     def gradients(noise_m, inlier_ratio):
-        clean, poses, _ = _start(make_scene, noise_m, inlier_ratio)
+        clean, poses, _ = _start(make_scene, "rgb", noise_m, inlier_ratio)
         results = []
         for approximate in (False, True):
             points = clean.scene_points.clone().requires_grad_()

@@ -22,7 +22,7 @@ SOLVERS = {
     "softam": PoseSolver.rgb(selection=SoftAM(), backend="reference"),
     "dsac": PoseSolver.rgb(selection=DSAC(), backend="reference"),
     "sampled": PoseSolver.rgb(selection=SampledDSAC(), backend="reference"),
-    "rgbd": PoseSolver.rgbd(),
+    "rgbd": PoseSolver.rgbd(backend="reference"),
 }
 
 
@@ -236,20 +236,40 @@ def test_rgbd_without_camera_points_is_an_error(make_scene):
         SOLVERS["rgbd"](correspondences)
 
 
-def test_rgbd_uses_only_pixels_with_depth(make_scene):
-    correspondences, truth = make_scene(inlier_ratio=0.9, depth=True)
-    holes = torch.arange(correspondences.pixels.shape[1]) % 3 == 0
-    camera_points = torch.where(holes[:, None], torch.nan, correspondences.camera_points)
-    estimate = SOLVERS["rgbd"](replace(correspondences, camera_points=camera_points))
-    assert estimate.success.all()
-    assert not estimate.inliers[:, holes].any()
-    assert estimate.cam_from_world.center_distance(truth).max() < 0.01
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_pixels_without_depth_count_by_their_rays(backend, make_scene):
+    """Depth on a third of the pixels: the others are inliers too, and the pose is better for them."""
+    pytest.importorskip("numba")
+    batch = make_scene(batch=20, grid=(20, 30), inlier_ratio=0.9, noise_m=0.03, dtype=torch.float32, depth=True)
+    correspondences, truth = batch
+    holes = torch.arange(correspondences.pixels.shape[1]) % 3 > 0
+    some = replace(
+        correspondences,
+        camera_points=torch.where(holes[:, None], torch.nan, correspondences.camera_points),
+    )
+    only = replace(some, weights=(~holes).float().expand(20, -1))
+    solver = PoseSolver.rgbd(backend=backend)
+    estimate, without = solver(some), solver(only)
+    assert estimate.success.all() and without.success.all()
+    assert (estimate.inliers[:, holes].double().mean(-1) > 0.7).all()
+    assert not without.inliers[:, holes].any()
+    error, error_without = (e.cam_from_world.center_distance(truth).mean() for e in (estimate, without))
+    assert error < 0.9 * error_without
+
+
+def test_rgbd_without_any_depth_is_not_localized(make_scene):
+    correspondences, _ = make_scene(inlier_ratio=0.9, depth=True)
+    none = replace(correspondences, camera_points=torch.full_like(correspondences.camera_points, torch.nan))
+    assert not SOLVERS["rgbd"](none).success.any()
 
 
 def test_cpu_kernels_and_reference_agree_on_the_pose(make_scene):
     pytest.importorskip("numba")
-    correspondences, truth = make_scene(batch=3, grid=(30, 40), inlier_ratio=0.5, dtype=torch.float32)
-    for solver in (PoseSolver.rgb(), PoseSolver.rgb(selection=DSAC())):  # fused, and staged on Numba kernels
+    correspondences, truth = make_scene(
+        batch=3, grid=(30, 40), inlier_ratio=0.5, dtype=torch.float32, depth=True
+    )
+    # fused, staged on Numba kernels, fused with depth
+    for solver in (PoseSolver.rgb(), PoseSolver.rgb(selection=DSAC()), PoseSolver.rgbd()):
         estimate = solver(correspondences)
         assert estimate.success.all()
         assert estimate.cam_from_world.center_distance(truth).max() < 0.01

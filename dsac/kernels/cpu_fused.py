@@ -1,0 +1,149 @@
+"""The fused solvers: from correspondences to poses in one call, for a batch of images.
+
+Points are float32 about their centre inside, so coordinates of kilometres keep their millimetres; poses are
+float64. No gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from dsac.kernels import cpu_depth, cpu_ransac
+from dsac.kernels.cpu_arrays import Array, like, numpy_array, real_array, scene_center, uncentred
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Poses of a batch, `cam_from_world`. Where none was found: identity, no inliers, information 0."""
+
+    rotation: Array  # (B, 3, 3) float64
+    translation: Array  # (B, 3) float64
+    inliers: Array  # (B, N) bool: reprojection error below the threshold, in front of the camera
+    information: Array  # (B, 6, 6) float64, inverse covariance of the increment from the left
+    num_hypotheses: Array  # (B,) int64, seeds of minimal sets drawn
+
+
+def solve_rgb(
+    pixels: Array,
+    scene_points: Array,
+    focal_px: Array,
+    center_px: Array,
+    weights: Array | None = None,
+    *,
+    threshold_px: float,
+    seed: int = 0,
+    confidence: float = 0.9999,
+    max_hypotheses: int = 20_000,
+    largest_depth: float | None = None,
+    threads: int = 1,
+) -> Solution:
+    """Robust poses from pixels (B, N, 2), scene points (B, N, 3), focal_px, center_px (B, 2), weights (B, N).
+
+    Draws minimal sets until, with probability `confidence`, a pose with more inliers would have been found (at
+    most `max_hypotheses`), and ends with the maximum likelihood pose for isotropic noise of the scene points.
+    Rows with NaN, infinity or weight 0 are ignored; weights scale inverse variances and the chance to be drawn.
+    `largest_depth` in metres helps where few points are right; without it the extent of the scene serves. The
+    answer for an image depends on its rows and the seed alone, not on batch or threads.
+    """
+    options = (
+        float(threshold_px),
+        float(largest_depth or 0.0),
+        float(confidence),
+        int(max_hypotheses),
+        int(seed),
+    )
+    return _solve(
+        cpu_ransac.solve_rgb_batch, pixels, scene_points, focal_px, center_px, weights, (), options, threads
+    )
+
+
+def solve_rgbd(
+    pixels: Array,
+    scene_points: Array,
+    depths: Array,
+    focal_px: Array,
+    center_px: Array,
+    weights: Array | None = None,
+    *,
+    threshold_m: float,
+    depth_noise: float = 0.0015,
+    seed: int = 0,
+    confidence: float = 0.9999,
+    max_hypotheses: int = 20_000,
+    threads: int = 1,
+) -> Solution:
+    """Robust poses from pixels with depth, and without: `depths` (B, N) along the optical axis, NaN, 0 = none.
+
+    Minimal sets are of points with depth; an inlier is within `threshold_m` of its camera point, one without
+    depth of its ray. The sensor's standard deviation is `depth_noise` at 1 m and grows with the square of the
+    depth (structured light; the default is the Kinect's). The rest is as in `solve_rgb`.
+    """
+    options = (float(threshold_m), float(depth_noise), float(confidence), int(max_hypotheses), int(seed))
+    return _solve(
+        cpu_depth.solve_rgbd_batch,
+        pixels,
+        scene_points,
+        focal_px,
+        center_px,
+        weights,
+        (real_array(depths, np.float32),),
+        options,
+        threads,
+    )
+
+
+def _solve(
+    batch: Callable[..., None],
+    pixels: Array,
+    scene_points: Array,
+    focal_px: Array,
+    center_px: Array,
+    weights: Array | None,
+    measured: tuple[np.ndarray, ...],
+    options: tuple[float | int, ...],
+    threads: int,
+) -> Solution:
+    """Call a fused kernel on the images, in threads."""
+    size = len(pixels)
+    scene, shift = _centred(scene_points)
+    scales = np.empty((size, 0), np.float32) if weights is None else real_array(weights, np.float32)
+    cameras = np.concatenate([numpy_array(focal_px), numpy_array(center_px)], axis=-1).astype(np.float64)
+    inputs = (real_array(pixels, np.float32), scene, *measured, scales, cameras)
+    poses, information = np.empty((size, 3, 4)), np.empty((size, 6, 6))
+    inliers, num_hypotheses = np.empty(scene.shape[:2], np.bool_), np.empty(size, np.int64)
+    outputs = (poses, inliers, information, num_hypotheses)
+
+    def solve(part: slice) -> None:
+        batch(*(array[part] for array in inputs), *options, *(array[part] for array in outputs))
+
+    _in_parallel(solve, size, threads)
+    poses = poses if shift is None else uncentred(poses, shift)
+    kind = like(pixels)
+    return Solution(
+        kind(poses[..., :3]), kind(poses[..., 3]), kind(inliers), kind(information), kind(num_hypotheses)
+    )
+
+
+def _in_parallel(solve, size: int, threads: int) -> None:
+    """Call `solve` on slices of the batch, in threads: the kernels release the interpreter."""
+    if threads <= 1 or size <= 1:
+        solve(slice(0, size))
+        return
+    solve(slice(0, 1))  # compiles, if this is the first call
+    count = min(4 * threads, size - 1)  # slices shorter than a thread's share even out hard images
+    bounds = np.linspace(1, size, count + 1).astype(int)
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(solve, [slice(int(a), int(b)) for a, b in zip(bounds, bounds[1:], strict=False)]))
+
+
+def _centred(scene_points: Array) -> tuple[np.ndarray, np.ndarray | None]:
+    """float32 points; float64 ones are first moved to their centre, which is returned too."""
+    scene = numpy_array(scene_points)
+    if scene.dtype != np.float64:
+        return np.ascontiguousarray(scene, np.float32), None
+    shift = scene_center(scene)
+    return (scene - shift[:, None]).astype(np.float32), shift

@@ -1,0 +1,79 @@
+"""Training takes the same steps on every backend: loss and gradients of the kernels are those of the reference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dsac.errors import BackendError
+from dsac.ransac import DSAC, Argmax, MaxError, PoseSolver, RobustRefinement, SoftAM
+
+pytest.importorskip("numba")
+
+
+def _loss_and_gradients(backend, selection, correspondences, truth, seed=0):
+    solver = PoseSolver.rgb(16, selection=selection, backend=backend)
+    solver = replace(solver, refinement=RobustRefinement(solver.residual, iterations=60))
+    inputs = [correspondences.scene_points.clone(), correspondences.weights.clone()]
+    points, weights = (x.requires_grad_() for x in inputs)
+    live = replace(correspondences, scene_points=points, weights=weights)
+    loss = solver.expected_loss(live, truth, MaxError(), torch.Generator().manual_seed(seed))
+    return loss, torch.autograd.grad(loss.sum(), [points, weights])
+
+
+def _scene(make_scene, **kind):
+    correspondences, truth = make_scene(batch=2, inlier_ratio=0.7, **kind)
+    generator = torch.Generator().manual_seed(1)
+    weights = 0.5 + torch.rand(correspondences.pixels.shape[:2], generator=generator, dtype=torch.float64)
+    weights[:, ::7] = 0.0
+    return replace(correspondences, weights=weights.to(correspondences.pixels)), truth
+
+
+@pytest.mark.parametrize("selection", [Argmax(), SoftAM(10.0), DSAC(10.0)], ids=["argmax", "softam", "dsac"])
+@pytest.mark.parametrize("seed", range(3))
+def test_expected_loss_and_its_gradients_are_those_of_the_reference(selection, seed, make_scene):
+    scene = _scene(make_scene, seed=seed)
+    loss, gradients = _loss_and_gradients("cpu", selection, *scene, seed)
+    expected_loss, expected = _loss_and_gradients("reference", selection, *scene, seed)
+    torch.testing.assert_close(loss, expected_loss, rtol=1e-6, atol=1e-9)
+    for ours, theirs in zip(gradients, expected, strict=True):
+        assert theirs.norm() > 0
+        assert (ours - theirs).norm() < 1e-5 * theirs.norm()  # the kernel's sigmoid is off by up to 1e-7
+
+
+def test_float32_trains_on_the_kernels_with_nearly_the_gradients_of_float64(make_scene):
+    correspondences, truth = _scene(make_scene)
+    single = replace(
+        correspondences,
+        pixels=correspondences.pixels.float(),
+        scene_points=correspondences.scene_points.float(),
+        camera=correspondences.camera.to(torch.float32),
+        weights=correspondences.weights.float(),
+    )
+    loss, gradients = _loss_and_gradients("auto", DSAC(10.0), single, truth.to(torch.float32))
+    expected_loss, expected = _loss_and_gradients("reference", DSAC(10.0), correspondences, truth)
+    torch.testing.assert_close(loss.double(), expected_loss, rtol=1e-2, atol=0)
+    for ours, theirs in zip(gradients, expected, strict=True):
+        assert (ours.double() - theirs).norm() < 0.02 * theirs.norm()
+
+
+def test_a_second_derivative_is_refused(make_scene):
+    correspondences, truth = _scene(make_scene)
+    points = correspondences.scene_points.clone().requires_grad_()
+    solver = PoseSolver.rgb(8, selection=DSAC(), backend="cpu")
+    loss = solver.expected_loss(replace(correspondences, scene_points=points), truth, MaxError())
+    (gradient,) = torch.autograd.grad(loss.sum(), points, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.square().sum().backward()
+
+
+def test_gradients_by_pixels_come_from_the_reference(make_scene):
+    correspondences, truth = _scene(make_scene, dtype=torch.float32)
+    pixels = correspondences.pixels.clone().requires_grad_()
+    live = replace(correspondences, pixels=pixels)
+    PoseSolver.rgb(8).expected_loss(live, truth, MaxError()).sum().backward()
+    assert (pixels.grad != 0).any()
+    with pytest.raises(BackendError, match="has no gradient, and an input needs one"):
+        PoseSolver.rgb(8, backend="cpu").expected_loss(live, truth, MaxError())
