@@ -2,10 +2,12 @@
 
 A safetensors file; its metadata say, as JSON, the format version, the encoder (id and digest), the head's
 architecture, the scene's bounds, the mapping settings and source: nothing is guessed from the weights.
+Fine-tuning may add weights: of the encoder, where it was trained too, and of a score network.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Mapping
@@ -16,11 +18,13 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
+from torch import nn
 
 import dsac
 from dsac.errors import MapFormatError
-from dsac.networks.encoder import Encoder, load_encoder
+from dsac.networks.encoder import Encoder, fast_dtype, load_encoder
 from dsac.networks.heads import HeadArchitecture, SceneHead
+from dsac.networks.score_network import ScoreArchitecture, ScoreNetwork
 
 FORMAT_VERSION = 1
 
@@ -44,6 +48,8 @@ class MapInfo:
     settings: Mapping[str, Any] = field(default_factory=dict)  # of the mapping, for the record
     training: Mapping[str, Any] = field(default_factory=dict)  # steps, seconds, last loss, whether interrupted
     created: str = ""  # date and time, UTC
+    own_encoder: bool = False  # the map holds weights of its own for the encoder of that id
+    score_network: ScoreArchitecture | None = None  # what scores hypotheses; None: the soft inlier count
     dsac_version: str = dsac.__version__
     format_version: int = FORMAT_VERSION
 
@@ -54,6 +60,8 @@ class SceneMap:
 
     head: SceneHead
     info: MapInfo
+    encoder: nn.Module | None = None  # an `Encoder` with weights of the map's own; None: see `load_encoder`
+    score_network: ScoreNetwork | None = None
 
     def save(self, path: str | Path) -> None:
         """Write the file whole or not at all: into a neighbour first, then renamed over.
@@ -65,7 +73,8 @@ class SceneMap:
             name: (
                 value.detach().cpu().half() if _is_weight(name) else value.detach().cpu().float()
             ).contiguous()
-            for name, value in self.head.state_dict().items()
+            for prefix, module in _modules(self).items()
+            for name, value in module.state_dict(prefix=prefix).items()
         }
         data = safetensors.torch.save(tensors, {"dsac": json.dumps(asdict(self.info))})
         write_atomically(path, data)
@@ -94,14 +103,16 @@ class SceneMap:
                 f"{path}: expected a map made by dsac, got a safetensors file without its metadata"
             )
         info = _parse_info(path, metadata["dsac"])
-        head = SceneHead(info.head)
+        scene_map = _untrained(path, info)
         try:
-            head.load_state_dict(tensors)
+            for prefix, module in _modules(scene_map).items():
+                names = [name for name in tensors if name.startswith(prefix)]
+                module.load_state_dict({name.removeprefix(prefix): tensors.pop(name) for name in names})
         except RuntimeError as error:
             raise MapFormatError(
                 f"{path}: the weights do not fit the architecture it names ({error})"
             ) from None
-        return SceneMap(head.eval().requires_grad_(False), info)
+        return scene_map
 
     def check_encoder(self, encoder: Encoder) -> None:
         """Raises: `MapFormatError` when the map was made with another encoder."""
@@ -112,7 +123,13 @@ class SceneMap:
             )
 
     def load_encoder(self, device: torch.device | str = "cpu") -> Encoder:
-        """The shipped encoder that the map was made with. Raises: `MapFormatError` when it does not ship."""
+        """The encoder that the map was made with, in the device's fast precision: shipped, or the map's own.
+
+        Raises: `MapFormatError` when it does not ship.
+        """
+        if self.encoder is not None:
+            encoder = copy.deepcopy(self.encoder).to(device, fast_dtype(device))
+            return encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         try:
             encoder = load_encoder(self.info.encoder_id, device)
         except ValueError as error:
@@ -142,6 +159,28 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise
 
 
+def _modules(scene_map: SceneMap) -> dict[str, nn.Module]:
+    """What has weights in the file, by the prefix of their names; the head, which has none, last."""
+    parts = {"encoder.": scene_map.encoder, "score_network.": scene_map.score_network, "": scene_map.head}
+    return {prefix: module for prefix, module in parts.items() if module is not None}
+
+
+def _untrained(path: Path, info: MapInfo) -> SceneMap:
+    """A map of the architectures that the metadata name."""
+    encoder = None
+    if info.own_encoder:
+        try:
+            encoder = load_encoder(info.encoder_id).float()
+        except ValueError as error:
+            raise MapFormatError(f"{path}: {error}") from None
+        encoder.digest = info.encoder_digest
+    score_network = None if info.score_network is None else ScoreNetwork(info.score_network)
+    scene_map = SceneMap(SceneHead(info.head), info, encoder, score_network)
+    for module in _modules(scene_map).values():
+        module.eval().requires_grad_(False)
+    return scene_map
+
+
 def _is_weight(name: str) -> bool:
     return not name.startswith(("feature_", "scene_"))
 
@@ -156,6 +195,8 @@ def _parse_info(path: Path, text: str) -> MapInfo:
                 f"{fields.get('dsac_version', 'unknown')}): use that version, or map the scene again"
             )
         fields["head"] = HeadArchitecture(**fields["head"])
+        if fields.get("score_network") is not None:
+            fields["score_network"] = ScoreArchitecture.from_json(fields["score_network"])
         for name in ("bounds_min", "bounds_max", "depth_range"):
             fields[name] = tuple(fields[name])
         return MapInfo(**fields)
