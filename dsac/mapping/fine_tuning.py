@@ -127,7 +127,9 @@ def fine_tune(
         "validation_after": training.best_error,
         "interrupted": interrupted,
     }
-    tuned = model.to_map(scene_map)
+    # untouched weights need no copy in the file
+    unchanged = training.best_step == 0 and model.score_network is None
+    tuned = scene_map if unchanged else model.to_map(scene_map)
     info = replace(tuned.info, training={**tuned.info.training, "fine_tuning": record})
     return replace(tuned, info=info)
 

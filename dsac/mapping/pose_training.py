@@ -41,7 +41,7 @@ class FineTuningSettings:
     """What scores hypotheses, now and when the map is used."""
     encoder: bool = False
     """Train the encoder too; the map then holds its weights."""
-    steps: int = 240
+    steps: int = 120
     """Training steps."""
     learning_rate: float = 3e-5
     """Of Adam, for the head; falls to zero along half a cosine."""

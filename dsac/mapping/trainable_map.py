@@ -50,11 +50,14 @@ class TrainableMap(nn.Module):
         With `thinning`, in one random cell of each block of so many × so many: DSAC takes 40×40 of an image.
         """
         size, batch = views[0].camera.size, len(views)
-        features = self._features(torch.stack([view.content for view in views]))
-        rows, grid = _one_cell_a_block(features.shape[-2:], thinning, batch, generator)
-        rows = rows.to(features.device)
-        image = torch.arange(batch, device=rows.device)[:, None]
-        predicted = self.head(features.flatten(2).mT[image, rows].float())
+        content = torch.stack([view.content for view in views])
+        dtype = fast_dtype(content.device)
+        with torch.autocast(content.device.type, dtype, enabled=dtype != torch.float32):  # as queries are
+            features = content if self.encoder is None else self.encoder(content.float() / 255)
+            rows, grid = _one_cell_a_block(features.shape[-2:], thinning, batch, generator)
+            rows = rows.to(content.device)
+            image = torch.arange(batch, device=rows.device)[:, None]
+            predicted = self.head(features.flatten(2).mT[image, rows].float())
         inside = torch.stack([view.inside for view in views]).flatten(1)
         pixels = cell_centers(size, self.stride).reshape(-1, 2).to(predicted.points)
         camera = Camera(
@@ -89,13 +92,6 @@ class TrainableMap(nn.Module):
             encoder.digest = _digest(encoder)  # type: ignore[assignment]
             info = replace(info, own_encoder=True, encoder_digest=encoder.digest)
         return SceneMap(trained.head, info, encoder, network)
-
-    def _features(self, content: Tensor) -> Tensor:
-        if self.encoder is None:
-            return content
-        dtype = fast_dtype(content.device)
-        with torch.autocast(content.device.type, dtype, enabled=dtype != torch.float32):
-            return self.encoder(content.float() / 255)
 
 
 def _one_cell_a_block(
