@@ -254,9 +254,13 @@ def main() -> None:
                 with open(arguments.measurements, "a") as file:
                     file.write(json.dumps(asdict(m)) + "\n")
                 print(m, flush=True)
+    seeds = "; ".join(
+        f"{scoring}: {', '.join(map(str, sorted({m.seed for m in found() if m.scoring == scoring})))}"
+        for scoring in SCORINGS
+    )
     about = (
-        f"Mean and standard deviation over seeds {', '.join(map(str, sorted({m.seed for m in found()})))}; "
-        f"{len(frames)} query frames of {Path(arguments.scene).name}; {settings.steps} training steps."
+        f"Mean ± standard deviation over seeds ({seeds}); {len(frames)} query frames of "
+        f"{Path(arguments.scene).name}; {settings.steps} training steps."
     )
     every = "" if arguments.every == 1 else f" --every {arguments.every}"
     command = f"python benchmarks/end_to_end.py MAP SCENE{every}"
