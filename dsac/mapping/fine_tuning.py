@@ -49,9 +49,7 @@ class FineTuningProgress:
     fraction: float  # of the phase, 0 to 1
     elapsed: float  # seconds since the start
     step: int = 0
-    loss: float = (
-        math.nan
-    )  # expected pose error of the step's images, degrees or cm; while scoring, of the scores
+    loss: float = math.nan  # expected pose error of the step's images, degrees or cm; "scoring": of the scores
     gradient_norm: float = math.nan  # before it was clamped
     validation: float = math.nan  # mean pose error on the slice, see `validation_error`; only where measured
     best_validation: float = math.nan
@@ -81,12 +79,11 @@ def fine_tune(
     scene_map.check_encoder(encoder)
     identity = f"{_fingerprint(scene_map.head)} {asdict(settings)} {seed}"
     state = _read_checkpoint(checkpoint, identity) if resume and checkpoint is not None else None
-
+    model = trainable_map(scene_map, encoder, settings, device, seed)
     views = tuning_views(
         frames, scene_map, encoder, settings, device, seed,
         lambda done: on_progress(FineTuningProgress("features", done, time.monotonic() - started)),
     )  # fmt: skip
-    model = trainable_map(scene_map, encoder, settings, device, seed)
     training = PoseTraining(model, views, settings, seed)
 
     def report(phase: Literal["scoring", "training"], step: int, last: int, measured: Measured) -> None:
@@ -128,7 +125,7 @@ def fine_tune(
         "interrupted": interrupted,
     }
     # untouched weights need no copy in the file
-    unchanged = training.best_step == 0 and model.score_network is None
+    unchanged = training.best_step == 0 and model.score_network is scene_map.score_network is None
     tuned = scene_map if unchanged else model.to_map(scene_map)
     info = replace(tuned.info, training={**tuned.info.training, "fine_tuning": record})
     return replace(tuned, info=info)

@@ -277,10 +277,25 @@ def tune(monkeypatch: pytest.MonkeyPatch, frames: Frames, shifted: SceneMap, tmp
 def test_the_command_writes_map_and_log(tune, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (tmp_path / "ball.dsac").read_bytes()
     tuned = tmp_path / "tuned.dsac"
-    assert tune("--steps", 3, "--output", tuned, "--learning-rate", 1e-3, "--selection", "softam") == 0
+    assert (
+        tune(
+            "--steps",
+            3,
+            "--output",
+            tuned,
+            "--learning-rate",
+            1e-3,
+            "--selection",
+            "softam",
+            "--views-per-frame",
+            1,
+        )
+        == 0
+    )
     assert (tmp_path / "ball.dsac").read_bytes() == before
     told = SceneMap.load(tuned).info.training["fine_tuning"]
     assert (told["steps"], told["learning_rate"], told["selection"]) == (3, 1e-3, "softam")
+    assert (told["scoring"], told["encoder"], told["views_per_frame"]) == ("soft-count", False, 1)
     log = [json.loads(line) for line in (tmp_path / "tuned.dsac.tuning.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log if "gradient_norm" in line] == [1, 2, 3]
     assert "validation slice" in capsys.readouterr().out
@@ -290,6 +305,8 @@ def test_the_command_explains_mistakes(tune, tmp_path: Path, capsys: pytest.Capt
     before = sorted(tmp_path.iterdir())
     assert tune("--steps", 0) == 2
     assert "steps: expected more than 0, got 0" in capsys.readouterr().err
+    assert tune("--encoder") == 2
+    assert "expected a torch module to be trained, got ColorEncoder" in capsys.readouterr().err
     assert tune("--resume") == 2
     assert "nothing to resume" in capsys.readouterr().err
     assert sorted(tmp_path.iterdir()) == before
