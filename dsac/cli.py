@@ -100,8 +100,9 @@ class Map:
 class FineTune:
     """Train a map end to end on the poses of the recording that it was made from.
 
-    A slice of the mapping frames judges: the best map on them is written, and the one that came in is the first
-    candidate. Query frames are not looked at. Ctrl-C writes the best so far.
+    A slice of the mapping frames, seen at other scales, rolls and exposures, judges: the best map on them is
+    written, and the one that came in is the first candidate. Query frames are not looked at. Ctrl-C writes the
+    best so far.
 
     Example: dsac fine-tune kitchen.dsac 7scenes/redkitchen --output tuned.dsac
     """
@@ -116,12 +117,16 @@ class FineTune:
     """Which of the recording's truths the map is in, where it has several (7-Scenes: sfm, dslam)."""
     selection: Literal["dsac", "softam", "argmax"] = "dsac"
     """Which poses the expected loss is taken over: all hypotheses, their mean, or the best."""
+    scoring: Literal["soft-count", "score-network"] = "soft-count"
+    """What scores hypotheses; a score network is trained first, and the map uses it from then on (12 MB)."""
+    encoder: bool = False
+    """Train the encoder too: the map then holds its weights (1.4 MB)."""
     steps: int | None = None
     """Training steps."""
     learning_rate: float | None = None
     """Of Adam, at the start."""
-    views: int | None = None
-    """Encoded views kept in memory (1.4 MB each)."""
+    views_per_frame: int | None = None
+    """Augmented views of each mapping frame (1.4 MB each)."""
     resume: bool = False
     """Go on where an interrupted fine-tuning to the same file stopped."""
     seed: int = 0
@@ -298,7 +303,8 @@ def _mapping_settings(command: Map) -> MappingSettings | NetworkSettings:
 
 
 def _fine_tune(command: FineTune) -> None:
-    from dsac.mapping.fine_tuning import FineTuningProgress, FineTuningSettings, fine_tune
+    from dsac.mapping.fine_tuning import FineTuningProgress, fine_tune
+    from dsac.mapping.pose_training import FineTuningSettings
     from dsac.scene_map import SceneMap
 
     path = command.output or command.map
@@ -306,13 +312,10 @@ def _fine_tune(command: FineTune) -> None:
     checkpoint, log_path = (path.with_name(path.name + end) for end in (".tuning", ".tuning.jsonl"))
     if command.resume and not checkpoint.is_file():
         raise DsacError(f"{checkpoint}: nothing to resume, expected what an interrupted fine-tuning left")
-    given = {"steps": command.steps, "learning_rate": command.learning_rate, "num_views": command.views}
-    try:
-        settings = FineTuningSettings(
-            command.selection, **{name: value for name, value in given.items() if value is not None}
-        )
-    except ValueError as error:
-        raise DsacError(str(error)) from None
+    names = ("selection", "scoring", "encoder", "steps", "learning_rate", "views_per_frame")
+    given = {name: getattr(command, name) for name in names}
+    with _one_line_mistakes():
+        settings = FineTuningSettings(**{name: value for name, value in given.items() if value is not None})
     scene_map = SceneMap.load(command.map)
     scene = _load_scene(command.scene, command.truth)
     tasks = {}
@@ -324,7 +327,9 @@ def _fine_tune(command: FineTune) -> None:
                 log.write(json.dumps({key: value for key, value in asdict(p).items() if value == value}) + "\n")
             if p.phase not in tasks:
                 tasks[p.phase] = bar.add_task(_PHASES[p.phase], total=1.0, note="")
-            note = "" if p.phase != "training" else f"loss {p.loss:.2f}, validation {p.best_validation:.2f}"
+            note = "" if p.phase == "features" else f"loss {p.loss:.2f}"
+            if p.phase == "training":
+                note += f", validation {p.best_validation:.2f}"
             bar.update(tasks[p.phase], completed=p.fraction, note=note)
 
         tuned = fine_tune(
@@ -493,8 +498,12 @@ def _log_of_mapping(path: Path, append: bool) -> Iterator[TextIO]:
 
 
 _PHASES = {
-    "depth": "triangulate", "landmarks": "find landmarks", "features": "encode views", "training": "train"
-}  # fmt: skip
+    "depth": "triangulate",
+    "landmarks": "find landmarks",
+    "features": "encode views",
+    "scoring": "score network",
+    "training": "train",
+}
 
 
 def _evaluate_map(
@@ -554,6 +563,7 @@ def _describe(scene_map: SceneMap, path: Path) -> list[tuple[str, str]]:
         *_describe_regressor(info),
         ("working size", f"short side {info.short_side_px} px"),
         ("landmarks", f"{0 if scene_map.landmarks is None else len(scene_map.landmarks)}"),
+        ("scores", "soft inlier count" if info.score_network is None else "score network"),
         ("training", f"{training.get('steps')} steps, {training.get('seconds')} s"
                      + (", interrupted" if training.get("interrupted") else "")),
         ("written", f"{info.created} by dsac {info.dsac_version}, format {info.format_version}"),
@@ -568,7 +578,11 @@ def _describe_regressor(info: MapInfo) -> list[tuple[str, str]]:
         return [("network", f"{kind}, stride {info.stride}")]
     assert info.head is not None
     return [
-        ("encoder", f"{info.encoder_id} ({info.encoder_digest}), stride {info.stride}"),
+        (
+            "encoder",
+            f"{info.encoder_id} ({info.encoder_digest}), stride {info.stride}"
+            + (", trained with this map" if info.own_encoder else ""),
+        ),
         ("head", f"{info.head.num_blocks} blocks, {info.head.width} wide"),
     ]
 

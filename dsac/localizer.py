@@ -26,6 +26,8 @@ from dsac.geometry import Camera
 from dsac.landmarks import align, grey_view, working_camera
 from dsac.networks.encoder import Encoder, cell_centers, fast_dtype, working_size
 from dsac.networks.heads import SceneCoordinates
+from dsac.networks.score_network import ScoreNetwork
+from dsac.ransac.scoring import LearnedScore
 from dsac.ransac.solver import PoseSolver
 from dsac.ransac.types import Correspondences, PoseEstimate
 from dsac.scene_map import SceneMap
@@ -79,7 +81,8 @@ class Localizer:
         scene_map.check_encoder(encoder)
         self.encoder = encoder
         self.head = scene_map.head.to(self.device)
-        self.solver = solver or PoseSolver.rgb()
+        network = scene_map.score_network
+        self.solver = solver or query_solver(None if network is None else network.to(self.device))
         # once per camera: the cells' pixels without distortion
         self._cells = lru_cache(maxsize=16)(self._undistorted_cells)
 
@@ -231,6 +234,11 @@ def _as_batch(image: Tensor | np.ndarray) -> Float[Tensor, "B 3 H W"]:
             f"got {image.dtype} {tuple(image.shape)}"
         )
     return image[None] if image.ndim == 3 else image
+
+
+def query_solver(score_network: ScoreNetwork | None = None) -> PoseSolver:
+    """How photos are localized in a map: hypotheses scored by its score network, or else by soft inliers."""
+    return PoseSolver.rgb(scoring=None if score_network is None else LearnedScore(score_network))
 
 
 # Photos of one colour, of noise and of other places reach 0.3; right poses of a quickly made map start at 0.8.

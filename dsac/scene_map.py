@@ -2,6 +2,7 @@
 
 A map is a regressor: encoder, then head. Either the encoder is shared and ships with the package, and the file
 holds the head alone; or a network was trained whole, and the file holds both. Beside it stand the landmarks.
+Fine-tuning may add weights: of the encoder, where it was trained too, and of a score network.
 
 A safetensors file; its metadata say, as JSON, the format version, the encoder (id and digest), the architecture
 of what is in it, the scene's bounds, the mapping settings and source: nothing is guessed from the weights.
@@ -28,6 +29,7 @@ from dsac.landmarks import Landmarks
 from dsac.networks.encoder import Encoder, fast_dtype, load_encoder
 from dsac.networks.heads import Head, HeadArchitecture, LinearHead, SceneHead
 from dsac.networks.scene_networks import NetworkArchitecture, SceneNetwork
+from dsac.networks.score_network import ScoreArchitecture, ScoreNetwork
 
 FORMAT_VERSION = 1
 _LANDMARK = "landmark."  # begins the names of their tensors
@@ -53,6 +55,8 @@ class MapInfo:
     training: Mapping[str, Any] = field(default_factory=dict)  # steps, seconds, last loss, whether interrupted
     created: str = ""  # date and time, UTC
     network: NetworkArchitecture | None = None  # of a network trained whole
+    own_encoder: bool = False  # the map holds weights of its own for the encoder of that id
+    score_network: ScoreArchitecture | None = None  # what scores hypotheses; None: the soft inlier count
     dsac_version: str = dsac.__version__
     format_version: int = FORMAT_VERSION
 
@@ -63,7 +67,8 @@ class SceneMap:
 
     head: Head
     info: MapInfo
-    encoder: SceneNetwork | None = None  # None: shared, see `load_encoder`
+    encoder: nn.Module | None = None  # an `Encoder` with weights of the map's own; None: see `load_encoder`
+    score_network: ScoreNetwork | None = None
     landmarks: Landmarks | None = None
 
     def __post_init__(self) -> None:
@@ -117,7 +122,7 @@ class SceneMap:
                 f"{path}: expected a map made by dsac, got a safetensors file without its metadata"
             )
         info = _parse_info(path, metadata["dsac"])
-        scene_map = _untrained(info)
+        scene_map = _untrained(path, info)
         remembered = [name for name in tensors if name.startswith(_LANDMARK)]
         landmark_tensors = {name.removeprefix(_LANDMARK): tensors.pop(name) for name in remembered}
         try:
@@ -184,17 +189,25 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def _modules(scene_map: SceneMap) -> dict[str, nn.Module]:
     """What has weights in the file, by the prefix of their names; the head, which has none, last."""
-    parts = {"encoder.": scene_map.encoder, "": scene_map.head}
+    parts = {"encoder.": scene_map.encoder, "score_network.": scene_map.score_network, "": scene_map.head}
     return {prefix: module for prefix, module in parts.items() if module is not None}
 
 
-def _untrained(info: MapInfo) -> SceneMap:
-    """A map of the architectures that the metadata name."""
+def _untrained(path: Path, info: MapInfo) -> SceneMap:
+    """A map of the architectures that the metadata name. Raises: `MapFormatError` for an unknown encoder."""
     if info.network is not None:
         network = SceneNetwork(info.network)
         return SceneMap(LinearHead(network.num_features), info, network)
     assert info.head is not None
-    return SceneMap(SceneHead(info.head), info)
+    encoder = None
+    if info.own_encoder:
+        try:
+            encoder = load_encoder(info.encoder_id).float()
+        except ValueError as error:
+            raise MapFormatError(f"{path}: {error}") from None
+        encoder.digest = info.encoder_digest
+    score_network = None if info.score_network is None else ScoreNetwork(info.score_network)
+    return SceneMap(SceneHead(info.head), info, encoder, score_network)
 
 
 def _is_weight(name: str) -> bool:
@@ -214,6 +227,8 @@ def _parse_info(path: Path, text: str) -> MapInfo:
             fields["network"] = NetworkArchitecture(**fields["network"])
         else:
             fields["head"] = HeadArchitecture(**fields["head"])
+        if fields.get("score_network") is not None:
+            fields["score_network"] = ScoreArchitecture.from_json(fields["score_network"])
         for name in ("bounds_min", "bounds_max", "depth_range"):
             fields[name] = tuple(fields[name])
         return MapInfo(**fields)

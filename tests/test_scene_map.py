@@ -47,6 +47,28 @@ def test_a_map_survives_its_file(scene_map: SceneMap, tmp_path: Path) -> None:
     assert not loaded.head.training and not any(p.requires_grad for p in loaded.head.parameters())
 
 
+def test_weights_of_its_own_for_the_encoder_survive_the_file(scene_map: SceneMap, tmp_path: Path) -> None:
+    shipped = load_encoder()
+    encoder = load_encoder().float()
+    with torch.no_grad():
+        encoder.stem.weight += 0.01
+    encoder.digest = "0123"
+    info = replace(scene_map.info, encoder_id=encoder.id, encoder_digest="0123", own_encoder=True)
+    replace(scene_map, info=info, encoder=encoder).save(tmp_path / "a.dsac")
+    loaded = SceneMap.load(tmp_path / "a.dsac")
+    assert loaded.info == info
+    own = loaded.load_encoder()
+    loaded.check_encoder(own)
+    for (name, value), used in zip(encoder.named_parameters(), own.parameters(), strict=True):
+        assert torch.equal(used, value.half().to(used.dtype)), name
+    assert not torch.equal(own.stem.weight, shipped.stem.weight)
+    assert own(torch.rand(1, 3, 32, 48)).shape == (1, encoder.num_features, 4, 6)
+    with pytest.raises(MapFormatError, match=r"\(0123\)"):
+        loaded.check_encoder(shipped)
+    SceneMap.load(tmp_path / "a.dsac").save(tmp_path / "b.dsac")
+    assert (tmp_path / "a.dsac").read_bytes() == (tmp_path / "b.dsac").read_bytes()
+
+
 def test_a_second_save_changes_nothing(scene_map: SceneMap, tmp_path: Path) -> None:
     scene_map.save(tmp_path / "a.dsac")
     SceneMap.load(tmp_path / "a.dsac").save(tmp_path / "b.dsac")

@@ -155,7 +155,7 @@ def build_map(
         training=training,
     )
     own = learner.encoder if isinstance(learner.encoder, SceneNetwork) else None
-    return SceneMap(learner.head, info, own, landmarks).frozen()
+    return SceneMap(learner.head, info, own, landmarks=landmarks).frozen()
 
 
 _MOST_TRIANGULATED = 1000  # frames: each is matched with several others

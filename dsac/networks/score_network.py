@@ -9,65 +9,69 @@ learn the scene by heart (DSAC++).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import safetensors.torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dsac.errors import MapFormatError
 
 GRID = (40, 40)  # errors the network sees; images of another size are sampled there
-WIDTHS = (32, 64, 128, 256, 512)
+
+
+@dataclass(frozen=True)
+class ScoreArchitecture:
+    """Everything needed to build a score network; the defaults are the paper's."""
+
+    max_error: float | int = 100.0
+    widths: tuple[int, ...] = (32, 64, 128, 256, 512)
+    hidden: int = 1024
+
+    @staticmethod
+    def from_json(fields: dict[str, Any]) -> ScoreArchitecture:
+        """From what `dataclasses.asdict` made. Raises: `KeyError`, `TypeError` when it is something else."""
+        return ScoreArchitecture(fields["max_error"], tuple(fields["widths"]), fields["hidden"])
 
 
 class ScoreNetwork(nn.Module):
-    """Error images `(B,H,h,w)` of any size to scores `(B,H)`.
+    """Error images `(B,H,h,w)` of any size to scores `(B,H)`."""
 
-    Narrower `widths` and `hidden` make a smaller network of the same form.
-    """
-
-    def __init__(
-        self, max_error: float | int = 100.0, widths: Sequence[int] = WIDTHS, hidden: int = 1024
-    ) -> None:
+    def __init__(self, architecture: ScoreArchitecture = ScoreArchitecture()) -> None:  # noqa: B008 -- frozen
         super().__init__()
-        self.max_error = float(max_error)
+        self.architecture = architecture
         layers: list[nn.Module] = []
         channels = 1
-        for width in widths:
+        for width in architecture.widths:
             for stride in (1, 2):
                 layers += [nn.Conv2d(channels, width, 3, stride, padding=1), nn.ReLU()]
                 channels = width
         self.features = nn.Sequential(*layers)
         self.head = nn.Sequential(
-            nn.Linear(channels, hidden),
+            nn.Linear(channels, architecture.hidden),
             nn.ReLU(),
-            nn.Linear(hidden, hidden),
+            nn.Linear(architecture.hidden, architecture.hidden),
             nn.ReLU(),
-            nn.Linear(hidden, 1),
+            nn.Linear(architecture.hidden, 1),
         )
 
     def forward(self, errors: Float[Tensor, "B H h w"]) -> Float[Tensor, "B H"]:
         """Scores; errors are clamped at `max_error` and scaled to [-1, 1]."""
-        images = errors.flatten(0, 1)[:, None].clamp(max=self.max_error)
+        limit = self.architecture.max_error
+        images = errors.flatten(0, 1)[:, None].clamp(max=limit)
         images = nn.functional.interpolate(images, GRID, mode="nearest-exact")
-        features = self.features(images / (0.5 * self.max_error) - 1).mean((-2, -1))
+        features = self.features(images / (0.5 * limit) - 1).mean((-2, -1))
         return self.head(features).reshape(errors.shape[:2])
 
     def save(self, path: str | Path) -> None:
         """Write weights and architecture as safetensors."""
-        convolutions = [m for m in self.features if isinstance(m, nn.Conv2d)]
-        hidden = self.head[0]
-        assert isinstance(hidden, nn.Linear)
-        metadata = {
-            "kind": "dsac score network",
-            "max_error": repr(self.max_error),
-            "widths": " ".join(str(m.out_channels) for m in convolutions[::2]),
-            "hidden": str(hidden.out_features),
-        }
-        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, str(path), metadata)
+        metadata = {"kind": _KIND, "architecture": json.dumps(asdict(self.architecture))}
+        weights = {name: value.contiguous() for name, value in self.state_dict().items()}
+        safetensors.torch.save_file(weights, str(path), metadata)
 
     @staticmethod
     def load(path: str | Path) -> ScoreNetwork:
@@ -75,14 +79,13 @@ class ScoreNetwork(nn.Module):
         try:
             with safe_open(str(path), framework="pt") as file:
                 metadata = file.metadata() or {}
-            if metadata.get("kind") != "dsac score network":
+            if metadata.get("kind") != _KIND:
                 raise MapFormatError(f"{path}: expected a score network, got {metadata.get('kind', 'none')}")
-            network = ScoreNetwork(
-                float(metadata["max_error"]),
-                [int(width) for width in metadata["widths"].split()],
-                int(metadata["hidden"]),
-            )
-            network.load_state_dict(load_file(str(path)))
-        except (SafetensorError, KeyError, RuntimeError) as error:
+            network = ScoreNetwork(ScoreArchitecture.from_json(json.loads(metadata["architecture"])))
+            network.load_state_dict(safetensors.torch.load_file(str(path)))
+        except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
             raise MapFormatError(f"{path}: not a readable score network ({error})") from error
         return network
+
+
+_KIND = "dsac score network"

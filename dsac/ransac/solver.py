@@ -239,3 +239,9 @@ def _estimate(pose: Pose, residual: PoseResidual, clean: Correspondences, rows: 
     success = enough & torch.isfinite(covariance).flatten(1).all(-1)
     trust = confidence(inliers, covariance, pose, residual, clean)
     return PoseEstimate(pose, covariance, inliers[:, :rows], trust, success)
+
+
+def _inliers(pose: Pose, residual: Residual, clean: Correspondences) -> Bool[Tensor, "B N"]:
+    assert clean.weights is not None
+    errors = residual.errors(pose[:, None], clean)[:, 0]
+    return (errors < residual.threshold) & (clean.weights > 0)

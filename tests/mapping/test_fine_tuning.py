@@ -7,14 +7,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from ball_world import RADIUS, ColorEncoder, ball_frames, exact_map
+from torch import nn
 
 from dsac.cli import main
 from dsac.datasets import Frames, Scene
-from dsac.errors import DatasetError, MapFormatError
-from dsac.mapping.fine_tuning import FineTuningProgress, FineTuningSettings, fine_tune
+from dsac.errors import DatasetError, DsacError, MapFormatError
+from dsac.localizer import Localizer
+from dsac.mapping.fine_tuning import FineTuningProgress, fine_tune, tuning_views
+from dsac.mapping.pose_training import FineTuningSettings
+from dsac.mapping.trainable_map import TrainableMap
+from dsac.mapping.views import Augmentation, random_view
+from dsac.ransac import LearnedScore
 from dsac.scene_map import SceneMap
 
 SMALL = FineTuningSettings(
@@ -22,9 +29,10 @@ SMALL = FineTuningSettings(
     learning_rate=5e-4,
     num_hypotheses=8,
     images_per_step=2,
-    cells_per_image=100,
     validate_every=5,
     num_validation_frames=2,
+    # the encoder of the ball reads coordinates off the colours: they stay
+    augmentation=Augmentation(max_brightness=0.0, max_gamma=1.0, max_blur_px=0.0),
 )
 
 
@@ -42,8 +50,26 @@ def shifted() -> SceneMap:
     return scene_map
 
 
-def _tune(scene_map: SceneMap, frames: Frames, settings=SMALL, **options) -> SceneMap:
-    return fine_tune(scene_map, frames, settings, encoder=ColorEncoder(), **options)
+class TrainableColors(nn.Module):
+    """`ColorEncoder` with weights: it mixes the colours, at first not at all."""
+
+    id, digest = ColorEncoder.id, ColorEncoder.digest
+    stride, size_multiple, num_features = 8, 8, 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Linear(3, 3)
+        with torch.no_grad():
+            self.mix.weight.copy_(torch.eye(3))
+            self.mix.bias.zero_()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        colors = torch.nn.functional.avg_pool2d(images, self.stride)
+        return self.mix(colors.movedim(1, -1)).movedim(-1, 1)
+
+
+def _tune(scene_map: SceneMap, frames: Frames, settings=SMALL, encoder=None, **options) -> SceneMap:
+    return fine_tune(scene_map, frames, settings, encoder=encoder or ColorEncoder(), **options)
 
 
 def _interrupt_at(step: int) -> Callable[[FineTuningProgress], None]:
@@ -102,6 +128,97 @@ def test_an_interrupted_fine_tuning_resumes_to_the_very_same_end(
     assert not checkpoint.exists()
 
 
+def test_a_crashed_fine_tuning_goes_on_from_its_last_validation(
+    shifted: SceneMap, frames: Frames, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "ball.checkpoint"
+
+    def crash(progress: FineTuningProgress) -> None:
+        if progress.step == 8:
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        _tune(shifted, frames, checkpoint=checkpoint, on_progress=crash)
+    told: list[FineTuningProgress] = []
+    resumed = _tune(shifted, frames, checkpoint=checkpoint, resume=True, on_progress=told.append)
+    assert [p.step for p in told if p.phase == "training"][0] == 6
+    assert _same(resumed, _tune(shifted, frames))
+
+
+def test_a_trained_encoder_belongs_to_the_map(shifted: SceneMap, frames: Frames) -> None:
+    encoder = TrainableColors()
+    tuned = _tune(shifted, frames, replace(SMALL, encoder=True), encoder)
+    told = tuned.info.training["fine_tuning"]
+    assert told["validation_after"] < 0.85 * told["validation_before"]
+    assert torch.equal(encoder.mix.weight, torch.eye(3)) and encoder.digest == ColorEncoder.digest
+    own = tuned.load_encoder()
+    assert isinstance(own, TrainableColors)
+    assert not torch.equal(own.mix.weight.float(), torch.eye(3))
+    tuned.check_encoder(own)
+    with pytest.raises(MapFormatError, match="made with encoder colors"):
+        tuned.check_encoder(encoder)
+
+
+def test_an_encoder_without_weights_cannot_be_trained(shifted: SceneMap, frames: Frames) -> None:
+    with pytest.raises(DsacError, match="encoder: expected a torch module to be trained, got ColorEncoder"):
+        _tune(shifted, frames, replace(SMALL, encoder=True))
+
+
+def test_a_score_network_is_trained_first_and_then_belongs_to_the_map(
+    shifted: SceneMap, frames: Frames, tmp_path: Path
+) -> None:
+    settings = replace(SMALL, scoring="score-network", score_steps=3, steps=2)
+    told: list[FineTuningProgress] = []
+    tuned = _tune(shifted, frames, settings, on_progress=told.append)
+    assert [(p.phase, p.step) for p in told if p.phase != "features"] == [
+        *(("scoring", step) for step in (1, 2, 3)),
+        *(("training", step) for step in (0, 1, 2)),
+    ]
+    tuned.save(tmp_path / "tuned.dsac")
+    loaded = SceneMap.load(tmp_path / "tuned.dsac")
+    errors = 50 * torch.rand(1, 2, 15, 20)
+    assert tuned.score_network is not None and loaded.score_network is not None
+    torch.testing.assert_close(loaded.score_network(errors), tuned.score_network(errors), rtol=0, atol=0)
+    scoring = Localizer(loaded, encoder=ColorEncoder()).solver.scoring
+    assert isinstance(scoring, LearnedScore) and scoring.network is loaded.score_network
+
+    told.clear()
+    _tune(tuned, frames, settings, on_progress=told.append)
+    assert {p.phase for p in told} == {"features", "training"}
+    assert _tune(tuned, frames, replace(SMALL, steps=1)).score_network is None
+
+
+def test_training_and_validation_share_no_frame_and_no_view_with_mapping(frames: Frames) -> None:
+    scene_map, seed = exact_map(96), 3
+    views = tuning_views(frames, scene_map, ColorEncoder(), SMALL, torch.device("cpu"), seed)
+    assert (len(views.training), len(views.validation)) == (12, 4)
+    centers = [
+        {tuple(view.cam_from_world.center.tolist()) for view in part}
+        for part in (views.training, views.validation)
+    ]
+    assert centers[0].isdisjoint(centers[1])
+    first = frames[0]
+    size = views.training[0].camera.size
+    # numpy's streams of (3, 0) and of (3, 0, 0) are one: mapping and fine-tuning once drew the same views
+    of_mapping = random_view(first, size, 8, SMALL.augmentation, np.random.default_rng([seed, 0, 0]))
+    assert (views.training[0].camera.focal_px - of_mapping.camera.focal_px).abs().min() > 1
+
+
+def test_thinning_takes_one_cell_of_each_block(frames: Frames) -> None:
+    scene_map = exact_map(96)
+    view = tuning_views(frames, scene_map, ColorEncoder(), SMALL, torch.device("cpu"), 0).training[0]
+    model = TrainableMap(scene_map, None, None)
+    whole = model.correspondences([view])
+    thinned = model.correspondences([view, view], 3, torch.Generator().manual_seed(0))
+    assert whole.grid is not None and thinned.grid == (whole.grid[0] // 3, whole.grid[1] // 3)
+    blocks = (thinned.pixels / (3 * 8)).floor().unflatten(1, thinned.grid)
+    rows, columns = torch.meshgrid(*(torch.arange(n).float() for n in thinned.grid), indexing="ij")
+    assert torch.equal(blocks[0], torch.stack([columns, rows], -1))
+    assert not torch.equal(thinned.pixels[0], thinned.pixels[1])
+    nearest = (whole.pixels - thinned.pixels[0, :, None]).norm(dim=-1).argmin(-1)
+    torch.testing.assert_close(thinned.scene_points[0], whole.scene_points[0, nearest])
+
+
 def test_the_map_that_came_in_stays_as_it_is(shifted: SceneMap, frames: Frames) -> None:
     before = {name: value.clone() for name, value in shifted.head.state_dict().items()}
     _tune(shifted, frames, replace(SMALL, steps=2))
@@ -129,6 +246,9 @@ def test_what_is_no_checkpoint_of_this_is_refused(shifted: SceneMap, frames: Fra
     torch.save({"step": 3}, path)
     with pytest.raises(MapFormatError, match="start again without resuming"):
         _tune(shifted, frames, checkpoint=path, resume=True)
+    _tune(shifted, frames, replace(SMALL, temperature=2.0), checkpoint=path, on_progress=_interrupt_at(1))
+    with pytest.raises(MapFormatError, match="fine-tuning this map with these settings"):
+        _tune(shifted, frames, checkpoint=path, resume=True)
 
 
 def test_frames_without_poses_are_refused(shifted: SceneMap, frames: Frames) -> None:
@@ -138,7 +258,7 @@ def test_frames_without_poses_are_refused(shifted: SceneMap, frames: Frames) -> 
         _tune(shifted, frames[:3])
 
 
-@pytest.mark.parametrize("name", ["steps", "learning_rate", "temperature", "num_views"])
+@pytest.mark.parametrize("name", ["steps", "learning_rate", "temperature", "views_per_frame"])
 def test_settings_that_mean_nothing_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}: expected more than 0, got 0"):
         FineTuningSettings(**{name: type(getattr(SMALL, name))(0)})
@@ -157,10 +277,25 @@ def tune(monkeypatch: pytest.MonkeyPatch, frames: Frames, shifted: SceneMap, tmp
 def test_the_command_writes_map_and_log(tune, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (tmp_path / "ball.dsac").read_bytes()
     tuned = tmp_path / "tuned.dsac"
-    assert tune("--steps", 3, "--output", tuned, "--learning-rate", 1e-3, "--selection", "softam") == 0
+    assert (
+        tune(
+            "--steps",
+            3,
+            "--output",
+            tuned,
+            "--learning-rate",
+            1e-3,
+            "--selection",
+            "softam",
+            "--views-per-frame",
+            1,
+        )
+        == 0
+    )
     assert (tmp_path / "ball.dsac").read_bytes() == before
     told = SceneMap.load(tuned).info.training["fine_tuning"]
     assert (told["steps"], told["learning_rate"], told["selection"]) == (3, 1e-3, "softam")
+    assert (told["scoring"], told["encoder"], told["views_per_frame"]) == ("soft-count", False, 1)
     log = [json.loads(line) for line in (tmp_path / "tuned.dsac.tuning.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log if "gradient_norm" in line] == [1, 2, 3]
     assert "validation slice" in capsys.readouterr().out
@@ -170,6 +305,8 @@ def test_the_command_explains_mistakes(tune, tmp_path: Path, capsys: pytest.Capt
     before = sorted(tmp_path.iterdir())
     assert tune("--steps", 0) == 2
     assert "steps: expected more than 0, got 0" in capsys.readouterr().err
+    assert tune("--encoder") == 2
+    assert "expected a torch module to be trained, got ColorEncoder" in capsys.readouterr().err
     assert tune("--resume") == 2
     assert "nothing to resume" in capsys.readouterr().err
     assert sorted(tmp_path.iterdir()) == before

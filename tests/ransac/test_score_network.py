@@ -4,15 +4,15 @@ import pytest
 import torch
 
 from dsac.errors import MapFormatError
-from dsac.networks.score_network import ScoreNetwork
+from dsac.networks.score_network import ScoreArchitecture, ScoreNetwork
 from dsac.ransac import DSAC, LearnedScore, MaxError, PoseSolver, ReprojectionError, noisy_poses
 
-SMALL = {"widths": (8, 16), "hidden": 32}
+SMALL = ScoreArchitecture(widths=(8, 16), hidden=32)
 
 
 def _small(seed: int = 0) -> ScoreNetwork:
     torch.manual_seed(seed)
-    return ScoreNetwork(**SMALL)
+    return ScoreNetwork(SMALL)
 
 
 def test_the_published_network_has_six_million_parameters():

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from dsac.geometry import Pose
-from dsac.networks.score_network import ScoreNetwork
+from dsac.networks.score_network import ScoreArchitecture, ScoreNetwork
 from dsac.ransac import (
     DSAC,
     Argmax,
@@ -46,7 +46,7 @@ def _spoilt(make_scene, step: int) -> tuple[Correspondences, Pose]:
 def test_bad_data_leaves_no_nan_in_any_parameter(kind, selection, make_scene):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 3))
-    score_network = ScoreNetwork(widths=(4,), hidden=8)
+    score_network = ScoreNetwork(ScoreArchitecture(widths=(4,), hidden=8))
     if kind == "rgb":
         learned = LearnedScore(score_network, ReprojectionError(max_error_px=100.0))
         solver = PoseSolver.rgb(4, selection=selection, scoring=learned)

@@ -1,0 +1,114 @@
+"""A map's networks in training, and the correspondences that they see in whole views."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+
+from dsac.geometry import Camera, Pose
+from dsac.localizer import cell_weights
+from dsac.networks.encoder import cell_centers, fast_dtype
+from dsac.networks.score_network import ScoreNetwork
+from dsac.ransac import Correspondences
+from dsac.scene_map import SceneMap
+
+
+@dataclass(frozen=True)
+class TuningView:
+    """A view at the map's working size."""
+
+    content: Tensor  # features (C, h, w), or where the encoder is trained too the picture (3, H, W) in 8 bits
+    inside: Bool[Tensor, "h w"]  # cells that show the photo
+    camera: Camera  # pinhole
+    cam_from_world: Pose  # batch ()
+
+
+class TrainableMap(nn.Module):
+    """Copies of the networks of a map that are to be trained, in float32."""
+
+    def __init__(
+        self, scene_map: SceneMap, encoder: nn.Module | None, score_network: ScoreNetwork | None
+    ) -> None:
+        """`encoder`: None = frozen, views hold features. `score_network`: None = soft inlier count."""
+        super().__init__()
+        self.head = copy.deepcopy(scene_map.head)
+        self.encoder = None if encoder is None else copy.deepcopy(encoder).float()
+        self.score_network = copy.deepcopy(score_network)
+        self.stride = scene_map.info.stride
+
+    def correspondences(
+        self, views: Sequence[TuningView], thinning: int = 1, generator: torch.Generator | None = None
+    ) -> Correspondences:
+        """What the networks see in views of one size.
+
+        With `thinning`, in one random cell of each block of so many × so many: DSAC takes 40×40 of an image.
+        """
+        size, batch = views[0].camera.size, len(views)
+        content = torch.stack([view.content for view in views])
+        dtype = fast_dtype(content.device)
+        with torch.autocast(content.device.type, dtype, enabled=dtype != torch.float32):  # as queries are
+            features = content if self.encoder is None else self.encoder(content.float() / 255)
+            rows, grid = _one_cell_a_block(features.shape[-2:], thinning, batch, generator)
+            rows = rows.to(content.device)
+            image = torch.arange(batch, device=rows.device)[:, None]
+            predicted = self.head(features.flatten(2).mT[image, rows].float())
+        inside = torch.stack([view.inside for view in views]).flatten(1)
+        pixels = cell_centers(size, self.stride).reshape(-1, 2).to(predicted.points)
+        camera = Camera(
+            torch.stack([view.camera.focal_px for view in views]),
+            torch.stack([view.camera.center_px for view in views]),
+            size,
+        )
+        return Correspondences(
+            pixels[rows],
+            predicted.points,
+            camera.to(predicted.points),
+            weights=cell_weights(predicted.scale) * inside[image, rows],
+            grid=grid,
+        )
+
+    def as_saved(self) -> dict[str, Tensor]:
+        """The state after a round trip through the map file, which stores weights in half precision."""
+        weights = dict(self.named_parameters())
+        return {
+            name: value.detach().half().float() if name in weights else value.detach().clone()
+            for name, value in self.state_dict().items()
+        }
+
+    def to_map(self, scene_map: SceneMap) -> SceneMap:
+        """`scene_map` with these networks in the place of its own."""
+        trained = copy.deepcopy(self).cpu().eval().requires_grad_(False)
+        network = trained.score_network
+        info = replace(scene_map.info, score_network=None if network is None else network.architecture)
+        encoder = scene_map.encoder
+        if trained.encoder is not None:
+            encoder = trained.encoder
+            encoder.digest = _digest(encoder)  # type: ignore[assignment]
+            info = replace(info, own_encoder=True, encoder_digest=encoder.digest)
+        return replace(scene_map, head=trained.head, info=info, encoder=encoder, score_network=network)
+
+
+def _one_cell_a_block(
+    grid: Sequence[int], side: int, batch: int, generator: torch.Generator | None
+) -> tuple[Int[Tensor, "B N"], tuple[int, int]]:
+    """Rows of one random cell of each block of side × side cells, and the grid of the blocks."""
+    side = min(side, *grid)
+    blocks = grid[0] // side, grid[1] // side
+    inside_block = torch.randint(side, (2, batch, *blocks), generator=generator)
+    row = side * torch.arange(blocks[0])[:, None] + inside_block[0]
+    column = side * torch.arange(blocks[1]) + inside_block[1]
+    return (row * grid[1] + column).flatten(1), blocks
+
+
+def _digest(module: nn.Module) -> str:
+    """Fingerprint of weights as the map file stores them."""
+    weights = [
+        value.detach().half().cpu().contiguous().numpy().tobytes() for value in module.state_dict().values()
+    ]
+    return hashlib.sha256(b"".join(weights)).hexdigest()[:16]
