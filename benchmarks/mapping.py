@@ -23,20 +23,20 @@ RESULTS = Path(__file__).parent / "results"
 ROWS: dict[str, dict[str, Any]] = {
     "default": {},
     "no landmarks": {"num_landmarks": 0},
+    "500 landmarks": {"num_landmarks": 500},
     "2000 landmarks": {"num_landmarks": 2000},
     "4000 landmarks": {"num_landmarks": 4000},
     "short side 240": {"short_side_px": 240},
     "short side 480": {"short_side_px": 480},
-    "short side 480, no landmarks": {"short_side_px": 480, "num_landmarks": 0},
     "300 steps": {"steps": 300},
     "600 steps": {"steps": 600},
     "2000 steps": {"steps": 2000},
     "4000 steps": {"steps": 4000},
-    "250 views": {"num_views": 250},
     "500 views": {"num_views": 500},
-    "2000 views": {"num_views": 2000},
     "width 256": {"width": 256},
-    "1 block": {"num_blocks": 1},
+    # what scene coordinates alone can do
+    "no landmarks, short side 480, 1800 steps": {"num_landmarks": 0, "short_side_px": 480, "steps": 1800},
+    "no landmarks, short side 480, 3000 steps": {"num_landmarks": 0, "short_side_px": 480, "steps": 3000},
 }
 
 

@@ -265,7 +265,7 @@ def _demo(command: Demo) -> None:
     )
 
 
-_DEMO_STEPS, _DEMO_VIEWS = 1800, 600  # of one room: less than two minutes on two cores
+_DEMO_STEPS, _DEMO_VIEWS = 800, 600  # of one room: about a minute on two cores
 
 
 def _map(command: Map) -> None:

@@ -25,7 +25,7 @@ from dsac.networks.heads import HeadArchitecture, SceneHead
 class MappingSettings:
     """How a scene is learned; the defaults serve every scene."""
 
-    steps: int = 1800
+    steps: int = 1000
     """Training steps."""
     minutes: float | None = None
     """Time budget for everything; replaces `steps`. Two fifths at most go into features."""
@@ -44,8 +44,8 @@ class MappingSettings:
     """Augmented views in total, spread over the frames."""
     buffer_size: int = 3_000_000
     """Cells kept in memory (0.3 kB each with the shipped encoder)."""
-    short_side_px: int = 480
-    """Images are resized to this short side."""
+    short_side_px: int = 320
+    """Images are encoded at this short side; landmarks, which make the pose exact, have a size of their own."""
     num_landmarks: int = 8000
     """Scene points remembered with a patch of an image, spread over the frames (0.24 kB each); 0 = none."""
     augmentation: Augmentation = field(default_factory=Augmentation)
