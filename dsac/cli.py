@@ -197,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code (0 good, 2 a mistake that the message explains, 130 interrupted)."""
     # Waiting threads sleep instead of spinning: on a busy machine a training step is 6 times faster so.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    _keep_freed_memory()
+    keep_freed_memory()
     command = tyro.cli(
         Annotated[Command, tyro.conf.arg(name="")],  # type: ignore[arg-type]
         prog="dsac",
@@ -218,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let glibc keep large freed buffers: without page faults an image encodes in 35 ms, not 57.
 
     Elsewhere than on glibc nothing happens.
@@ -497,7 +497,9 @@ def _log_of_mapping(path: Path, append: bool) -> Iterator[TextIO]:
         raise
 
 
-_PHASES = {"depth": "triangulate", "features": "encode views", "training": "train"}
+_PHASES = {
+    "depth": "triangulate", "landmarks": "find landmarks", "features": "encode views", "training": "train"
+}  # fmt: skip
 
 
 def _evaluate_map(
@@ -554,6 +556,7 @@ def _describe(scene_map: SceneMap, path: Path) -> list[tuple[str, str]]:
                   f"{info.depth_range[1]:.2f} m"),
         *_describe_regressor(info),
         ("working size", f"short side {info.short_side_px} px"),
+        ("landmarks", f"{0 if scene_map.landmarks is None else len(scene_map.landmarks)}"),
         ("training", f"{training.get('steps')} steps, {training.get('seconds')} s"
                      + (", interrupted" if training.get("interrupted") else "")),
         ("written", f"{info.created} by dsac {info.dsac_version}, format {info.format_version}"),

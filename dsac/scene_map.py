@@ -1,7 +1,7 @@
-"""The map file: what was learned of a scene with everything needed to use it, and no more.
+"""The map file: what is known of a scene with everything needed to use it, and no more.
 
 A map is a regressor: encoder, then head. Either the encoder is shared and ships with the package, and the file
-holds the head alone; or a network was trained whole, and the file holds both.
+holds the head alone; or a network was trained whole, and the file holds both. Landmarks may stand beside it.
 
 A safetensors file; its metadata say, as JSON, the format version, the encoder (id and digest), the architecture
 of what is in it, the scene's bounds, the mapping settings and source: nothing is guessed from the weights.
@@ -13,7 +13,7 @@ import copy
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,13 @@ from torch import nn
 
 import dsac
 from dsac.errors import MapFormatError
+from dsac.landmarks import Landmarks
 from dsac.networks.encoder import Encoder, fast_dtype, load_encoder
 from dsac.networks.heads import Head, HeadArchitecture, LinearHead, SceneHead
 from dsac.networks.scene_networks import NetworkArchitecture, SceneNetwork
 
 FORMAT_VERSION = 1
+_LANDMARK = "landmark."  # begins the names of their tensors
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,11 @@ class MapInfo:
 
 @dataclass(frozen=True)
 class SceneMap:
-    """The learned part of one scene."""
+    """What is known of one scene: scene coordinates are learned, landmarks remembered."""
 
     head: Head
     info: MapInfo
+    landmarks: Landmarks | None = None
     encoder: SceneNetwork | None = None  # None: shared, see `load_encoder`
 
     def __post_init__(self) -> None:
@@ -85,6 +88,8 @@ class SceneMap:
             for prefix, module in _modules(self).items()
             for name, value in module.state_dict().items()
         }
+        if self.landmarks is not None:
+            tensors |= {_LANDMARK + name: value for name, value in self.landmarks.tensors().items()}
         data = safetensors.torch.save(tensors, {"dsac": json.dumps(asdict(self.info))})
         write_atomically(path, data)
 
@@ -102,7 +107,7 @@ class SceneMap:
         try:
             with safetensors.safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (safetensors.SafetensorError, OSError) as error:
             raise MapFormatError(
                 f"{path}: expected a map file, got something else or half of one ({error})"
@@ -112,16 +117,22 @@ class SceneMap:
                 f"{path}: expected a map made by dsac, got a safetensors file without its metadata"
             )
         info = _parse_info(path, metadata["dsac"])
+        remembered = {
+            name.removeprefix(_LANDMARK): tensors.pop(name)
+            for name in list(tensors)
+            if name.startswith(_LANDMARK)
+        }
         scene_map = _untrained(info)
         try:
             for prefix, module in _modules(scene_map).items():
                 names = [name for name in tensors if name.startswith(prefix)]
                 module.load_state_dict({name.removeprefix(prefix): tensors.pop(name) for name in names})
-        except RuntimeError as error:
+            landmarks = Landmarks.from_tensors(remembered) if remembered else None
+        except (RuntimeError, KeyError) as error:
             raise MapFormatError(
                 f"{path}: the weights do not fit the architecture it names ({error})"
             ) from None
-        return scene_map.frozen()
+        return replace(scene_map, landmarks=landmarks).frozen()
 
     def frozen(self) -> SceneMap:
         """This map, its modules now on the CPU and not to be trained."""
@@ -184,7 +195,7 @@ def _untrained(info: MapInfo) -> SceneMap:
     """A map of the architectures that the metadata name."""
     if info.network is not None:
         network = SceneNetwork(info.network)
-        return SceneMap(LinearHead(network.num_features), info, network)
+        return SceneMap(LinearHead(network.num_features), info, encoder=network)
     assert info.head is not None
     return SceneMap(SceneHead(info.head), info)
 

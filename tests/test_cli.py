@@ -172,7 +172,7 @@ def test_localize_tells_and_writes_poses(corner: Path, run: Run, tmp_path: Path)
         assert found[name]["center"] == pytest.approx(pose.center.tolist(), abs=1e-5)
         assert np.shape(found[name]["covariance"]) == (6, 6)
         assert 0 <= found[name]["confidence"] <= 1 and found[name]["inliers"] > 0
-        assert set(found[name]["timing_ms"]) == {"decode", "encode", "head", "solve"}
+        assert set(found[name]["timing_ms"]) == {"decode", "encode", "head", "solve", "align"}
         # of a map that was made in seconds
         assert pose.center_distance(truth.cam_from_world[truth.index[Path(name).name]]) < 0.5
 

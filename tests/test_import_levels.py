@@ -15,6 +15,7 @@ LEVELS = [
     ["errors"],
     ["geometry", "kernels"],
     ["ransac", "networks", "datasets"],
+    ["landmarks"],
     ["scene_map"],
     ["localizer"],
     ["mapping", "evaluation"],

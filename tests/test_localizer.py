@@ -167,6 +167,7 @@ def test_frames_are_localized_one_by_one_with_what_the_answer_rests_on(localizer
             answer.timing.encode_ms,
             answer.timing.head_ms,
             answer.timing.solve_ms,
+            answer.timing.align_ms,
         ]
         assert min(stages) > 0 and answer.timing.total_ms == pytest.approx(sum(stages))
         single = localizer.localize(frames[i].image, frames[i].camera)

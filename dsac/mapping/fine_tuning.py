@@ -142,7 +142,7 @@ def fine_tune(
         scene_map.info,
         training={**scene_map.info.training, "fine_tuning": {**asdict(settings), "seed": seed, **training}},
     )
-    return SceneMap(head.cpu().eval().requires_grad_(False), info)
+    return replace(scene_map, head=head.cpu().eval().requires_grad_(False), info=info)
 
 
 @torch.no_grad()

@@ -46,6 +46,8 @@ class MappingSettings:
     """Cells kept in memory (0.3 kB each with the shipped encoder)."""
     short_side_px: int = 480
     """Images are resized to this short side."""
+    num_landmarks: int = 8000
+    """Scene points remembered with a patch of an image, spread over the frames (0.24 kB each); 0 = none."""
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:

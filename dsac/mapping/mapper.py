@@ -1,6 +1,7 @@
 """Mapping: from posed frames to a scene map.
 
-    frames ─▶ (triangulated depth, if they have none) ─▶ learner ─▶ training ─▶ map
+    frames ─▶ (triangulated depth, if they have none) ─▶ landmarks
+                                                      ─▶ learner ─▶ training
 
 What learns is a head behind the shared encoder (`head_training`) or a whole network (`network_training`).
 """
@@ -21,6 +22,7 @@ from dsac.datasets import Frames
 from dsac.errors import DatasetError, MapFormatError
 from dsac.mapping.buffer import evenly_spread
 from dsac.mapping.head_training import MappingSettings, head_learner
+from dsac.mapping.landmarks import collect_landmarks
 from dsac.mapping.learner import Learner
 from dsac.mapping.losses import BatchLoss
 from dsac.mapping.network_training import NetworkSettings, network_learner
@@ -36,7 +38,7 @@ from dsac.scene_map import MapInfo, SceneMap
 class MappingProgress:
     """Where mapping stands; handed to `on_progress`."""
 
-    phase: Literal["depth", "features", "training"]
+    phase: Literal["depth", "landmarks", "features", "training"]
     fraction: float  # of the phase, 0 to 1
     elapsed: float  # seconds since the start
     remaining: float | None = None  # seconds, in training
@@ -81,7 +83,7 @@ def build_map(
     exact_depth = frames.has_depth
     budget = None if settings.minutes is None else settings.minutes * 60
 
-    def report(phase: Literal["depth", "features"]) -> Callable[[float], None]:
+    def report(phase: Literal["depth", "landmarks", "features"]) -> Callable[[float], None]:
         return lambda fraction: on_progress(MappingProgress(phase, fraction, time.monotonic() - started))
 
     def with_depth(frames: Frames) -> Frames:
@@ -91,6 +93,7 @@ def build_map(
             frames, short_side_px=settings.short_side_px, on_progress=report("depth")
         )
 
+    landmarks = None
     if isinstance(settings, NetworkSettings):
         frames = with_depth(frames if exact_depth else evenly_spread(frames, _MOST_TRIANGULATED))
         learner = network_learner(
@@ -98,6 +101,8 @@ def build_map(
         )
     else:
         frames = with_depth(evenly_spread(frames, settings.num_views))
+        if settings.num_landmarks > 0:
+            landmarks = collect_landmarks(frames, settings.num_landmarks, report("landmarks"))
         learner = head_learner(
             frames,
             settings,
@@ -150,7 +155,7 @@ def build_map(
         training=training,
     )
     own = learner.encoder if isinstance(learner.encoder, SceneNetwork) else None
-    return SceneMap(learner.head, info, own).frozen()
+    return SceneMap(learner.head, info, landmarks, own).frozen()
 
 
 _MOST_TRIANGULATED = 1000  # frames: each is matched with several others

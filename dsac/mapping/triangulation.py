@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32, Int, UInt8
 
 from dsac.datasets import FrameReader, Frames
 from dsac.geometry import Camera
@@ -55,7 +55,7 @@ def with_triangulated_depth(
         for found in pool.map(lambda i: _detect(frames, i, short_side_px), range(len(frames))):
             keypoints.append(found)
             on_progress(0.5 * len(keypoints) / len(frames))
-        pairs = _pairs(matrices)
+        pairs = view_pairs(matrices)
         votes: list[list[np.ndarray]] = [[] for _ in frames.names]  # rows: keypoint, inverse depth, its sigma
         for done, ((i, j), (of_i, of_j)) in enumerate(
             zip(pairs, pool.map(lambda p: _triangulate(keypoints, matrices, *p), pairs), strict=True)
@@ -63,7 +63,9 @@ def with_triangulated_depth(
             votes[i].append(of_i)
             votes[j].append(of_j)
             on_progress(0.5 + 0.5 * (done + 1) / len(pairs))
-    depths = [_agreed_depths(len(k.plane), rows) for k, rows in zip(keypoints, votes, strict=True)]
+    depths = [
+        agreed_depths(len(k.plane), rows, _AGREEMENT)[0] for k, rows in zip(keypoints, votes, strict=True)
+    ]
     found = sum(int((d > 0).sum()) for d in depths)
     _log.info("triangulated %d keypoints in %d frames from %d pairs", found, len(frames), len(pairs))
     sparse = {
@@ -115,7 +117,7 @@ def _detect(frames: Frames, index: int, short_side_px: int) -> _Keypoints:
     return _Keypoints((pixels - center) / focal, rooted.astype(np.float32), float(focal.mean()))
 
 
-def _pairs(matrices: Float[np.ndarray, "N 4 4"]) -> list[tuple[int, int]]:
+def view_pairs(matrices: Float[np.ndarray, "N 4 4"]) -> list[tuple[int, int]]:
     """For each frame partners at several distances among those that look the same way; each pair once."""
     rotations, translations = matrices[:, :3, :3], matrices[:, :3, 3]
     centers = -np.einsum("nji,nj->ni", rotations, translations)
@@ -178,22 +180,30 @@ def _triangulate(
     return np.stack([matched, 1 / s, sigma_a], axis=1), np.stack([best[matched], 1 / t, sigma_b], axis=1)
 
 
-def _agreed_depths(count: int, votes: list[np.ndarray]) -> Float[np.ndarray, " K"]:
-    """Depth of each keypoint: mean of the inverse depths that agree with the most others; 0 where < 2 do."""
-    depths = np.zeros(count)
+def agreed_depths(
+    count: int, votes: list[np.ndarray], agreement: float
+) -> tuple[Float[np.ndarray, " K"], Int[np.ndarray, " K"]]:
+    """Depth of each of `count` keypoints, and how many votes agree on it; 0 where fewer than two do.
+
+    Votes are rows (keypoint, inverse depth, its standard deviation). The vote with the most others within the
+    relative `agreement` wins, and the depth is the mean of their inverse depths.
+    """
+    depths, supports = np.zeros(count), np.zeros(count, int)
     rows = np.concatenate([np.zeros((0, 3)), *votes])
     if len(rows) == 0:
-        return depths
+        return depths, supports
     order = np.argsort(rows[:, 0], kind="stable")
     rows = rows[order]
     starts = np.flatnonzero(np.diff(rows[:, 0], prepend=-1))
     for start, stop in zip(starts, np.append(starts[1:], len(rows)), strict=True):
         inverse, sigma = rows[start:stop, 1], rows[start:stop, 2]
-        close = np.abs(inverse[:, None] - inverse) < _AGREEMENT * inverse
+        close = np.abs(inverse[:, None] - inverse) < agreement * inverse
         support = close.sum(1)
         winner = support.argmax()
         if support[winner] >= 2:
             chosen = close[winner]
             weight = sigma[chosen] ** -2
-            depths[int(rows[start, 0])] = weight.sum() / (weight * inverse[chosen]).sum()
-    return depths
+            keypoint = int(rows[start, 0])
+            depths[keypoint] = weight.sum() / (weight * inverse[chosen]).sum()
+            supports[keypoint] = support[winner]
+    return depths, supports

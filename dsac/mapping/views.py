@@ -96,7 +96,7 @@ def _render(frame: Frame, camera: Camera, view_from_cam: Pose, stride: int) -> V
         points = torch.full_like(rays_cells, torch.nan)
     else:
         to_full = torch.tensor(frame.camera.size, dtype=torch.float64) / torch.tensor(source_camera.size)
-        depth = _sample_depth(frame.depth.numpy(), (cells * to_full).numpy(), inside.numpy())
+        depth = sample_depth(frame.depth.numpy(), (cells * to_full).numpy(), inside.numpy())
         points_cam = rays_cells / rays_cells[..., 2:] * torch.from_numpy(depth)[..., None]
         points = frame.cam_from_world.inverse() @ points_cam
     return View(
@@ -122,7 +122,7 @@ def _shrink(frame: Frame, focal_px: float) -> tuple[np.ndarray, Camera]:
 _MAX_DEPTH_STEP = 0.05  # of the depth: over a 3×3 window more than this is an edge, whose depth is anyone's
 
 
-def _sample_depth(depth: np.ndarray, pixels: np.ndarray, inside: np.ndarray) -> np.ndarray:
+def sample_depth(depth: np.ndarray, pixels: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Depth at each pixel (nearest neighbour), NaN where unknown, outside or at a depth edge."""
     nearest = cv2.erode(np.where(depth > 0, depth, np.inf).astype(np.float32), np.ones((3, 3)))
     farthest = cv2.dilate(depth, np.ones((3, 3)))

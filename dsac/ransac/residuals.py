@@ -84,6 +84,9 @@ class ReprojectionError:
     threshold_px: float | int = 10.0
     max_error_px: float | int = 100.0
     backend: Backend = "auto"
+    window_px: float | int | None = (
+        None  # side of the square that each pixel was searched for in; None = the image
+    )
 
     @property
     def threshold(self) -> float | int:
@@ -154,8 +157,8 @@ class ReprojectionError:
         )
 
     def chance(self, correspondences: Correspondences) -> Float[Tensor, " B"]:
-        """Area of the threshold's disc against the image's."""
-        width, height = correspondences.camera.size
+        """Area of the threshold's disc against that of the image, or of the window."""
+        width, height = correspondences.camera.size if self.window_px is None else (self.window_px,) * 2
         area = min(1.0, torch.pi * self.threshold_px**2 / (width * height))
         return correspondences.pixels.new_full((len(correspondences),), area)
 

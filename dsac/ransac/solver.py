@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dsac.geometry import Pose
@@ -57,13 +57,15 @@ class PoseSolver:
         scoring: Scoring | None = None,
         refinement: Refinement | None = None,
         backend: Backend = "auto",
+        window_px: float | int | None = None,
     ) -> PoseSolver:
         """P3P on pixels; inliers reproject within `threshold_px`.
 
         `scoring` and `refinement` default to the soft inlier count and the robust refinement at that
-        threshold.
+        threshold. Where pixels were searched for in windows of side `window_px`, chance finds more inliers:
+        success and confidence take account of it.
         """
-        residual = ReprojectionError(threshold_px, backend=backend)
+        residual = ReprojectionError(threshold_px, backend=backend, window_px=window_px)
         return PoseSolver(
             num_hypotheses,
             residual,
@@ -128,6 +130,12 @@ class PoseSolver:
             rotation = pose.rotation.index_copy(0, lost, second.rotation)
             translation = pose.translation.index_copy(0, lost, second.translation)
             return _estimate(Pose(rotation, translation), residual, clean, rows)
+
+    def inliers(self, cam_from_world: Pose, correspondences: Correspondences) -> Bool[Tensor, "B N"]:
+        """Which correspondences agree with a pose (batch (B,)) within the threshold."""
+        clean = self.residual.sanitise(correspondences)
+        rows = correspondences.pixels.shape[1]
+        return _inliers(cam_from_world, self.residual, clean)[:, :rows]
 
     def hypotheses(
         self, correspondences: Correspondences, generator: torch.Generator | None = None
@@ -218,16 +226,20 @@ class PoseSolver:
 
 def _estimate(pose: Pose, residual: PoseResidual, clean: Correspondences, rows: int) -> PoseEstimate:
     """The answer about a pose; `rows` is the number of correspondences that came in."""
-    assert clean.weights is not None
     covariance = pose_covariance(pose, residual, clean)
-    errors = residual.errors(pose[:, None], clean)[:, 0]
-    inliers = (errors < residual.threshold) & (clean.weights > 0)
+    inliers = _inliers(pose, residual, clean)
     # Any four points agree on some pose, and among the thousands that are tried one gathers twice the
     # inliers of chance: three times as many speak for the pose.
     enough = inliers.sum(-1) > 3 * chance_inliers(residual, clean)
     success = enough & torch.isfinite(covariance).flatten(1).all(-1)
     trust = confidence(inliers, covariance, pose, residual, clean)
     return PoseEstimate(pose, covariance, inliers[:, :rows], trust, success)
+
+
+def _inliers(pose: Pose, residual: Residual, clean: Correspondences) -> Bool[Tensor, "B N"]:
+    assert clean.weights is not None
+    errors = residual.errors(pose[:, None], clean)[:, 0]
+    return (errors < residual.threshold) & (clean.weights > 0)
 
 
 def _solve_fused(

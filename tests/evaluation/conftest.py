@@ -38,10 +38,11 @@ class Timing:
     encode_ms: float
     head_ms: float
     solve_ms: float
+    align_ms: float
 
     @property
     def total_ms(self) -> float:
-        return self.decode_ms + self.encode_ms + self.head_ms + self.solve_ms
+        return self.decode_ms + self.encode_ms + self.head_ms + self.solve_ms + self.align_ms
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def localization(name: str, truth: Pose, increment: Pose, success: bool = True, 
     )
     grid = (HEIGHT // STRIDE, WIDTH // STRIDE)
     correspondences = Correspondences(pixels[None], points[None], CAMERA[None], grid=grid)
-    return Localization(name, CAMERA, estimate, correspondences, Timing(1.0 + i, 2.0, 3.0, 4.0))
+    return Localization(name, CAMERA, estimate, correspondences, Timing(1.0 + i, 2.0, 3.0, 4.0, 1.0))
 
 
 def walk(count: int, seed: int) -> Pose:

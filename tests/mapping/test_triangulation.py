@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 import pytest
 import torch
+from lenses import through
 
 from dsac.datasets import Frame, FrameReader, Frames
 from dsac.datasets.synthetic import synthetic_scene
@@ -26,33 +26,6 @@ def frames() -> Frames:
 @pytest.fixture(scope="module")
 def found(frames: Frames) -> Frames:
     return with_triangulated_depth(frames, short_side_px=SIZE[1])
-
-
-@dataclass(frozen=True)
-class Lens:
-    """The photos of a pinhole camera as another camera would have taken them."""
-
-    reader: FrameReader
-    pinhole: Camera
-    camera: Camera
-    has_depth: bool = True
-
-    def read_image(self, name: str) -> np.ndarray:
-        return self._bend(self.reader.read_image(name), cv2.INTER_LINEAR)
-
-    def read_depth(self, name: str, camera: Camera) -> np.ndarray:
-        return self._bend(self.reader.read_depth(name, self.pinhole), cv2.INTER_NEAREST)
-
-    def _bend(self, image: np.ndarray, interpolation: int) -> np.ndarray:
-        width, height = self.camera.size
-        y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
-        rays = self.camera.unproject(torch.stack([x, y], -1).double().reshape(-1, 2))
-        pixels = self.pinhole.project(rays).reshape(height, width, 2).float().numpy() - 0.5
-        return cv2.remap(image, pixels[..., 0], pixels[..., 1], interpolation)
-
-
-def _through(frames: Frames, camera: Camera) -> Frames:
-    return replace(frames, cameras=[camera], reader=Lens(frames.reader, frames.cameras[0], camera))
 
 
 def _relative_errors(found: Frame, exact: Frame) -> torch.Tensor:
@@ -80,7 +53,7 @@ def test_triangulated_depth_agrees_with_the_exact_depth(frames: Frames, found: F
 def test_depth_of_distorted_photos_agrees_and_lies_within_them(frames: Frames) -> None:
     # an undistorted view of it reaches beyond the photo on all sides
     camera = Camera.from_params("OPENCV", [330, 325, 165, 112, 0.6, 0.1, 0.002, 0.001], (288, 216))
-    exact = _through(frames, camera)
+    exact = through(frames, camera)
     found = with_triangulated_depth(exact, short_side_px=camera.size[1])
     _assert_agree(found, exact)
     # patches are 5 pixels wide; some keypoints happen to have the same depth
@@ -102,7 +75,7 @@ def test_a_keypoint_beside_the_photo_paints_no_depth(frames: Frames, pixel: tupl
 
 def test_images_of_two_sizes_help_each_other(frames: Frames) -> None:
     half = frames.cameras[0].rescale((SIZE[0] // 2, SIZE[1] // 2))
-    small = _through(frames, half)
+    small = through(frames, half)
     mixed = Frames(
         frames.names,
         [frames.cameras[0], half],

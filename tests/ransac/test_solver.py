@@ -56,6 +56,19 @@ def test_the_covariance_predicts_the_spread_of_the_error(make_scene):
         assert 4.5 < distance.mean() < 8
 
 
+def test_the_covariance_knows_of_errors_that_neighbours_share(make_scene):
+    """Patches of 50 pixels err together. Were their points taken as independent, the mean would be 240."""
+    correspondences, truth = make_scene(batch=40, grid=(60, 80), inlier_ratio=0.9, noise_m=0.001)
+    generator = torch.Generator().manual_seed(0)
+    patch = (correspondences.pixels / 50).long() @ torch.tensor([1, 13])
+    shared = 0.01 * torch.randn(40, 13 * 10, 3, generator=generator, dtype=torch.float64)
+    shift = shared.gather(1, patch[..., None].expand(-1, -1, 3)).to(correspondences.scene_points)
+    estimate = SOLVERS["argmax"](replace(correspondences, scene_points=correspondences.scene_points + shift))
+    error = (truth @ estimate.cam_from_world.inverse()).log()
+    distance = torch.einsum("bi,bij,bj->b", error, torch.linalg.inv(estimate.covariance), error)
+    assert 4 < distance.mean() < 16
+
+
 def _camera_points(correspondences: Correspondences) -> torch.Tensor:
     pixels = correspondences.pixels
     z = 2 + torch.sin(pixels[..., 0] / 97) + 0.5 * torch.cos(pixels[..., 1] / 71)

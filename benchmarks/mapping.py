@@ -1,0 +1,150 @@
+"""What each part of mapping is worth: settings that differ in one thing from the default.
+
+    python benchmarks/mapping.py SCENE [--rows default "no landmarks" …] [--seeds 0 1 2] [--no-depth] [--list]
+
+Each row maps the scene in a process of its own and localizes all its query images. Writes
+results/mapping.jsonl, a line a run that is not made again, and results/mapping.md from all lines there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+ROWS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "no landmarks": {"num_landmarks": 0},
+    "2000 landmarks": {"num_landmarks": 2000},
+    "4000 landmarks": {"num_landmarks": 4000},
+    "short side 240": {"short_side_px": 240},
+    "short side 480": {"short_side_px": 480},
+    "short side 480, no landmarks": {"short_side_px": 480, "num_landmarks": 0},
+    "300 steps": {"steps": 300},
+    "600 steps": {"steps": 600},
+    "2000 steps": {"steps": 2000},
+    "4000 steps": {"steps": 4000},
+    "250 views": {"num_views": 250},
+    "500 views": {"num_views": 500},
+    "2000 views": {"num_views": 2000},
+    "width 256": {"width": 256},
+    "1 block": {"num_blocks": 1},
+}
+
+
+def run(scene_path: str, row: str, depth: bool, seed: int) -> dict[str, Any]:
+    """Map and evaluate once."""
+    from dsac import Localizer, MappingSettings, build_map, evaluate, load_scene
+    from dsac.cli import keep_freed_memory
+
+    keep_freed_memory()
+    scene = load_scene(scene_path)
+    frames = scene.mapping if depth else scene.mapping.without_depth()
+    started, started_cpu = time.monotonic(), time.process_time()
+    scene_map = build_map(frames, replace(MappingSettings(), **ROWS[row]), seed=seed)
+    seconds, cpu_seconds = time.monotonic() - started, time.process_time() - started_cpu
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "map.dsac"
+        scene_map.save(path)
+        size = path.stat().st_size
+        result = evaluate(Localizer.load(path), scene)
+    best = result.summaries[0]
+    return {
+        "scene": Path(scene_path).name,
+        "truth": best.truth,
+        "supervision": "depth" if depth and scene.mapping.has_depth else "poses",
+        "row": row,
+        "seed": seed,
+        "images": best.num_images,
+        "localized": best.num_images - best.num_not_localized,
+        "percent_5cm_5deg": best.percent_5cm_5deg,
+        "percent_2cm_2deg": best.percent_2cm_2deg,
+        "percent_1cm_1deg": best.percent_1cm_1deg,
+        "median_cm": 100 * best.median_translation_m,
+        "median_deg": best.median_rotation_deg,
+        "median_spacings": best.median_translation_spacings,
+        "mapping_s": round(seconds, 1),
+        "mapping_cpu_s": round(cpu_seconds, 1),
+        "map_mb": round(size / 1e6, 2),
+    }
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """A table a scene and supervision; several seeds as mean ± standard deviation."""
+    groups: dict[tuple[str, str, str], dict[str, list[dict[str, Any]]]] = {}
+    for record in records:
+        key = (record["scene"], record["truth"], record["supervision"])
+        groups.setdefault(key, {}).setdefault(record["row"], []).append(record)
+    text = "# What each part of mapping is worth\n\n`python benchmarks/mapping.py SCENE`; "
+    text += "wall and processor time of mapping include everything from reading the images on.\n"
+    columns = ("percent_5cm_5deg", "percent_2cm_2deg", "percent_1cm_1deg", "median_cm", "median_deg")
+    for (scene, truth, supervision), rows in groups.items():
+        text += f"\n## {scene}, truth {truth}, {supervision}\n\n"
+        text += "| settings | seeds | localized | % 5 cm 5° | % 2 cm 2° | % 1 cm 1° | median cm | median ° "
+        text += "| median / spacing | mapping s | CPU s | map MB |\n" + "|---" * 12 + "|\n"
+        for row in [row for row in ROWS if row in rows]:
+            runs = rows[row]
+            cells = [_mean([r[c] for r in runs], 1 if c.startswith("percent") else 2) for c in columns]
+            times = [_mean([r[c] for r in runs], 0) for c in ("mapping_s", "mapping_cpu_s")]
+            localized = f"{statistics.mean(r['localized'] for r in runs):.0f} of {runs[0]['images']}"
+            spacing = _mean([r["median_spacings"] for r in runs], 3)
+            line = [
+                row,
+                str(len(runs)),
+                localized,
+                *cells,
+                spacing,
+                *times,
+                _mean([r["map_mb"] for r in runs], 1),
+            ]
+            text += "| " + " | ".join(line) + " |\n"
+    return text
+
+
+def _mean(values: list[float | None], digits: int) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return ""
+    mean = f"{statistics.mean(known):.{digits}f}"
+    return mean if len(known) == 1 else f"{mean} ± {statistics.stdev(known):.{digits}f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scene", nargs="?")
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS), metavar="ROW")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--no-depth", action="store_true")
+    parser.add_argument("--list", action="store_true", help="name the rows and stop")
+    arguments = parser.parse_args()
+    if arguments.list or arguments.scene is None:
+        print("\n".join(f"{row}: {settings or 'as shipped'}" for row, settings in ROWS.items()))
+        return
+    lines = RESULTS / "mapping.jsonl"
+    records = [json.loads(line) for line in lines.read_text().splitlines()] if lines.is_file() else []
+    made = {(r["scene"], r["supervision"] == "depth", r["row"], r["seed"]) for r in records}
+    for seed in arguments.seeds:
+        for row in arguments.rows:
+            if (Path(arguments.scene).name, not arguments.no_depth, row, seed) in made:
+                continue
+            with multiprocessing.get_context("spawn").Pool(
+                1
+            ) as pool:  # a fresh process: fresh memory and caches
+                record = pool.apply(run, (arguments.scene, row, not arguments.no_depth, seed))
+            print(json.dumps(record), flush=True)
+            with open(lines, "a") as file:
+                file.write(json.dumps(record) + "\n")
+            records.append(record)
+    (RESULTS / "mapping.md").write_text(table(records))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Time of one query, stage by stage, and of batches.
+
+    python benchmarks/query.py MAP SCENE [--threads 1 2] [--images 100]
+
+Medians over the query images, each stage by itself. Writes results/query.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def measure(map_file: str, scene_path: str, images: int) -> None:
+    """In this process; prints a table row for the threads it was given."""
+    import numpy as np
+    import torch
+
+    from dsac import Localizer, load_scene
+    from dsac.cli import keep_freed_memory
+    from dsac.localizer import Timing
+
+    keep_freed_memory()
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    localizer = Localizer.load(map_file)
+    scene = load_scene(scene_path)
+    rows = np.linspace(0, len(scene.query) - 1, min(images, len(scene.query))).round().astype(int)
+    query = scene.query[rows]
+    timings = [answer.timing for answer in localizer.localize_frames(query)][2:]  # the first ones warm up
+    stages = [statistics.median(getattr(t, field.name) for t in timings) for field in fields(Timing)]
+    total = statistics.median(t.total_ms for t in timings)
+    batch = torch.stack([query[i].image for i in range(min(16, len(query)))])
+    started = time.perf_counter()
+    localizer.localize(batch, query.camera(0))
+    each = 1e3 * (time.perf_counter() - started) / len(batch)
+    names = [field.name.removesuffix("_ms") for field in fields(Timing)]
+    print("| threads | " + " | ".join(names) + " | total ms | a batch of 16, ms an image |")
+    print("|---" * (len(names) + 3) + "|")
+    cells = [f"{value:.1f}" for value in (*stages, total, each)]
+    print(f"| {torch.get_num_threads()} | " + " | ".join(cells) + " |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("map")
+    parser.add_argument("scene")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.here:
+        measure(arguments.map, arguments.scene, arguments.images)
+        return
+    lines: list[str] = []
+    for threads in arguments.threads:  # the number of threads is settled when PyTorch loads
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+        command = [
+            sys.executable,
+            __file__,
+            arguments.map,
+            arguments.scene,
+            "--images",
+            str(arguments.images),
+            "--here",
+        ]
+        output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+        print(output, end="", flush=True)
+        table = [line for line in output.splitlines() if line.startswith("|")]
+        lines += table if not lines else table[2:]
+    title = "# Time of one query image\n\n"
+    title += f"`python benchmarks/query.py MAP SCENE`, {platform.machine()}; medians, milliseconds.\n\n"
+    (RESULTS / "query.md").write_text(title + "\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

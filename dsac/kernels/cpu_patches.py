@@ -1,0 +1,164 @@
+"""Search of an image for small patches: normalised cross-correlation in a window around where each is expected.
+
+Same names and arguments as in `reference_patches.py`, which says what is computed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Float32, Int, UInt8
+
+from dsac.kernels.cpu_jit import kernel
+from dsac.kernels.reference_patches import LEAST_CONTRAST, SIZE
+
+
+def find_patches(
+    image: UInt8[np.ndarray, "H W"],
+    patches: UInt8[np.ndarray, "L P P"],
+    rows: Int[np.ndarray, " M"],
+    centers: Float[np.ndarray, "M 2"],
+    image_from_patch: Float[np.ndarray, "M 2 2"],
+    *,
+    radius: int,
+) -> tuple[Float32[np.ndarray, "M 2"], Float32[np.ndarray, " M"]]:
+    """As in `reference_patches.py`."""
+    found = np.empty((len(rows), 2), np.float32)
+    scores = np.empty(len(rows), np.float32)
+    _search(
+        image, patches, rows.astype(np.int64), centers.astype(np.float64),
+        image_from_patch.astype(np.float64), radius, found, scores,
+    )  # fmt: skip
+    return found, scores
+
+
+@kernel
+def _search(image, patches, rows, centers, image_from_patch, radius, found, scores):
+    window = 2 * radius + 1
+    template = np.empty((SIZE, SIZE), np.float32)
+    area = np.empty((window + SIZE - 1, window + SIZE - 1), np.float32)
+    columns = np.empty((2, len(area)), np.float32)
+    correlation = np.empty((window, window), np.float32)
+    for m in range(len(rows)):
+        found[m, 0] = found[m, 1] = np.nan
+        scores[m] = -1.0
+        u, v = centers[m]
+        if not (abs(u) < 1e6 and abs(v) < 1e6):
+            continue
+        left, top = int(np.floor(u)) - SIZE // 2, int(np.floor(v)) - SIZE // 2
+        if not _template(patches[rows[m]], left + 0.5 - u, top + 0.5 - v, image_from_patch[m], template):
+            continue
+        left -= radius
+        top -= radius
+        if left < 0 or top < 0 or left + len(area) > image.shape[1] or top + len(area) > image.shape[0]:
+            continue
+        for y in range(len(area)):
+            for x in range(len(area)):
+                area[y, x] = image[top + y, left + x]
+        _correlate(area, template, columns, correlation)
+        best, row, column = _peak(correlation)
+        if row < 0:
+            continue
+        scores[m] = best
+        found[m, 0] = (
+            u + column - radius + _vertex(correlation[row, column - 1], best, correlation[row, column + 1])
+        )
+        found[m, 1] = (
+            v + row - radius + _vertex(correlation[row - 1, column], best, correlation[row + 1, column])
+        )
+
+
+@kernel
+def _template(patch, x0, y0, image_from_patch, template):
+    """The patch as the image should show it at pixels (x0 + i, y0 + j) from its centre, zero mean, unit norm.
+
+    False where the patch does not reach that far, has no contrast or is turned over.
+    """
+    a, b, c, d = image_from_patch[0, 0], image_from_patch[0, 1], image_from_patch[1, 0], image_from_patch[1, 1]
+    determinant = a * d - b * c
+    if not determinant > 1e-6:
+        return False
+    radius, last = (len(patch) - 1) / 2, len(patch) - 1
+    total = np.float32(0)
+    for j in range(SIZE):
+        for i in range(SIZE):
+            dx, dy = x0 + i, y0 + j
+            x = radius + (d * dx - b * dy) / determinant
+            y = radius + (a * dy - c * dx) / determinant
+            if not (x >= 0 and y >= 0 and x < last and y < last):
+                return False
+            column, row = int(x), int(y)
+            right, down = x - column, y - row
+            upper = patch[row, column] * (1 - right) + patch[row, column + 1] * right
+            lower = patch[row + 1, column] * (1 - right) + patch[row + 1, column + 1] * right
+            template[j, i] = upper * (1 - down) + lower * down
+            total += template[j, i]
+    mean, square = total / (SIZE * SIZE), np.float32(0)
+    for j in range(SIZE):
+        for i in range(SIZE):
+            template[j, i] -= mean
+            square += template[j, i] * template[j, i]
+    if not square > SIZE * SIZE * LEAST_CONTRAST**2:
+        return False
+    scale = np.float32(1) / np.sqrt(square)
+    for j in range(SIZE):
+        for i in range(SIZE):
+            template[j, i] *= scale
+    return True
+
+
+@kernel
+def _correlate(area, template, columns, correlation):
+    """Correlation coefficients at all shifts; the inner loops run along rows of the area, many at once.
+
+    `columns` (2, width of the area) is memory to work in.
+    """
+    window, width = len(correlation), area.shape[1]
+    least = np.float32(SIZE * SIZE * LEAST_CONTRAST**2)
+    one, count = np.float32(1), np.float32(SIZE * SIZE)
+    sums, squares = columns[0], columns[1]
+    for y in range(window):
+        products = correlation[y]
+        products[:] = 0
+        sums[:] = 0
+        squares[:] = 0
+        for j in range(SIZE):
+            line = area[y + j]
+            for x in range(width):
+                sums[x] += line[x]
+                squares[x] += line[x] * line[x]
+            t = template[j]
+            t0, t1, t2, t3, t4, t5, t6, t7, t8 = t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8]
+            for x in range(window):  # one expression: a loop over the nine would load and store each time
+                products[x] += (
+                    t0 * line[x] + t1 * line[x + 1] + t2 * line[x + 2]
+                    + t3 * line[x + 3] + t4 * line[x + 4] + t5 * line[x + 5]
+                    + t6 * line[x + 6] + t7 * line[x + 7] + t8 * line[x + 8]
+                )  # fmt: skip
+        for x in range(window):
+            total, square = np.float32(0), np.float32(0)
+            for i in range(SIZE):
+                total += sums[x + i]
+                square += squares[x + i]
+            variance = square - total * total / count
+            products[x] *= one / np.sqrt(max(variance, least))
+
+
+@kernel
+def _peak(correlation):
+    """The largest value and where it is; row -1 when it lies at the border of the window."""
+    window = len(correlation)
+    best, row, column = np.float32(-1), -1, -1
+    for y in range(window):
+        for x in range(window):
+            if correlation[y, x] > best:
+                best, row, column = correlation[y, x], y, x
+    if row < 1 or column < 1 or row > window - 2 or column > window - 2:
+        return best, -1, -1
+    return best, row, column
+
+
+@kernel
+def _vertex(before, middle, after):
+    """Where a parabola through three values, the middle one largest, has its top."""
+    curvature = 2 * middle - before - after
+    return 0.5 * (after - before) / curvature if curvature > 1e-6 else 0.0

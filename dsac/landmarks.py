@@ -1,0 +1,233 @@
+"""Landmarks: scene points that the map remembers the looks of, and the pose that lets an image show them best.
+
+    alignment = align(landmarks, grey, camera, cam_from_world)     # from the pose that scene coordinates gave
+
+A landmark is a well-localised scene point with the small patch of a mapping image around it. Given a pose that
+is right to some centimetres, each one that should be visible is warped as the image should show it and searched
+for near where it should be; the pose is then solved again from the places found. This is how PTAM (Klein &
+Murray, ISMAR 2007) tracks. It is as exact as matching keypoints, without a detector or descriptors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int, UInt8
+from torch import Tensor
+
+from dsac.geometry import Camera, Pose
+from dsac.ransac import Correspondences, PoseEstimate, PoseSolver
+
+SHORT_SIDE_PX = 480  # of the images that patches are cut from and searched in
+PATCH_RADIUS = 7  # pixels: 9×9 are compared, from half as near to any nearer, and turned
+_WIDE_RADIUS, _NEAR_RADIUS = 16, 5  # pixels around the predicted place: first, and from the better pose again
+_WIDE_COUNT, _NEAR_COUNT = 200, 400  # landmarks searched for
+_LEAST_CORRELATION = 0.7
+_THRESHOLD_PX = 3.0
+_MAX_VIEW_ANGLE_DEG = 40.0  # between the rays that show a point now and then
+_MAX_ZOOM = 1.8
+_TILES = (8, 6)  # the landmarks to search for are spread over these
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """L scene points with the image patches that show them, cut from V views."""
+
+    points: Float[Tensor, "L 3"]  # metres, world frame
+    patches: UInt8[Tensor, "L P P"]  # grey; the point projects to the middle of the centre pixel
+    view: Int[Tensor, " L"]  # which view the patch was cut from
+    cam_from_world: Pose  # batch (V,), of the views
+    focal_px: Float[Tensor, "V 2"]
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a map file holds of them; `from_tensors` reads it."""
+        return {
+            "points": self.points,
+            "patches": self.patches,
+            "view": self.view,
+            "cam_from_world": self.cam_from_world.matrix[:, :3].contiguous(),
+            "focal_px": self.focal_px,
+        }
+
+    @staticmethod
+    def from_tensors(tensors: Mapping[str, Tensor]) -> Landmarks:
+        """Raises: `KeyError` when one is missing."""
+        poses = Pose.from_matrix(tensors["cam_from_world"])
+        return Landmarks(tensors["points"], tensors["patches"], tensors["view"], poses, tensors["focal_px"])
+
+    @cached_property
+    def _arrays(self) -> _Arrays:
+        rotation = self.cam_from_world.rotation.double().numpy()
+        view = self.view.long().numpy()
+        points = self.points.double().numpy()
+        centers = self.cam_from_world.center.double().numpy()[view]
+        depth = ((points - centers) * rotation[view, 2]).sum(-1)
+        # the surface is taken to face the view: a step of a pixel there moves the point along the image axes
+        axes = rotation[view, :2] * (depth[:, None] / self.focal_px.double().numpy()[view])[..., None]
+        return _Arrays(points, points - centers, axes)
+
+
+@dataclass(frozen=True)
+class _Arrays:
+    points: Float[np.ndarray, "L 3"]
+    rays: Float[np.ndarray, "L 3"]  # from the cameras that saw them, metres
+    axes: Float[np.ndarray, "L 2 3"]  # metres per pixel of the patch in x and y, world frame
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Where landmarks should appear, and how."""
+
+    pixels: Float[np.ndarray, "M 2"]
+    image_from_patch: Float[np.ndarray, "M 2 2"]  # pixels per pixel of the patch
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """The pose from the landmarks that were found in one image."""
+
+    estimate: PoseEstimate  # B = 1; its confidence is that of the wide search, which chance can less agree with
+    correspondences: Correspondences  # B = 1
+
+
+def align(
+    landmarks: Landmarks,
+    grey: UInt8[np.ndarray, "H W"],  # its `grey_view`
+    camera: Camera,  # the photo's `working_camera`
+    cam_from_world: Pose,  # batch (): right to about 16 pixels
+) -> Alignment | None:
+    """The pose in which the landmarks appear where they are found; None when hardly any is found."""
+    wide = _search(landmarks, grey, camera, cam_from_world, _WIDE_RADIUS, _WIDE_COUNT)
+    if not wide.estimate.success.item():
+        return None
+    near = _search(landmarks, grey, camera, wide.estimate.cam_from_world[0], _NEAR_RADIUS, _NEAR_COUNT)
+    estimate = replace(near.estimate, confidence=wide.estimate.confidence, success=wide.estimate.success)
+    return Alignment(estimate, near.correspondences)
+
+
+def _search(
+    landmarks: Landmarks,
+    grey: UInt8[np.ndarray, "H W"],
+    camera: Camera,
+    cam_from_world: Pose,
+    radius: int,
+    count: int,
+) -> Alignment:
+    """Search for `count` landmarks within `radius` pixels, and solve."""
+    from dsac.kernels.cpu_patches import find_patches  # Numba, which takes a second to load
+
+    rows = visible(landmarks, camera, cam_from_world, count)
+    expected = predict(landmarks, rows, camera, cam_from_world)
+    found, correlation = find_patches(
+        grey,
+        landmarks.patches.numpy(),
+        rows,
+        expected.pixels,
+        expected.image_from_patch,
+        radius=radius,
+    )
+    good = correlation > _LEAST_CORRELATION
+    correspondences = Correspondences(
+        torch.from_numpy(found[good])[None],
+        landmarks.points[rows[good]][None],
+        camera[None].to("cpu", torch.float32),
+        weights=torch.from_numpy(correlation[good] - _LEAST_CORRELATION)[None],
+    )
+    solver = PoseSolver.rgb(threshold_px=_THRESHOLD_PX, window_px=2 * radius + 1)
+    return Alignment(solver(correspondences), correspondences)
+
+
+def working_camera(camera: Camera) -> Camera:
+    """The pinhole camera at the size that landmarks are searched at."""
+    scale = SHORT_SIDE_PX / min(camera.size)
+    return camera.rescale((round(camera.size[0] * scale), round(camera.size[1] * scale))).pinhole
+
+
+def grey_view(image: Float[Tensor, "3 H W"], camera: Camera) -> UInt8[np.ndarray, "h w"]:
+    """The photo in grey as `working_camera(camera)` sees it."""
+    size = working_camera(camera).size
+    pixels = (image.permute(1, 2, 0) * 255 + 0.5).to("cpu", torch.uint8).numpy()
+    grey = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
+    if camera.size != size:
+        smaller = size[0] < camera.size[0]
+        grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+    if camera.distortion is None:
+        return grey
+    maps = _undistortion(camera.model, camera.size, tuple(camera.params.tolist()), size)
+    return cv2.remap(grey, maps, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)  # type: ignore
+
+
+@lru_cache(maxsize=16)
+def _undistortion(
+    model: str, size: tuple[int, int], params: tuple[float, ...], working: tuple[int, int]
+) -> Float32[np.ndarray, "h w 2"]:
+    """Where each pixel of the undistorted image lies in the distorted one, as OpenCV counts."""
+    camera = Camera.from_params(model, params, size).rescale(working)
+    columns, rows = torch.arange(working[0]) + 0.5, torch.arange(working[1]) + 0.5
+    pixels = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1).double()
+    rays = camera.pinhole.unproject(pixels.reshape(-1, 2))
+    return camera.project(rays).reshape(*pixels.shape).float().numpy() - 0.5
+
+
+def visible(landmarks: Landmarks, camera: Camera, cam_from_world: Pose, most: int) -> Int[np.ndarray, " M"]:
+    """At most `most` landmarks that the camera should see much as they were seen, spread over the image."""
+    arrays = landmarks._arrays
+    rays = arrays.points - cam_from_world.center.double().numpy()
+    depth, pixels = _project(camera, rays @ cam_from_world.rotation.double().numpy().T)
+    size = np.array(camera.size)
+    margin = np.minimum(pixels, size - pixels)
+    rows = np.flatnonzero((depth > 0) & (margin[:, 0] > PATCH_RADIUS) & (margin[:, 1] > PATCH_RADIUS))
+
+    now, then = rays[rows], arrays.rays[rows]
+    lengths = np.linalg.norm(now, axis=1) * np.linalg.norm(then, axis=1)
+    angle = np.arccos(((now * then).sum(1) / np.maximum(lengths, 1e-12)).clip(-1, 1))
+    pixel_then = np.linalg.norm(arrays.axes[rows, 0], axis=1)
+    zoom = np.abs(np.log(pixel_then * float(camera.focal_px[0]) / depth[rows]))
+    alike = np.flatnonzero((angle < np.deg2rad(_MAX_VIEW_ANGLE_DEG)) & (zoom < np.log(_MAX_ZOOM)))
+    unlike = angle[alike] / np.deg2rad(_MAX_VIEW_ANGLE_DEG) + zoom[alike] / np.log(_MAX_ZOOM)
+    rows = rows[alike]
+    return rows[_spread(pixels[rows] / size, unlike, most)]
+
+
+def predict(
+    landmarks: Landmarks, rows: Int[np.ndarray, " M"], camera: Camera, cam_from_world: Pose
+) -> Prediction:
+    """Where and how the camera should see some landmarks."""
+    arrays = landmarks._arrays
+    rotation = cam_from_world.rotation.double().numpy()
+    points_cam = arrays.points[rows] @ rotation.T + cam_from_world.translation.double().numpy()
+    depth, pixels = _project(camera, points_cam)
+    axes_cam = arrays.axes[rows] @ rotation.T  # (M, 2 axes, 3)
+    plane = points_cam[:, None, :2] / depth[:, None, None]
+    slope = camera.focal_px.double().numpy() / depth[:, None]
+    image_from_patch = slope[:, None] * (axes_cam[..., :2] - plane * axes_cam[..., 2:])
+    return Prediction(pixels, np.swapaxes(image_from_patch, 1, 2))
+
+
+def _project(
+    camera: Camera, points_cam: Float[np.ndarray, "M 3"]
+) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, "M 2"]]:
+    """Depths, NaN behind the camera, and pixels."""
+    depth = np.where(points_cam[:, 2] > 0, points_cam[:, 2], np.nan)
+    plane = points_cam[:, :2] / depth[:, None]
+    return depth, plane * camera.focal_px.double().numpy() + camera.center_px.double().numpy()
+
+
+def _spread(
+    places: Float[np.ndarray, "M 2"], costs: Float[np.ndarray, " M"], most: int
+) -> Int[np.ndarray, " K"]:
+    """The cheapest of each tile of the unit square, then the second cheapest, and so on."""
+    column, row = (places * _TILES).astype(np.int16).clip(0, np.array(_TILES) - 1).T
+    tile = row * _TILES[0] + column
+    by_cost = np.argsort(costs)
+    order = by_cost[np.argsort(tile[by_cost], kind="stable")]
+    rank = np.arange(len(order)) - np.searchsorted(tile[order], tile[order])
+    return order[np.argsort(rank + costs[order] / (1 + costs.max(initial=0)), kind="stable")][:most]
