@@ -399,9 +399,14 @@ def _evaluate(command: Evaluate) -> None:
     csv = command.csv or command.map.with_suffix(".csv")
     for path in (report, csv):
         _check_writable(path)
-    if command.figures is not None:
-        _check_writable(command.figures / "evidence.html", make_folder=True)
     scene = _load_scene(command.scene, command.truth)
+    if command.figures is not None:
+        from dsac.evaluation.evidence import check_scene
+        from dsac.evaluation.plots import require_matplotlib
+
+        require_matplotlib()
+        check_scene(scene)
+        _check_writable(command.figures / "evidence.html", make_folder=True)
     _evaluate_map(command.map, scene, report, csv, command.device, command.figures)
 
 
@@ -510,11 +515,9 @@ def _evaluate_map(
     map_file: Path, scene: Scene, report: Path, csv: Path, device: Device, figures: Path | None = None
 ) -> None:
     from dsac.evaluation import evaluate
-    from dsac.evaluation.evidence import check_scene, frame_evidence, inlier_distance
+    from dsac.evaluation.evidence import frame_evidence, inlier_distance
     from dsac.localizer import Localizer
 
-    if figures is not None:
-        check_scene(scene)
     if not _has_matplotlib():
         _err.print("no report page: it needs matplotlib (pip install 'dsac[plots]')", style="yellow")
         report = None  # type: ignore[assignment]

@@ -197,7 +197,7 @@ def _untrained(path: Path, info: MapInfo) -> SceneMap:
     """A map of the architectures that the metadata name. Raises: `MapFormatError` for an unknown encoder."""
     if info.network is not None:
         network = SceneNetwork(info.network)
-        return SceneMap(LinearHead(network.num_features), info, network)
+        return SceneMap(LinearHead(network.num_features), info, encoder=network)
     assert info.head is not None
     encoder = None
     if info.own_encoder:

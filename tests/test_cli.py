@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import os
+import shutil
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -230,6 +232,30 @@ def test_evaluate_writes_table_report_and_csv(corner: Path, run: Run, tmp_path: 
     assert report.read_text().startswith("<!doctype html>".upper()) or "<html" in report.read_text()
     rows = csv.read_text().splitlines()
     assert len(rows) == 1 + 6
+
+
+def test_evaluate_draws_the_evidence(corner: Path, run: Run, tmp_path: Path) -> None:
+    report, table, figures = tmp_path / "report.html", tmp_path / "report.csv", tmp_path / "new" / "figures"
+    options = ("--report", report, "--csv", table, "--figures", figures)
+    code, out, _ = run("evaluate", corner / "corner.dsac", corner / "scene", *options)
+    assert code == 0 and "evidence.html" in "".join(out.split())
+    expected = {"inlier_ratios.svg", "accuracy.svg", "times.svg", "evidence.csv", "evidence.html"}
+    assert {path.name for path in figures.iterdir()} == expected
+    rows = list(csv.DictReader((figures / "evidence.csv").read_text().splitlines()))
+    assert len(rows) == 6
+    # a map that was made in seconds has inliers, and outliers that spoil the naive fit
+    assert all(0.1 < float(row["inlier_ratio"]) < 1 for row in rows)
+    worse = [float(row["naive_fit_translation_cm"]) > float(row["argmax_translation_cm"]) for row in rows]
+    assert sum(worse) >= 5
+
+
+def test_figures_need_depth(corner: Path, fails: Fails, tmp_path: Path) -> None:
+    scene = tmp_path / "scene"
+    shutil.copytree(corner / "scene", scene, ignore=shutil.ignore_patterns("depth*"))
+    report, table = tmp_path / "a.html", tmp_path / "a.csv"
+    files = ("--report", report, "--csv", table, "--figures", tmp_path / "figures")
+    line = fails("evaluate", corner / "corner.dsac", scene, *files)
+    assert "figures need query images with poses and depth" in line
 
 
 def test_evaluate_scores_a_poses_file(corner: Path, run: Run, tmp_path: Path) -> None:

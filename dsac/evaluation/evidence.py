@@ -159,18 +159,16 @@ def hard_frames(evidence: Sequence[FrameEvidence], of_each: int = 2) -> list[Har
 
 
 def _true_points(localization: Localization, frame: Frame) -> tuple[Tensor, Float[Tensor, "N 3"]]:
-    """For each cell: whether its depth is known, and the scene point that its centre shows."""
+    """For each correspondence: whether its depth is known, and the scene point that its pixel shows."""
     assert frame.depth is not None and frame.cam_from_world is not None
-    grid = localization.correspondences.grid
-    assert grid is not None, "a localizer's correspondences are the cells of an image"
-    row, column = (
-        ((torch.arange(cells) + 0.5) * size / cells).long()
-        for cells, size in zip(grid, frame.depth.shape, strict=True)
-    )
-    depth = frame.depth[row][:, column].reshape(-1).double()
     pixels = localization.correspondences.pixels[0].cpu().double()
     rays = localization.camera.to("cpu", torch.float64).unproject(pixels)
-    return (depth > 0) & torch.isfinite(rays).all(-1), frame.cam_from_world.inverse() @ (rays * depth[:, None])
+    in_photo = frame.camera.project(rays).nan_to_num(-1.0)
+    inside = ((in_photo >= 0) & (in_photo < torch.tensor(frame.camera.size))).all(-1)
+    column, row = in_photo[:, 0].long(), in_photo[:, 1].long()
+    depth = torch.where(inside, frame.depth[row * inside, column * inside], 0.0).double()
+    known = (depth > 0) & torch.isfinite(rays).all(-1)
+    return known, frame.cam_from_world.inverse() @ (rays * depth[:, None])
 
 
 def _error(pose: Pose | None, truth: Pose) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from dsac.networks.heads import LinearHead
 from dsac.networks.scene_networks import NetworkArchitecture, SceneNetwork
 
 _HALVINGS = 5  # of the rate, evenly spread
+_EVALUATED = 8  # views
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,7 @@ def network_learner(
     loss_of = coordinate_loss if exact_depth else dsac_star_loss
     views: list[Iterator[View]] = []  # one, from the first update on
 
-    def batch_loss(step: int) -> BatchLoss:
-        if not views:
-            views.append(_views(frames, settings, network, seed, first=step))
-        view = next(views[0])
+    def batch_loss(view: View) -> BatchLoss:
         buffer = cells_of_view(view, network(view.image[None].to(device))[0], network.stride)
         return loss_of(
             head(buffer.cells.features), buffer.cells, buffer,
@@ -89,7 +87,9 @@ def network_learner(
     def update(step: int, progress: float) -> BatchLoss:
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * 0.5 ** int(progress * (_HALVINGS + 1))
-        loss = batch_loss(step)
+        if not views:
+            views.append(_views(frames, settings, network, seed, first=step))
+        loss = batch_loss(next(views[0]))
         optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
         optimizer.step()
@@ -97,7 +97,14 @@ def network_learner(
 
     @torch.no_grad()
     def evaluate() -> BatchLoss:
-        return batch_loss(0)
+        # views of its own: an interrupt may have ended those of the updates
+        some = islice(_views(frames, settings, network, seed, first=0), _EVALUATED)
+        losses = [batch_loss(view) for view in some]
+        return BatchLoss(
+            torch.stack([loss.total for loss in losses]).mean(),
+            torch.stack([loss.fraction_good for loss in losses]).mean(),
+            torch.stack([loss.median_error_px for loss in losses]).mean(),
+        )
 
     parts = {"network": network, "head": head, "optimizer": optimizer}
     return Learner(network, head, shape, parts, update, evaluate)

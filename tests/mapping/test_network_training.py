@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,10 +16,10 @@ from dsac import Localizer
 from dsac.datasets import Frames
 from dsac.datasets.synthetic import synthetic_scene
 from dsac.errors import MapFormatError
-from dsac.mapping import MappingProgress, NetworkSettings, build_map
+from dsac.mapping import MappingProgress, NetworkSettings, build_map, network_training
 from dsac.mapping.fine_tuning import fine_tune
 from dsac.mapping.network_training import network_learner
-from dsac.mapping.views import Augmentation
+from dsac.mapping.views import Augmentation, View, random_view
 from dsac.networks.scene_networks import NetworkArchitecture, NetworkName
 from dsac.scene_map import SceneMap
 
@@ -107,6 +109,22 @@ def test_an_interrupted_training_gives_a_map_and_resumes_to_the_very_same_end(
     assert resumed.info.training["steps"] == 12
     assert _same(resumed, whole)
     assert not checkpoint.exists()
+
+
+def test_an_interrupt_while_a_view_is_made_leaves_a_map_too(
+    frames: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def interrupted(*arguments: Any) -> View:
+        made.append(None)
+        if len(made) == 5:
+            raise KeyboardInterrupt
+        return random_view(*arguments)
+
+    monkeypatch.setattr(network_training, "random_view", interrupted)
+    training = build_map(frames, SMALL).info.training
+    assert training["interrupted"] and training["steps"] < 12 and math.isfinite(training["loss"])
 
 
 def test_the_checkpoint_of_another_network_is_refused(frames: Frames, tmp_path: Path) -> None:
