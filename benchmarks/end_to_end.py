@@ -40,6 +40,7 @@ from dsac.scene_map import SceneMap
 RESULTS = Path(__file__).parent / "results"
 SCORINGS = ("soft-count", "score-network")
 SELECTIONS = ("argmax", "softam", "dsac")
+NAMES = {"argmax": "argmax", "softam": "SoftAM", "dsac": "DSAC"}
 LOCALIZE = "dsac localize"  # what users run: the fused solver on the map that was trained with DSAC
 CPU = torch.device("cpu")
 
@@ -197,7 +198,7 @@ def table(found: list[Measurement], command: str, about: str) -> str:
                 for scoring in SCORINGS
                 for cell in _cells(field, [m for m in found if m.scoring == scoring], selection)
             ]
-            lines.append(f"| {selection} | " + " | ".join(cells) + " |")
+            lines.append(f"| {NAMES.get(selection, selection)} | " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines)
 
