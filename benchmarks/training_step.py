@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from dsac import Camera, Correspondences, Pose, PoseSolver
+from dsac.kernels import Backend
 from dsac.ransac import DSAC, ReprojectionError, RobustRefinement, WeightedError
 from dsac.ransac.refinement import Refinement
 
@@ -79,10 +80,9 @@ def scene() -> tuple[Correspondences, Pose]:
     return Correspondences(pixels, points, camera, grid=GRID), cam_from_world
 
 
-def seconds(num_hypotheses: int, refinement: Refinement, repetitions: int) -> float:
+def seconds(solver: PoseSolver, repetitions: int) -> float:
     """Median of single steps, after one that warms up."""
     correspondences, truth = scene()
-    solver = PoseSolver.rgb(num_hypotheses, selection=DSAC(negligible=0.0), refinement=refinement)
     times = []
     for i in range(repetitions + 1):
         points = correspondences.scene_points.clone().requires_grad_()
@@ -95,18 +95,26 @@ def seconds(num_hypotheses: int, refinement: Refinement, repetitions: int) -> fl
     return statistics.median(times[1:])
 
 
+def solver_of(num_hypotheses: int, backend: Backend, refinement: Refinement) -> PoseSolver:
+    return PoseSolver.rgb(
+        num_hypotheses, selection=DSAC(negligible=0.0), refinement=refinement, backend=backend
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--repetitions", type=int, default=5)
     repetitions = parser.parse_args().repetitions
     torch.set_num_threads(1)
-    parts = {
-        "implicit, 256 points a pose": RobustRefinement(max_points=256),
-        "implicit, all 4800 points": RobustRefinement(),
-        f"unrolled, {ITERATIONS} iterations, all points": Unrolled(),
+    torch_residual = ReprojectionError(backend="reference")
+    parts: dict[str, tuple[Backend, Refinement]] = {
+        "kernels, all 4800 points": ("auto", RobustRefinement()),
+        "torch, 256 points a pose": ("reference", RobustRefinement(torch_residual, max_points=256)),
+        "torch, all 4800 points": ("reference", RobustRefinement(torch_residual)),
+        f"torch, unrolled, {ITERATIONS} iterations, all points": ("reference", Unrolled()),
     }
     milliseconds = {
-        name: {str(count): round(1e3 * seconds(count, part, repetitions), 1) for count in (64, 256)}
+        name: {str(count): round(1e3 * seconds(solver_of(count, *part), repetitions), 1) for count in (64, 256)}
         for name, part in parts.items()
     }
     machine = f"{platform.machine()}, one thread, torch {torch.__version__}"
@@ -120,7 +128,7 @@ def main() -> None:
         f"median of {repetitions}:",
         "`python benchmarks/training_step.py`",
         "",
-        "| gradient of the refinement | 64 hypotheses | 256 hypotheses |",
+        "| scoring, refinement and their gradients | 64 hypotheses | 256 hypotheses |",
         "|---|---|---|",
         *(f"| {name} | {row['64']:.0f} | {row['256']:.0f} |" for name, row in milliseconds.items()),
     ]

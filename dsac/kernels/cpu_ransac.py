@@ -2,8 +2,10 @@
 
 A seed point is drawn, and the other two points of the minimal set among its likeliest companions
 (`_companions`), which makes sets of right points common even where one prediction in twenty is right, be they
-scattered or in patches. A pose of three noisy points that convinces the companions goes through `_optimise`;
-the best different poses are kept, and the likeliest of them on all points is the answer (`_choose`).
+scattered or in patches. Where some hundred seeds do not settle it, every second one and its companions are
+drawn among the points that agree with their neighbours (`order_by_coherence`). A pose of three noisy points
+that convinces the companions goes through `_optimise`; the best different poses are kept, and the likeliest of
+them on all points is the answer (`_choose`).
 
 `subset` holds at most 1024 points in random order: hypotheses are made of them and compared on them.
 """
@@ -24,6 +26,7 @@ from dsac.kernels.cpu_points import (
     mark_inliers,
     meets_ray,
     mixed,
+    order_by_coherence,
     prepare,
     with_companions,
 )
@@ -37,8 +40,11 @@ from dsac.kernels.cpu_refine import (
 
 _SUBSET = 1024
 _EARLY_SEEDS = 200  # that many look for companions in half of the subset only, which is enough for most images
+_LATE_SEEDS = 300  # after so many, half of the seeds are coherent points
 _NEAR = 0.35  # companions are seen within this distance on the plane z = 1 ...
-_FAR = 1e2  # ... but every fourth seed looks everywhere
+_FAR = 1e2  # ... but every fourth seed looks everywhere, and coherent ones do
+_FRONT = 64  # the first of these choose among the so many most coherent points, ...
+_FRONT_GROWTH = 0.1  # ... and each among so many more
 _COMPANIONS = 0.04  # share of the points within that distance that are taken as companions
 _LOCAL = 64  # companions at most
 _GROWTH = 2.7  # from a bound to the next: more (3.9 if they lie anywhere) speaks against the companions
@@ -99,7 +105,7 @@ def _solve_rgb(
 
     modes = np.zeros((_MODES, 3, 4))
     scores = np.zeros(_MODES)
-    num = _search(subset, aspect, threshold, bounds, confidence, max_hypotheses, state, modes, scores)
+    num = _search(points, subset, aspect, threshold, bounds, confidence, max_hypotheses, state, modes, scores)
     if _choose(points, subset, modes, scores, aspect, threshold, pose, information):
         mark_inliers(points, pose, aspect, threshold, inliers)
         uncentred(pose, center)
@@ -129,7 +135,7 @@ def _depth_bounds(subset, extent, largest_depth, bounds):
 
 
 @kernel
-def _search(subset, aspect, threshold, bounds, confidence, max_hypotheses, state, modes, scores):
+def _search(points, subset, aspect, threshold, bounds, confidence, max_hypotheses, state, modes, scores):
     """Fill `modes` with the best different poses and their scores; returns the number of seeds drawn.
 
     Stops when a pose with more inliers would have been found with the given confidence.
@@ -148,9 +154,10 @@ def _search(subset, aspect, threshold, bounds, confidence, max_hypotheses, state
     log_enough = math.log(1.0 - confidence)
     num = 0
     while num < max_hypotheses and log_miss > log_enough:
-        pool = size if num >= _EARLY_SEEDS else max(size // 2, min(size, 64))
+        if num == _LATE_SEEDS:
+            order_by_coherence(points, subset, math.sqrt(bounds[_LEVELS - 1]))
+        pool, radius = _where_to_look(num, size)
         seed = below(state, pool)
-        radius = _NEAR if num % 4 != 3 else _FAR
         num += 1
         ratio = max(best / size, _LEAST_RATIO)
         log_miss += math.log1p(-(ratio * chance * (1.0 if rival < _RIVAL * best else _RIVAL_TRUST)))
@@ -186,6 +193,15 @@ def _search(subset, aspect, threshold, bounds, confidence, max_hypotheses, state
                 _remember(trial, score, modes, scores)
                 best, rival = _two_largest(scores)
     return num
+
+
+@kernel
+def _where_to_look(num, size):
+    """Among how many of the first points a seed and its companions are drawn, and how far apart at most."""
+    if num >= _LATE_SEEDS and num % 2 == 0:
+        return min(size, _FRONT + int(_FRONT_GROWTH * (num - _LATE_SEEDS))), _FAR
+    pool = size if num >= _EARLY_SEEDS else max(size // 2, min(size, 64))
+    return pool, _NEAR if num % 4 != 3 else _FAR
 
 
 @kernel

@@ -208,6 +208,11 @@ def refine_points(
         )
 
 
+def settled(done: Bool[Tensor, "*batch"]) -> bool:
+    """Whether all are done, so that a loop may end early. A device is not asked: the host would wait for it."""
+    return done.device.type == "cpu" and bool(done.all())
+
+
 # ---- poses and residuals -----------------------------------------------------------------------------
 
 
@@ -300,7 +305,7 @@ def _levenberg_marquardt(
         inliers = torch.where(better[..., None], new_inliers, inliers)
         cost = torch.where(better, new_cost, cost)
         damping = (damping * torch.where(better, 0.1, 10.0)).clamp(1e-12, 1e6)
-        if rotation.device.type == "cpu" and converged.all():  # elsewhere asking would wait for the device
+        if settled(converged):
             break
     eye = torch.eye(3, dtype=rotation.dtype, device=rotation.device)
     rotation = rotation @ (1.5 * eye - 0.5 * rotation.mT @ rotation)  # a Newton step back onto SO(3)
@@ -422,7 +427,7 @@ def _split_into_lines(conic: Tensor) -> tuple[Tensor, Tensor]:
 
 def _meet(line: Tensor, conic: Tensor) -> Tensor:
     """The two points `(M,2,3)` of a line on a conic, homogeneous; NaN where they are complex."""
-    axis = torch.nn.functional.one_hot(line.abs().nan_to_num(0).argmin(-1), 3).to(line.dtype)
+    axis = torch.eye(3, dtype=line.dtype, device=line.device)[line.abs().nan_to_num(0).argmin(-1)]
     u = _unit(torch.linalg.cross(line, axis))
     v = _unit(torch.linalg.cross(line, u))
     uu, uv, vv = (torch.einsum("mi,mij,mj->m", left, conic, right) for left, right in ((u, u), (u, v), (v, v)))

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dsac.geometry import Pose
-from dsac.kernels import Backend
+from dsac.kernels import Backend, reference
 from dsac.ransac.losses import PoseLoss
 from dsac.ransac.minimal import P3P, Kabsch, MinimalSolver
 from dsac.ransac.refinement import Refinement, RobustRefinement
@@ -192,7 +192,7 @@ class PoseSolver:
         samples = self.sampling(clean, _ROUNDS[0] * self.num_hypotheses, size, generator)
         errors = self.minimal(clean, samples).sample_error
         for factor in _ROUNDS[1:]:
-            if (errors <= self.residual.threshold).all():
+            if reference.settled(errors <= self.residual.threshold):
                 break
             more = self.sampling(clean, factor * self.num_hypotheses, size, generator)
             errors = torch.cat([errors, self.minimal(clean, more).sample_error], dim=1)

@@ -157,6 +157,36 @@ def test_weights_are_inverse_variances():
     assert np.median(told) < 0.85 * np.median(untold)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_few_percent_right_in_patches_are_found(seed):
+    """One patch a tenth of the image across each, in three places; wrong points anywhere."""
+    pixels, scene, _, pose = _image(seed, 4800, inliers=1.0)
+    wrong = pose.inverse().translation.numpy() + np.random.default_rng(seed).uniform(-4, 4, scene.shape)
+    middles = np.array([(120, 100), (500, 150), (320, 400)])
+    far = np.hypot(*(pixels[:, None] - middles).transpose(2, 0, 1)).min(1)
+    right = far <= np.quantile(far, 0.05)
+    degrees, metres = _distance(_solve(pixels, np.where(right[:, None], scene, wrong), seed=seed), pose)
+    assert degrees < 1.0 and metres < 0.05
+
+
+@pytest.mark.parametrize("right", [0, 1, 3])
+@pytest.mark.parametrize("count", [300, 4800, 100_000])
+def test_hopeless_images_are_given_up_after_a_bounded_number_of_draws(count, right):
+    pixels, scene, _, _ = _image(count=count, inliers=0.0)
+    _, exact, _, _ = _image(count=count, inliers=1.0, noise=0.0)  # the same pixels, seen right
+    scene[:right] = exact[:right]
+    solution = _solve(pixels, scene)
+    assert solution.num_hypotheses[0] <= 20_000
+    assert solution.inliers.sum() < max(20, 0.02 * count)
+
+
+def test_seeds_are_looked_for_where_rays_lie_on_a_line():
+    """Then there is no area to be divided into tiles."""
+    pixels, scene, _, _ = _image(count=2000, inliers=0.0)
+    pixels[:, 1] = 240.0
+    assert np.isfinite(_solve(pixels, scene).rotation).all()
+
+
 @pytest.mark.parametrize("count", [0, 1, 2, 3])
 def test_fewer_than_four_points_have_no_pose(count):
     pixels, scene, _, _ = _image(count=10)

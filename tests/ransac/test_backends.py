@@ -1,4 +1,4 @@
-"""Training takes the same steps on every backend: loss and gradients of the kernels are those of the reference."""
+"""Training takes the same steps on every backend: loss and gradients of the kernels equal the reference."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dsac.errors import BackendError
+from dsac.kernels import reference
 from dsac.ransac import DSAC, Argmax, MaxError, PoseSolver, RobustRefinement, SoftAM
 
 pytest.importorskip("numba")
@@ -77,3 +79,31 @@ def test_gradients_by_pixels_come_from_the_reference(make_scene):
     assert (pixels.grad != 0).any()
     with pytest.raises(BackendError, match="has no gradient, and an input needs one"):
         PoseSolver.rgb(8, backend="cpu").expected_loss(live, truth, MaxError())
+
+
+class _NoWaiting(TorchDispatchMode):
+    """Refuses what would make the host wait for a device: numbers read from tensors, shapes made of values."""
+
+    def __torch_dispatch__(self, operation, types, arguments=(), options=None):
+        assert operation not in (
+            torch.ops.aten._local_scalar_dense.default,
+            torch.ops.aten.nonzero.default,
+            torch.ops.aten.masked_select.default,
+        ), f"{operation} waits for the device"
+        return operation(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize("kind", ["rgb", "rgbd"])
+def test_on_a_device_the_host_waits_for_nothing_in_a_training_step(kind, make_scene, monkeypatch):
+    """Of images and hypotheses at once; loops that end early on the CPU do not ask a device."""
+    monkeypatch.setattr(reference, "settled", lambda done: False)
+    correspondences, truth = make_scene(batch=3, inlier_ratio=0.7, depth=True)
+    points = correspondences.scene_points.clone().requires_grad_()
+    solver = PoseSolver.rgb(8, selection=SoftAM(), backend="reference")
+    solver = solver if kind == "rgb" else PoseSolver.rgbd(8, selection=SoftAM(), backend="reference")
+    generator = torch.Generator().manual_seed(0)
+    with _NoWaiting():
+        live = replace(correspondences, scene_points=points)
+        loss = solver.expected_loss(live, truth, MaxError(), generator)
+    loss.sum().backward()
+    assert (points.grad != 0).flatten(1).any(-1).all()
