@@ -2,7 +2,7 @@
 
 A seed point is drawn, and the other two points of the minimal set among its likeliest companions
 (`_companions`), which makes sets of right points common even where one prediction in twenty is right, be they
-scattered or in patches. Where some hundred seeds do not settle it, every second one and its companions are
+scattered or in patches. Where some hundred seeds do not settle it, every fourth one and its companions are
 drawn among the points that agree with their neighbours (`order_by_coherence`). A pose of three noisy points
 that convinces the companions goes through `_optimise`; the best different poses are kept, and the likeliest of
 them on all points is the answer (`_choose`).
@@ -40,11 +40,11 @@ from dsac.kernels.cpu_refine import (
 
 _SUBSET = 1024
 _EARLY_SEEDS = 200  # that many look for companions in half of the subset only, which is enough for most images
-_LATE_SEEDS = 300  # after so many, half of the seeds are coherent points
+_LATE_SEEDS = 300  # after so many, every fourth seed is a coherent point
 _NEAR = 0.35  # companions are seen within this distance on the plane z = 1 ...
-_FAR = 1e2  # ... but every fourth seed looks everywhere, and coherent ones do
+_FAR = 1e2  # ... but every fourth seed looks everywhere
 _FRONT = 64  # the first of these choose among the so many most coherent points, ...
-_FRONT_GROWTH = 0.1  # ... and each among so many more
+_FRONT_GROWTH = 0.05  # ... and each among so many more
 _COMPANIONS = 0.04  # share of the points within that distance that are taken as companions
 _LOCAL = 64  # companions at most
 _GROWTH = 2.7  # from a bound to the next: more (3.9 if they lie anywhere) speaks against the companions
@@ -198,7 +198,7 @@ def _search(points, subset, aspect, threshold, bounds, confidence, max_hypothese
 @kernel
 def _where_to_look(num, size):
     """Among how many of the first points a seed and its companions are drawn, and how far apart at most."""
-    if num >= _LATE_SEEDS and num % 2 == 0:
+    if num % 4 == 3 and num >= _LATE_SEEDS:
         return min(size, _FRONT + int(_FRONT_GROWTH * (num - _LATE_SEEDS))), _FAR
     pool = size if num >= _EARLY_SEEDS else max(size // 2, min(size, 64))
     return pool, _NEAR if num % 4 != 3 else _FAR

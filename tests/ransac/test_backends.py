@@ -10,14 +10,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dsac.errors import BackendError
 from dsac.kernels import reference
-from dsac.ransac import DSAC, Argmax, MaxError, PoseSolver, RobustRefinement, SoftAM
+from dsac.ransac import DSAC, Argmax, MaxError, PoseSolver, ReprojectionError, RobustRefinement, SoftAM
 
 pytest.importorskip("numba")
 
 
 def _loss_and_gradients(backend, selection, correspondences, truth, seed=0):
-    solver = PoseSolver.rgb(16, selection=selection, backend=backend)
-    solver = replace(solver, refinement=RobustRefinement(solver.residual, iterations=60))
+    refinement = RobustRefinement(ReprojectionError(backend=backend), iterations=60)
+    solver = PoseSolver.rgb(16, selection=selection, refinement=refinement, backend=backend)
     inputs = [correspondences.scene_points.clone(), correspondences.weights.clone()]
     points, weights = (x.requires_grad_() for x in inputs)
     live = replace(correspondences, scene_points=points, weights=weights)

@@ -41,7 +41,8 @@ def _spoilt(make_scene, kind: str, seed: int, dtype: torch.dtype) -> tuple[Corre
     elif kind == "one right":
         points = torch.where(torch.arange(rows)[:, None] == 17, points, anywhere)
     elif kind == "not finite":
-        points = torch.where(torch.arange(rows)[:, None] % 2 == 0, torch.nan, torch.inf).expand_as(points)
+        points = torch.full_like(points, torch.nan)
+        points[:, ::2] = torch.inf
     weights = torch.zeros(1, rows, dtype=dtype) if kind == "no weight" else None
     spoilt = replace(correspondences, scene_points=points, camera_points=camera_points, weights=weights)
     return spoilt, truth
