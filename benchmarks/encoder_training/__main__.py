@@ -1,6 +1,6 @@
 """Train the compact encoder; goes on from the checkpoint in the output folder if there is one.
 
-    PYTHONPATH=.:benchmarks python -m encoder_training --data ../shared/data --output runs/encoder
+PYTHONPATH=.:benchmarks python -m encoder_training --data ../shared/data --output runs/encoder
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
+
+from dsac.networks.encoder import load_encoder
 from encoder_training.pack import load_pack
 from encoder_training.teachers import XFeat
 from encoder_training.training import Trainer, TrainingSettings
-
-from dsac.networks.encoder import load_encoder
 
 HELD_OUT = 20  # every so many photos one is held out, for `encoder_training.retrieval`
 _SAVE_SECONDS = 120.0
@@ -39,9 +39,16 @@ def main() -> None:
             parser.add_argument(name, default=option.default, type=_boolean if kind is bool else kind)
     arguments = vars(parser.parse_args())
     settings = TrainingSettings(
-        **{option.name: arguments[option.name] for option in fields(TrainingSettings) if option.name in arguments}
+        **{
+            option.name: arguments[option.name]
+            for option in fields(TrainingSettings)
+            if option.name in arguments
+        }
     )
-    train(settings, **{name: arguments[name] for name in ("data", "output", "device", "rooms", "frames", "minutes")})
+    train(
+        settings,
+        **{name: arguments[name] for name in ("data", "output", "device", "rooms", "frames", "minutes")},
+    )
 
 
 def train(

@@ -1,18 +1,18 @@
 """A narrower network that gives nearly the same features, in closed form.
 
-Of a block's expanded channels those are kept that explain most of its output together (forward selection), and
-the projection is fitted anew by least squares, on what the narrowed blocks before it give: each block mends what it
-can of their error (after He, Zhang & Sun, ICCV 2017).
+Of a block's expanded channels those are kept that explain most of its output together (forward selection),
+and the projection is fitted anew by least squares, on what the narrowed blocks before it give: each block mends
+what it can of their error (after He, Zhang & Sun, ICCV 2017).
 """
 
 from __future__ import annotations
 
 import torch
-from encoder_training.teachers import whitening_matrix
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from dsac.networks.encoder import EfficientNetLite
+from encoder_training.teachers import whitening_matrix
 
 _RIDGE = 1e-4  # of a channel's variance
 

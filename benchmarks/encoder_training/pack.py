@@ -7,6 +7,8 @@ the frames that see much of the same. Both are the same to `pairs.py`.
 from __future__ import annotations
 
 import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,14 +49,16 @@ class Pack:
 
 def load_pack(photos: list[Path], room_seeds: list[int], frames_per_room: int, cache: Path) -> Pack:
     """The pack of these photos and rooms; from the cache file if it was made of the same before."""
-    key = hashlib.sha256(repr([[p.name for p in photos], room_seeds, frames_per_room]).encode()).hexdigest()[:12]
+    key = hashlib.sha256(repr([[p.name for p in photos], room_seeds, frames_per_room]).encode()).hexdigest()[
+        :12
+    ]
     path = cache / f"pack-{key}.pt"
     if not path.is_file():
         parts = ([photo_pack(photos)] if photos else []) + [
             room_pack(seed, frames_per_room) for seed in room_seeds
         ]
         cache.mkdir(parents=True, exist_ok=True)
-        torch.save(vars(_joined(parts)), path)
+        torch.save(vars(joined(parts)), path)
     return Pack(**torch.load(path, weights_only=True))
 
 
@@ -78,13 +82,9 @@ def photo_pack(photos: list[Path]) -> Pack:
 def room_pack(seed: int, num_frames: int) -> Pack:
     """Frames of both walks through a room, rendered; frames without a partner are left out."""
     scene = synthetic_scene(num_frames // 2, num_frames - num_frames // 2, SIZE, seed)
-    images, depths, poses = [], [], []
-    for frames in (scene.mapping, scene.query):
-        for i in range(len(frames)):
-            image, depth, pose = _frame(frames, i)
-            images.append(image)
-            depths.append(depth)
-            poses.append(pose)
+    numbered = [(frames, i) for frames in (scene.mapping, scene.query) for i in range(len(frames))]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        images, depths, poses = zip(*pool.map(lambda job: _frame(*job), numbered), strict=True)
     depth, pose = torch.stack(depths), torch.stack(poses)
     partners = _partners(depth.float(), pose)
     kept = [i for i, found in enumerate(partners) if found]
@@ -125,7 +125,9 @@ def _partners(depth: Float[Tensor, "S h w"], pose: Float[Tensor, "S 3 4"]) -> li
         for j in range(len(depth)):
             in_j = points @ pose[j, :, :3].T + pose[j, :, 3]
             pixel = (in_j[:, :2] / in_j[:, 2:] * FOCAL_PX + center) / _DEPTH_STEP
-            inside = (in_j[:, 2] > 0.1) & (pixel >= 0).all(1) & (pixel < torch.tensor(depth.shape[:0:-1])).all(1)
+            inside = (
+                (in_j[:, 2] > 0.1) & (pixel >= 0).all(1) & (pixel < torch.tensor(depth.shape[:0:-1])).all(1)
+            )
             column, row = pixel[inside].long().T
             same = (depth[j, row, column] / in_j[inside, 2] - 1).abs() < 0.03
             seen.append(same.sum().item() / max(1, sparse[i].numel()) if j != i else 0.0)
@@ -149,7 +151,7 @@ def _pack(images: list[np.ndarray], depth: Tensor, pose: Tensor, partners: Tenso
     return Pack(stack[0], stack[1], depth.half(), pose.contiguous(), partners.contiguous(), scene)
 
 
-def _joined(parts: list[Pack]) -> Pack:
+def joined(parts: list[Pack]) -> Pack:
     partners, scenes, images, names = [], [], 0, 0
     for part in parts:
         partners.append(part.partners + images)

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from encoder_training.pack import FOCAL_PX, SIZE, Pack
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dsac.networks.encoder import cell_centers
+from encoder_training.pack import FOCAL_PX, SIZE, Pack
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,7 @@ class ViewLimits:
     max_roll_deg: float = 40.0
     max_orbit_deg: float = 45.0  # around the plane of a photo
     max_turn_deg: float = 5.0  # of the target off the view's centre
-    max_exposure: float = 0.5  # in natural logarithms of the gain
-    max_gamma: float = 1.5
+    light: float = 1.0  # strength of all changes of exposure, tint, saturation, shade and gamma
     max_blur_px: float = 2.2  # longest standard deviation: along a motion, or out of focus
     max_noise: float = 0.03
 
@@ -99,7 +98,9 @@ def _source_from_view(
     axis = torch.stack([direction.cos(), direction.sin(), zero], -1)
     around = _rotation(axis * torch.where(planar, orbit, zero)[:, None])
     # the plane z = 1 seen from a camera that moved around its point (0, 0, 1)
-    moved = torch.stack([around[..., 0], around[..., 1], torch.tensor([0.0, 0, 1]).to(axis).expand(count, 3)], -1)
+    moved = torch.stack(
+        [around[..., 0], around[..., 1], torch.tensor([0.0, 0, 1]).to(axis).expand(count, 3)], -1
+    )
     source = _intrinsics(torch.full_like(roll, FOCAL_PX), SIZE)
     view = _intrinsics(FOCAL_PX * log_scale, limits.size)
     one = torch.ones_like(target[:, :1])
@@ -192,12 +193,13 @@ def _photographed(
     def draw(*shape: int, low: float = -1.0, high: float = 1.0) -> Tensor:
         return _uniform(generator, device, count, *shape, low=low, high=high)
 
-    lamps = F.interpolate(draw(1, 3, 4), images.shape[-2:], mode="bicubic", align_corners=False)
-    exposure = draw(1, 1, 1) * limits.max_exposure + 0.15 * draw(3, 1, 1) + 0.3 * draw(1, 1, 1) * lamps
+    shade = F.interpolate(draw(1, 3, 4), images.shape[-2:], mode="bicubic", align_corners=False)
+    log_gain = 0.5 * draw(1, 1, 1) + 0.15 * draw(3, 1, 1) + 0.3 * draw(1, 1, 1) * shade
+    saturation = 1 + limits.light * draw(1, 1, 1, low=-0.7, high=0.3)
+    log_gamma, offset = 0.4 * draw(1, 1, 1), 0.08 * draw(1, 1, 1)
     grey = images.mean(1, keepdim=True)
-    images = grey + (images - grey) * draw(1, 1, 1, low=0.3, high=1.3)
-    gamma = (draw(1, 1, 1) * torch.log(torch.tensor(limits.max_gamma))).exp()
-    images = (images.clamp_min(1e-3) ** gamma * exposure.exp() + 0.08 * draw(1, 1, 1)).clamp(0, 1)
+    images = (grey + (images - grey) * saturation).clamp_min(1e-3) ** (limits.light * log_gamma).exp()
+    images = (images * (limits.light * log_gain).exp() + limits.light * offset).clamp(0, 1)
     images = _blurred(images, limits.max_blur_px, generator)
     noise = torch.randn(images.shape, generator=generator, device=device)
     return (images + noise * draw(1, 1, 1, low=0.0) * limits.max_noise).clamp(0, 1)

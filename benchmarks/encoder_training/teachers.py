@@ -1,7 +1,7 @@
 """What the encoder is taught by: the features of networks that were trained on far more than is at hand here.
 
-EfficientNet-lite0, which ships, gives the start; XFeat's trunk (Potje et al., CVPR 2024; Apache-2.0), trained on
-matches between photos of places, gives a first idea of what is the same seen from elsewhere.
+EfficientNet-lite0, which ships, gives the start; XFeat's trunk (Potje et al., CVPR 2024; Apache-2.0), trained
+on matches between photos of places, gives a first idea of what is the same seen from elsewhere.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class XFeat(nn.Module):
         middle = self._block("block4", fine, strides=(2, 1, 1))
         coarse = self._block("block5", middle, strides=(2, 1, 1, 1))
         size = fine.shape[-2:]
-        both = fine + F.interpolate(middle, size, mode="bilinear") + F.interpolate(coarse, size, mode="bilinear")
+        both = (
+            fine + F.interpolate(middle, size, mode="bilinear") + F.interpolate(coarse, size, mode="bilinear")
+        )
         x = self._block("block_fusion", both, strides=(1, 1))
         return F.conv2d(x, self.weights["block_fusion.2.weight"], self.weights["block_fusion.2.bias"])
 

@@ -2,9 +2,9 @@
 
     loss = contrast  +  ½ · (1 − cos(read-out, XFeat))  +  ⅕ · |whitened(trunk) − whitened(EfficientNet-lite0)|²
 
-`contrast` is the symmetric cross-entropy (InfoNCE, van den Oord et al. 2018) that each cell of view a has to find
-its own place in view b among all places of the batch, and back, by the cosine of the encoder's features. Teachers
-see view a before light, blur and noise were put on; the encoder sees it after.
+`contrast` is the symmetric cross-entropy (InfoNCE, van den Oord et al. 2018) that each cell of view a has to
+find its own place in view b among all places of the batch, and back, by the cosine of the encoder's features.
+Teachers see view a before light, blur and noise were put on; the encoder sees it after.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from encoder_training.narrowing import narrow
-from encoder_training.pack import Pack
-from encoder_training.pairs import Pairs, ViewLimits, draw_pairs
-from encoder_training.teachers import XFeat, whitening_matrix
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from dsac.networks.encoder import CompactEncoder, EfficientNetLite, fast_dtype
+from encoder_training.narrowing import narrow
+from encoder_training.pack import Pack
+from encoder_training.pairs import Pairs, ViewLimits, draw_pairs
+from encoder_training.teachers import XFeat, whitening_matrix
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,9 @@ class TrainingSettings:
 class Trainee(nn.Module):
     """The encoder and what only its training needs; it starts as close to the teacher as its width allows."""
 
+    mean: Tensor
+    whitening: Tensor
+
     def __init__(self, teacher: EfficientNetLite, images: Float[Tensor, "B 3 H W"]) -> None:
         super().__init__()
         encoder = self.encoder = CompactEncoder().to(images.device)
@@ -77,7 +80,7 @@ class Trainer:
     """One step after the other; a pure function of settings and step number, so that it can be resumed."""
 
     def __init__(
-        self, pack: Pack, teacher: EfficientNetLite, xfeat: XFeat, settings: TrainingSettings
+        self, pack: Pack, teacher: EfficientNetLite, xfeat: nn.Module, settings: TrainingSettings
     ) -> None:
         self.pack, self.teacher, self.xfeat, self.settings = pack, teacher, xfeat, settings
         self.device = pack.images.device
@@ -182,7 +185,7 @@ _FIRST_BATCHES = 8
 def matched_rows(
     features: Float[Tensor, "B2 C h w"], pairs: Pairs, cells: int, generator: torch.Generator
 ) -> tuple[Float[Tensor, "B M C"], Float[Tensor, "B M C"], Bool[Tensor, "B M"], Float[Tensor, "B M 2"]]:
-    """Unit features of `cells` random visible cells of views a, and of their places in views b (interpolated)."""
+    """Unit features of `cells` random visible cells of views a, and of their places in views b; the places."""
     count, (width, height) = len(pairs.images_a), pairs.images_a.shape[:1:-1]
     visible = pairs.visible.flatten(1)
     lottery = torch.rand(visible.shape, generator=generator, device=visible.device) * visible

@@ -36,18 +36,22 @@ class Encoder(Protocol):
         ...
 
 
-def load_encoder(id: str = DEFAULT_ENCODER, device: torch.device | str = "cpu") -> EfficientNetLite:
+def load_encoder(id: str = DEFAULT_ENCODER, device: torch.device | str = "cpu") -> ShippedEncoder:
     """An encoder that ships with the package, in the device's fast precision.
 
     Raises: `ValueError` for an id that does not ship.
     """
     path = resources.files("dsac.networks") / "weights" / f"{id}.safetensors"
-    if id != DEFAULT_ENCODER or not path.is_file():
-        raise ValueError(f"encoder: expected {DEFAULT_ENCODER}, the one that ships, got {id}")
-    data = path.read_bytes()
-    encoder = EfficientNetLite()
-    encoder.load_state_dict(safetensors.torch.load(data))
-    encoder.digest = hashlib.sha256(data).hexdigest()[:16]
+    if id not in ENCODERS or not path.is_file():
+        raise ValueError(f"encoder: expected one that ships ({', '.join(ENCODERS)}), got {id}")
+    return read_encoder(id, path.read_bytes(), device)
+
+
+def read_encoder(id: str, weights: bytes, device: torch.device | str = "cpu") -> ShippedEncoder:
+    """An encoder of one of our architectures with the weights of a safetensors file."""
+    encoder = ENCODERS[id]()
+    encoder.load_state_dict(safetensors.torch.load(weights))
+    encoder.digest = hashlib.sha256(weights).hexdigest()[:16]
     encoder = encoder.eval().requires_grad_(False)
     return encoder.to(device, fast_dtype(device)).to(memory_format=torch.channels_last)  # type: ignore
 
@@ -157,6 +161,10 @@ class CompactEncoder(nn.Module):
         x = F.relu(self.squeeze(both), inplace=True)
         x = F.relu(self.look_around(x), inplace=True)
         return self.skip(both) + self.project(x)
+
+
+ShippedEncoder = EfficientNetLite | CompactEncoder
+ENCODERS = {encoder.id: encoder for encoder in (EfficientNetLite, CompactEncoder)}
 
 
 class _InvertedResidual(nn.Module):
