@@ -13,19 +13,20 @@ from hypothesis import strategies as st
 
 from dsac.networks.encoder import (
     DEFAULT_ENCODER,
-    EfficientNetLite,
+    ENCODERS,
     Encoder,
     ShippedEncoder,
     cell_centers,
     load_encoder,
+    read_encoder,
     working_size,
 )
 
 
-@pytest.fixture(scope="module")
-def encoder() -> ShippedEncoder:
+@pytest.fixture(scope="module", params=ENCODERS)
+def encoder(request: pytest.FixtureRequest) -> ShippedEncoder:
     torch.set_num_threads(1)
-    return load_encoder()
+    return load_encoder(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +36,18 @@ def images() -> torch.Tensor:
     return torch.nn.functional.interpolate(noise, (160, 224), mode="bicubic").clamp(0, 1)
 
 
-def test_the_shipped_encoder_is_an_encoder(encoder: ShippedEncoder) -> None:
+def test_what_ships_is_an_encoder(encoder: ShippedEncoder) -> None:
     assert isinstance(encoder, Encoder)
-    assert encoder.id == DEFAULT_ENCODER
+    assert ENCODERS[encoder.id] is type(encoder)
+    assert DEFAULT_ENCODER in ENCODERS
 
 
 def test_the_digest_is_of_the_weights_file(encoder: ShippedEncoder) -> None:
-    weights = resources.files("dsac.networks") / "weights" / f"{DEFAULT_ENCODER}.safetensors"
-    assert encoder.digest == hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
-    assert encoder.digest != EfficientNetLite().digest
+    path = resources.files("dsac.networks") / "weights" / f"{encoder.id}.safetensors"
+    weights = path.read_bytes()
+    assert encoder.digest == hashlib.sha256(weights).hexdigest()[:16]
+    assert encoder.digest == read_encoder(encoder.id, weights).digest != type(encoder).digest
+    assert len(weights) <= 4_000_000
 
 
 def test_an_encoder_that_does_not_ship_is_named() -> None:
@@ -68,6 +72,22 @@ def test_features_move_with_the_picture(encoder: ShippedEncoder, images: torch.T
     moved = whole[..., 2:, 4:][inner]
     assert (shifted[inner] - moved).norm() < 0.1 * moved.norm()
     assert (shifted[inner] - whole[inner]).norm() > 0.5 * moved.norm()
+
+
+def test_features_describe_what_is_at_the_centre_of_their_cell(
+    encoder: ShippedEncoder, images: torch.Tensor
+) -> None:
+    exact, pixels = deepcopy(encoder).float(), images.clone().requires_grad_()
+    features = exact(pixels)
+    offsets = []
+    for row, column in ((9, 13), (9, 14), (10, 13), (10, 14)):  # all positions within a cell of stride 16
+        mixed = features[:, :, row, column] @ torch.randn(
+            features.shape[1], generator=torch.Generator().manual_seed(1)
+        )
+        influence = torch.autograd.grad(mixed.sum(), pixels, retain_graph=True)[0].square().sum((0, 1))
+        away = cell_centers((224, 160), 1).float() - cell_centers((224, 160), 8)[row, column].float()
+        offsets.append((influence[..., None] * away).sum((0, 1)) / influence.sum())
+    assert torch.stack(offsets).mean(0).norm() < 0.5 * encoder.stride
 
 
 def test_a_batch_is_a_loop(encoder: ShippedEncoder, images: torch.Tensor) -> None:
