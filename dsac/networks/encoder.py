@@ -36,18 +36,18 @@ class Encoder(Protocol):
         ...
 
 
-def load_encoder(id: str = DEFAULT_ENCODER, device: torch.device | str = "cpu") -> ShippedEncoder:
+def load_encoder(id: str = DEFAULT_ENCODER, device: torch.device | str = "cpu") -> OwnEncoder:
     """An encoder that ships with the package, in the device's fast precision.
 
     Raises: `ValueError` for an id that does not ship.
     """
     path = resources.files("dsac.networks") / "weights" / f"{id}.safetensors"
     if id not in ENCODERS or not path.is_file():
-        raise ValueError(f"encoder: expected one that ships ({', '.join(ENCODERS)}), got {id}")
+        raise ValueError(f"encoder: expected {DEFAULT_ENCODER}, the one that ships, got {id}")
     return read_encoder(id, path.read_bytes(), device)
 
 
-def read_encoder(id: str, weights: bytes, device: torch.device | str = "cpu") -> ShippedEncoder:
+def read_encoder(id: str, weights: bytes, device: torch.device | str = "cpu") -> OwnEncoder:
     """An encoder of one of our architectures with the weights of a safetensors file."""
     encoder = ENCODERS[id]()
     encoder.load_state_dict(safetensors.torch.load(weights))
@@ -134,8 +134,8 @@ class EfficientNetLite(nn.Module):
 class CompactEncoder(nn.Module):
     """Ours: EfficientNet-lite0 without its last block and narrowed where it is dear, then both strides mixed.
 
-    Trained by `benchmarks/encoder_training` to find the same place again at another scale, turned, from
-    elsewhere and in other light. Three fifths of the time of EfficientNet-lite0.
+    Takes three fifths of its time. `benchmarks/encoder_training` teaches it to find the same place again at
+    another scale, turned, from elsewhere and in other light. Its weights do not ship yet (docs/encoder.md).
     """
 
     id = "compact"
@@ -163,7 +163,7 @@ class CompactEncoder(nn.Module):
         return self.skip(both) + self.project(x)
 
 
-ShippedEncoder = EfficientNetLite | CompactEncoder
+OwnEncoder = EfficientNetLite | CompactEncoder
 ENCODERS = {encoder.id: encoder for encoder in (EfficientNetLite, CompactEncoder)}
 
 
