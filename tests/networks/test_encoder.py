@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+from copy import deepcopy
 from importlib import resources
 
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsac.networks.encoder import (
     DEFAULT_ENCODER,
-    EfficientNetLite,
+    ENCODERS,
     Encoder,
+    OwnEncoder,
     cell_centers,
     load_encoder,
+    read_encoder,
     working_size,
 )
 
 
 @pytest.fixture(scope="module")
-def encoder() -> EfficientNetLite:
+def encoder() -> OwnEncoder:
     torch.set_num_threads(1)
     return load_encoder()
 
@@ -33,23 +37,27 @@ def images() -> torch.Tensor:
     return torch.nn.functional.interpolate(noise, (160, 224), mode="bicubic").clamp(0, 1)
 
 
-def test_the_shipped_encoder_is_an_encoder(encoder: EfficientNetLite) -> None:
+def test_what_ships_is_an_encoder(encoder: OwnEncoder) -> None:
     assert isinstance(encoder, Encoder)
+    assert ENCODERS[encoder.id] is type(encoder)
     assert encoder.id == DEFAULT_ENCODER
 
 
-def test_the_digest_is_of_the_weights_file(encoder: EfficientNetLite) -> None:
-    weights = resources.files("dsac.networks") / "weights" / f"{DEFAULT_ENCODER}.safetensors"
-    assert encoder.digest == hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
-    assert encoder.digest != EfficientNetLite().digest
+def test_the_digest_is_of_the_weights_file(encoder: OwnEncoder) -> None:
+    path = resources.files("dsac.networks") / "weights" / f"{encoder.id}.safetensors"
+    weights = path.read_bytes()
+    assert encoder.digest == hashlib.sha256(weights).hexdigest()[:16]
+    assert encoder.digest == read_encoder(encoder.id, weights).digest != type(encoder).digest
+    assert len(weights) <= 4_000_000
 
 
-def test_an_encoder_that_does_not_ship_is_named() -> None:
-    with pytest.raises(ValueError, match=f"expected {DEFAULT_ENCODER}.*got resnet"):
-        load_encoder("resnet")
+@pytest.mark.parametrize("id", ["resnet", "compact", "../encoder"])
+def test_an_encoder_that_does_not_ship_is_named(id: str) -> None:
+    with pytest.raises(ValueError, match=f"expected {DEFAULT_ENCODER}.*got {id}"):
+        load_encoder(id)
 
 
-def test_every_cell_has_its_features(encoder: EfficientNetLite, images: torch.Tensor) -> None:
+def test_every_cell_has_its_features(encoder: OwnEncoder, images: torch.Tensor) -> None:
     features = encoder(images)
     assert features.shape == (2, encoder.num_features, 160 // encoder.stride, 224 // encoder.stride)
     assert torch.isfinite(features).all()
@@ -57,10 +65,9 @@ def test_every_cell_has_its_features(encoder: EfficientNetLite, images: torch.Te
     assert (features.float().std((0, 2, 3)) > 0).float().mean() > 0.95
 
 
-def test_features_move_with_the_picture(encoder: EfficientNetLite, images: torch.Tensor) -> None:
-    exact = EfficientNetLite()
-    exact.load_state_dict({name: value.float() for name, value in encoder.state_dict().items()})
-    whole = exact.eval()(images)
+def test_features_move_with_the_picture(encoder: OwnEncoder, images: torch.Tensor) -> None:
+    exact = deepcopy(encoder).float()
+    whole = exact(images)
     shifted = exact(images[..., 16:, 32:])
     # cells that no border reaches: the receptive field is about 200 px, its weight is in the middle
     inner = (slice(None), slice(None), slice(8, 10), slice(11, 13))
@@ -69,13 +76,41 @@ def test_features_move_with_the_picture(encoder: EfficientNetLite, images: torch
     assert (shifted[inner] - whole[inner]).norm() > 0.5 * moved.norm()
 
 
-def test_a_batch_is_a_loop(encoder: EfficientNetLite, images: torch.Tensor) -> None:
+def test_features_describe_what_is_at_the_centre_of_their_cell(
+    encoder: OwnEncoder, images: torch.Tensor
+) -> None:
+    exact, pixels = deepcopy(encoder).float(), images.clone().requires_grad_()
+    features = exact(pixels)
+    offsets = []
+    for row, column in ((9, 13), (9, 14), (10, 13), (10, 14)):  # all positions within a cell of stride 16
+        mixed = features[:, :, row, column] @ torch.randn(
+            features.shape[1], generator=torch.Generator().manual_seed(1)
+        )
+        influence = torch.autograd.grad(mixed.sum(), pixels, retain_graph=True)[0].square().sum((0, 1))
+        away = cell_centers((224, 160), 1).float() - cell_centers((224, 160), 8)[row, column].float()
+        offsets.append((influence[..., None] * away).sum((0, 1)) / influence.sum())
+    assert torch.stack(offsets).mean(0).norm() < 0.5 * encoder.stride
+
+
+@pytest.mark.parametrize("id", ENCODERS)
+def test_weights_that_were_written_are_read(id: str, images: torch.Tensor) -> None:
+    written = ENCODERS[id]().eval()
+    data = safetensors.torch.save(written.state_dict())
+    read = read_encoder(id, data)
+    assert (read.id, read.digest) == (id, hashlib.sha256(data).hexdigest()[:16])
+    assert isinstance(read, Encoder)
+    features = read(images).float()
+    assert features.shape == (2, read.num_features, 160 // read.stride, 224 // read.stride)
+    assert (features - written(images)).norm() < 0.05 * features.norm()  # bfloat16
+
+
+def test_a_batch_is_a_loop(encoder: OwnEncoder, images: torch.Tensor) -> None:
     together = encoder(images).float()
     alone = torch.cat([encoder(image[None]) for image in images]).float()
     assert (together - alone).norm() < 0.01 * alone.norm()  # other summation orders in bfloat16
 
 
-def test_the_encoder_is_frozen(encoder: EfficientNetLite, images: torch.Tensor) -> None:
+def test_the_encoder_is_frozen(encoder: OwnEncoder, images: torch.Tensor) -> None:
     assert not encoder.training
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
     assert not encoder(images).requires_grad

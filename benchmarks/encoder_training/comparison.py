@@ -1,0 +1,66 @@
+"""Encoders as the product uses them: map a recording with each, localize its queries, one JSON line a map.
+
+PYTHONPATH=.:benchmarks python -m encoder_training.comparison RECORDING --encoders efficientnet-lite0 compact
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import dsac
+from dsac.mapping import MappingSettings, build_map
+from dsac.networks.encoder import ENCODERS, load_encoder, read_encoder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recording")
+    parser.add_argument("--encoders", nargs="+", default=list(ENCODERS))
+    parser.add_argument("--weights", type=Path, help="of a compact encoder, in place of the ones that ship")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--steps", type=int, default=MappingSettings.steps)
+    parser.add_argument("--views", type=int, default=MappingSettings.num_views)
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    scene = dsac.load_scene(arguments.recording)
+    for seed in arguments.seeds:
+        for id in arguments.encoders:
+            if arguments.weights and id == "compact":
+                encoder = read_encoder(id, arguments.weights.read_bytes(), arguments.device)
+            else:
+                encoder = load_encoder(id, arguments.device)
+            began = time.process_time()
+            settings = MappingSettings(steps=arguments.steps, num_views=arguments.views)
+            scene_map = build_map(scene.mapping, settings, encoder=encoder, device=arguments.device, seed=seed)
+            mapped = time.process_time() - began
+            evaluation = dsac.evaluate(
+                dsac.Localizer(scene_map, encoder=encoder, device=arguments.device), scene
+            )
+            s = evaluation.summaries[0]
+            line = {
+                "recording": Path(arguments.recording).name,
+                "encoder": id,
+                "digest": encoder.digest,
+                "seed": seed,
+                "steps": arguments.steps,
+                "views": arguments.views,
+                "percent_5cm_5deg": s.percent_5cm_5deg,
+                "percent_2cm_2deg": s.percent_2cm_2deg,
+                "percent_1cm_1deg": s.percent_1cm_1deg,
+                "median_cm": 100 * s.median_translation_m,
+                "median_deg": s.median_rotation_deg,
+                "median_spacings": s.median_translation_spacings,
+                "good_cells": scene_map.info.training["fraction_good"],
+                "median_px": scene_map.info.training["median_error_px"],
+                "mapping_processor_seconds": round(mapped, 1),
+            }
+            print(
+                json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in line.items()}), flush=True
+            )
+
+
+if __name__ == "__main__":
+    main()

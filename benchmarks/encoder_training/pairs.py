@@ -1,0 +1,234 @@
+"""Batches of view pairs with exact correspondences, made on the device of the pack.
+
+A view is a virtual camera that looks at a part of a source image: turned, rolled and zoomed about the source's
+centre (exact for any scene) and, for photos, moved around their plane. A cell of view a is followed through
+
+    view a ─▶ source a ─▶ (depth, poses) ─▶ source b ─▶ view b
+
+and counts where both sources show it. Each view is then exposed, lit, tinted and blurred on its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from dsac.networks.encoder import cell_centers
+from encoder_training.pack import FOCAL_PX, SIZE, Pack
+
+
+@dataclass(frozen=True)
+class ViewLimits:
+    """How far views may differ; wider than mapping's own augmentation, so that features hold beyond it."""
+
+    size: tuple[int, int] = (320, 256)
+    min_scale: float = 0.6  # pixels of the view per pixel of the source
+    max_scale: float = 1.7
+    max_roll_deg: float = 40.0
+    max_orbit_deg: float = 45.0  # around the plane of a photo
+    max_turn_deg: float = 5.0  # of the target off the view's centre
+    light: float = 1.0  # strength of all changes of exposure, tint, saturation, shade and gamma
+    max_blur_px: float = 2.2  # longest standard deviation: along a motion, or out of focus
+    max_noise: float = 0.03
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """B pairs of views; `pixels_b` says where in view b each cell centre of view a is."""
+
+    clean_a: Float[Tensor, "B 3 H W"]  # before light and blur: what teachers see
+    images_a: Float[Tensor, "B 3 H W"]
+    images_b: Float[Tensor, "B 3 H W"]
+    pixels_b: Float[Tensor, "B h w 2"]
+    visible: Bool[Tensor, "B h w"]
+
+
+def draw_pairs(
+    pack: Pack, sources: Tensor, limits: ViewLimits, generator: torch.Generator, stride: int = 8
+) -> Pairs:
+    """One pair for each of `sources` (B,), with a random partner as the second source."""
+    device, count = sources.device, len(sources)
+    pick = torch.randint(pack.partners.shape[1], (count,), generator=generator, device=device)
+    partners = pack.partners[sources, pick]
+    planar = partners == sources
+    # of some places in source a, the first that source b shows too
+    targets_a = _uniform(generator, device, count, 8, 2, low=0.2, high=0.8) * torch.tensor(SIZE, device=device)
+    targets_b, seen = _follow(pack, sources, partners, targets_a)
+    first = seen.float().argmax(1)[:, None, None].expand(-1, 1, 2)
+    target_a, target_b = (x.gather(1, first)[:, 0] for x in (targets_a, targets_b))
+
+    source_from_a = _source_from_view(target_a, planar, limits, generator)
+    source_from_b = _source_from_view(target_b, planar, limits, generator)
+    cells = cell_centers(limits.size, stride).to(device, torch.float32)
+    in_source_a = _apply(source_from_a, cells.reshape(1, -1, 2))
+    in_source_b, visible = _follow(pack, sources, partners, in_source_a)
+    in_b = _apply(torch.linalg.inv(source_from_b), in_source_b)
+    visible &= _inside(in_b, limits.size)
+    grid = (count, *cells.shape[:2])
+    clean_a = _resample(pack, sources, source_from_a, limits.size)
+    clean_b = _resample(pack, partners, source_from_b, limits.size)
+    return Pairs(
+        clean_a,
+        _photographed(clean_a, limits, generator),
+        _photographed(clean_b, limits, generator),
+        in_b.reshape(*grid, 2),
+        visible.reshape(grid),
+    )
+
+
+# ---- geometry ------------------------------------------------------------------------------------
+
+
+def _source_from_view(
+    target: Float[Tensor, "B 2"], planar: Bool[Tensor, " B"], limits: ViewLimits, generator: torch.Generator
+) -> Float[Tensor, "B 3 3"]:
+    """Homographies from pixels of random views, which look about at `target`, to pixels of their sources."""
+    device, count = target.device, len(target)
+    log_scale = _uniform(generator, device, count, low=limits.min_scale, high=limits.max_scale, log=True)
+    roll = _uniform(generator, device, count, low=-1, high=1) * torch.pi / 180 * limits.max_roll_deg
+    direction = _uniform(generator, device, count, low=0, high=2 * torch.pi)
+    orbit = _uniform(generator, device, count, low=0, high=1) * torch.pi / 180 * limits.max_orbit_deg
+    turn = _uniform(generator, device, count, 2, low=-1, high=1) * torch.pi / 180 * limits.max_turn_deg
+
+    zero = torch.zeros_like(roll)
+    axis = torch.stack([direction.cos(), direction.sin(), zero], -1)
+    around = _rotation(axis * torch.where(planar, orbit, zero)[:, None])
+    # the plane z = 1 seen from a camera that moved around its point (0, 0, 1)
+    moved = torch.stack(
+        [around[..., 0], around[..., 1], torch.tensor([0.0, 0, 1]).to(axis).expand(count, 3)], -1
+    )
+    source = _intrinsics(torch.full_like(roll, FOCAL_PX), SIZE)
+    view = _intrinsics(FOCAL_PX * log_scale, limits.size)
+    one = torch.ones_like(target[:, :1])
+    ray = moved @ torch.linalg.inv(source) @ torch.cat([target, one], -1)[..., None]
+    ray = F.normalize(ray[..., 0], dim=-1)
+    forward = torch.tensor([0.0, 0, 1]).to(axis).expand(count, 3)
+    across = torch.linalg.cross(ray, forward)
+    angle = torch.atan2(across.norm(dim=-1), ray[:, 2])
+    towards = _rotation(F.normalize(across, dim=-1) * angle[:, None])
+    turned = _rotation(torch.cat([turn, roll[:, None]], -1))
+    view_from_source = view @ turned @ towards @ moved @ torch.linalg.inv(source)
+    return torch.linalg.inv(view_from_source)
+
+
+def _follow(
+    pack: Pack, sources: Tensor, partners: Tensor, pixels: Float[Tensor, "B N 2"]
+) -> tuple[Float[Tensor, "B N 2"], Bool[Tensor, "B N"]]:
+    """Where the partners show what is at `pixels` of the sources, and whether they do."""
+    depth = _depth_at(pack, sources, pixels)
+    middle = torch.tensor(SIZE, device=pixels.device) / 2
+    rays = torch.cat([(pixels - middle) / FOCAL_PX, torch.ones_like(pixels[..., :1])], -1)
+    a, b = pack.cam_from_world[sources], pack.cam_from_world[partners]
+    world = (rays * depth[..., None] - a[:, None, :, 3]) @ a[:, :, :3]
+    points = world @ b[:, :, :3].mT + b[:, None, :, 3]
+    z = points[..., 2]
+    front = z > 1e-2
+    followed = points[..., :2] / torch.where(front, z, torch.ones_like(z))[..., None] * FOCAL_PX + middle
+    seen = _depth_at(pack, partners, followed)
+    return followed, (depth > 0) & front & (seen > 0) & ((seen / z - 1).abs() < 0.03)
+
+
+def _depth_at(pack: Pack, sources: Tensor, pixels: Float[Tensor, "B N 2"]) -> Float[Tensor, "B N"]:
+    """Depth of the nearest kept pixel, 0 where unknown or outside."""
+    height, width = pack.depth.shape[1:]
+    index = (pixels * (width / SIZE[0])).long()
+    column, row = index[..., 0].clamp(0, width - 1), index[..., 1].clamp(0, height - 1)
+    return pack.depth[sources[:, None], row, column].float() * _inside(pixels, SIZE)
+
+
+def _inside(pixels: Float[Tensor, "B N 2"], size: tuple[int, int]) -> Bool[Tensor, "B N"]:
+    return ((pixels > 0) & (pixels < torch.tensor(size, device=pixels.device))).all(-1)
+
+
+def _apply(homography: Float[Tensor, "B 3 3"], pixels: Float[Tensor, "#B N 2"]) -> Float[Tensor, "B N 2"]:
+    mapped = F.pad(pixels, (0, 1), value=1.0) @ homography.mT
+    return mapped[..., :2] / mapped[..., 2:].clamp_min(1e-6)
+
+
+def _intrinsics(focal_px: Float[Tensor, " B"], size: tuple[int, int]) -> Float[Tensor, "B 3 3"]:
+    matrix = torch.zeros(len(focal_px), 3, 3, device=focal_px.device)
+    matrix[:, 0, 0] = matrix[:, 1, 1] = focal_px
+    matrix[:, 0, 2], matrix[:, 1, 2], matrix[:, 2, 2] = size[0] / 2, size[1] / 2, 1
+    return matrix
+
+
+def _rotation(vector: Float[Tensor, "B 3"]) -> Float[Tensor, "B 3 3"]:
+    x, y, z = vector.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.linalg.matrix_exp(torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(-1, 3, 3))
+
+
+def _resample(
+    pack: Pack, sources: Tensor, source_from_view: Float[Tensor, "B 3 3"], size: tuple[int, int]
+) -> Float[Tensor, "B 3 H W"]:
+    """Views in [0, 1], bilinear from the resolution of the source that suits each; reflected beside it."""
+    width, height = size
+    device = sources.device
+    pixels = cell_centers(size, 1).to(device, torch.float32)
+    in_source = _apply(source_from_view, pixels.reshape(1, -1, 2)).reshape(-1, height, width, 2)
+    grid = in_source * (2 / torch.tensor(SIZE, device=device)) - 1
+    across = (in_source[:, height // 2, width // 2 + 1] - in_source[:, height // 2, width // 2]).norm(dim=-1)
+    coarse = across > 1.3  # source pixels per view pixel
+    images = torch.empty(len(sources), 3, height, width, device=device)
+    for level, rows in ((pack.images, ~coarse), (pack.halved, coarse)):
+        rows = rows.nonzero()[:, 0]
+        picked = level[sources[rows]].float() / 255
+        images[rows] = F.grid_sample(picked, grid[rows], padding_mode="reflection", align_corners=False)
+    return images
+
+
+# ---- light ---------------------------------------------------------------------------------------
+
+
+def _photographed(
+    images: Float[Tensor, "B 3 H W"], limits: ViewLimits, generator: torch.Generator
+) -> Float[Tensor, "B 3 H W"]:
+    """Uneven light, exposure, tint, saturation, gamma, blur and noise, drawn for each image."""
+    device, count = images.device, len(images)
+
+    def draw(*shape: int, low: float = -1.0, high: float = 1.0) -> Tensor:
+        return _uniform(generator, device, count, *shape, low=low, high=high)
+
+    shade = F.interpolate(draw(1, 3, 4), images.shape[-2:], mode="bicubic", align_corners=False)
+    log_gain = 0.5 * draw(1, 1, 1) + 0.15 * draw(3, 1, 1) + 0.3 * draw(1, 1, 1) * shade
+    saturation = 1 + limits.light * draw(1, 1, 1, low=-0.7, high=0.3)
+    log_gamma, offset = 0.4 * draw(1, 1, 1), 0.08 * draw(1, 1, 1)
+    grey = images.mean(1, keepdim=True)
+    images = (grey + (images - grey) * saturation).clamp_min(1e-3) ** (limits.light * log_gamma).exp()
+    images = (images * (limits.light * log_gain).exp() + limits.light * offset).clamp(0, 1)
+    images = _blurred(images, limits.max_blur_px, generator)
+    noise = torch.randn(images.shape, generator=generator, device=device)
+    return (images + noise * draw(1, 1, 1, low=0.0) * limits.max_noise).clamp(0, 1)
+
+
+def _blurred(
+    images: Float[Tensor, "B 3 H W"], max_px: float, generator: torch.Generator
+) -> Float[Tensor, "B 3 H W"]:
+    """A Gaussian of random length, width and direction for each of half the images."""
+    device, count = images.device, len(images) // 2
+    if count == 0:
+        return images
+    rows = torch.randperm(len(images), generator=generator, device=device)[:count]
+    along = _uniform(generator, device, count, low=0.3, high=1) * max_px
+    across = along * _uniform(generator, device, count, low=0.15, high=1)
+    angle = _uniform(generator, device, count, low=0, high=torch.pi)
+    radius = 4
+    y, x = torch.meshgrid(*[torch.arange(-radius, radius + 1, device=device)] * 2, indexing="ij")
+    u = x * angle.cos()[:, None, None] + y * angle.sin()[:, None, None]
+    v = y * angle.cos()[:, None, None] - x * angle.sin()[:, None, None]
+    kernel = (-0.5 * ((u / along[:, None, None]) ** 2 + (v / across[:, None, None]) ** 2)).exp()
+    kernel = (kernel / kernel.sum((1, 2), keepdim=True)).repeat_interleave(3, 0)[:, None]
+    padded = F.pad(images[rows], (radius,) * 4, mode="reflect").flatten(0, 1)[None]
+    blurred = F.conv2d(padded, kernel, groups=3 * count)
+    return images.index_copy(0, rows, blurred.reshape(count, *images.shape[1:]))
+
+
+def _uniform(
+    generator: torch.Generator, device: torch.device, *shape: int, low: float, high: float, log: bool = False
+) -> Tensor:
+    unit = torch.rand(*shape, generator=generator, device=device)
+    return low * (high / low) ** unit if log else low + (high - low) * unit
