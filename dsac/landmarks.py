@@ -27,6 +27,7 @@ SHORT_SIDE_PX = 480  # of the images that patches are cut from and searched in
 PATCH_RADIUS = 7  # pixels: 9×9 are compared, from half as near to any nearer, and turned
 _WIDE_RADIUS, _NEAR_RADIUS = 16, 5  # pixels around the predicted place: first, and from the better pose again
 _WIDE_COUNT, _NEAR_COUNT = 200, 400  # landmarks searched for
+_MORE_WIDE, _SURE = 3, 0.8  # wide searches more, until the confidence is that or rises no longer
 _LEAST_CORRELATION = 0.7
 _THRESHOLD_PX = 3.0
 _MAX_VIEW_ANGLE_DEG = 40.0  # between the rays that show a point now and then
@@ -106,6 +107,13 @@ def align(
 ) -> Alignment | None:
     """The pose in which the landmarks appear where they are found; None when hardly any is found."""
     wide = _search(landmarks, grey, camera, cam_from_world, _WIDE_RADIUS, _WIDE_COUNT)
+    for _ in range(_MORE_WIDE):  # from far off, the better pose finds more
+        if wide.estimate.confidence > _SURE:
+            break
+        again = _search(landmarks, grey, camera, wide.estimate.cam_from_world[0], _WIDE_RADIUS, _WIDE_COUNT)
+        if again.estimate.confidence <= wide.estimate.confidence:
+            break
+        wide = again
     if not wide.estimate.success.item():
         return None
     near = _search(landmarks, grey, camera, wide.estimate.cam_from_world[0], _NEAR_RADIUS, _NEAR_COUNT)

@@ -206,9 +206,8 @@ class _SoftInlierCount(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, cotangent):
-        rotation, translation, points, weights = soft_inlier_count_gradient(
-            *ctx.saved_tensors, *ctx.bounds, cotangent
-        )
+        arguments = (*ctx.saved_tensors, *ctx.bounds, cotangent)
+        rotation, translation, points, weights = soft_inlier_count_gradient(*arguments)
         return rotation, translation, None, points, None, None, weights, None, None
 
 
@@ -216,11 +215,12 @@ class _OptimumIncrement(torch.autograd.Function):
     @staticmethod
     def forward(ctx, *arguments):
         ctx.save_for_backward(*arguments[:7])
-        ctx.threshold_px = arguments[7]
+        ctx.bounds = arguments[7:]
         return arguments[1].new_zeros(*arguments[1].shape[:2], 6)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, cotangent):
-        points, weights, _ = refine_gradient(*ctx.saved_tensors, ctx.threshold_px, cotangent)
+        arguments = (*ctx.saved_tensors, *ctx.bounds, cotangent)
+        points, weights, _ = refine_gradient(*arguments)
         return None, None, None, points, None, None, weights, None

@@ -23,7 +23,7 @@ class Rows:
         self.points = np.empty((len(scene), 5, scene.shape[1]), self.dtype)  # rows contiguous for the loops
         self.points[:, :3] = (scene - self.shift[:, None]).swapaxes(1, 2)
         self.points[:, 3:] = offsets.swapaxes(1, 2)
-        self.weights = None if weights is None else real_array(weights, self.dtype)
+        self.weights = np.ones(scene.shape[:2]) if weights is None else real_array(weights, self.dtype)
         poses = np.concatenate([numpy_array(rotation), numpy_array(translation)[..., None]], axis=-1)
         self.poses = uncentred(poses.astype(np.float64), -self.shift[:, None])
 
