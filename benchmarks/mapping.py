@@ -26,7 +26,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "500 landmarks": {"num_landmarks": 500},
     "2000 landmarks": {"num_landmarks": 2000},
     "4000 landmarks": {"num_landmarks": 4000},
-    "short side 240": {"short_side_px": 240},
+    "short side 320": {"short_side_px": 320},
     "short side 480": {"short_side_px": 480},
     "300 steps": {"steps": 300},
     "600 steps": {"steps": 600},

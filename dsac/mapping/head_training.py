@@ -44,7 +44,7 @@ class MappingSettings:
     """Augmented views in total, spread over the frames."""
     buffer_size: int = 3_000_000
     """Cells kept in memory (0.3 kB each with the shipped encoder)."""
-    short_side_px: int = 320
+    short_side_px: int = 240
     """Images are encoded at this short side; landmarks, which make the pose exact, have a size of their own."""
     num_landmarks: int = 8000
     """Scene points remembered with a patch of an image, spread over the frames (0.24 kB each); 0 = none."""
