@@ -195,7 +195,26 @@ class Info:
     """The map file."""
 
 
-Command = Demo | Map | FineTune | Localize | Evaluate | Info
+@dataclass(frozen=True)
+class Bench:
+    """Time our pose solver beside the ones that are installed (PoseLib, OpenCV, pycolmap), interleaved.
+
+    Example: OMP_NUM_THREADS=1 dsac bench solver --output results
+    """
+
+    what: Positional[Literal["solver"]]
+    """What to time."""
+    inputs: Path | None = None
+    """Folder with files input_r*.npz of scene coordinates; default: those of the synthetic scene, made here."""
+    frames: int = 50
+    """Frames of each input."""
+    repeats: int = 3
+    """Runs on each frame."""
+    output: Path | None = None
+    """Folder for solver.md, solver.json and solver.png."""
+
+
+Command = Demo | Map | FineTune | Localize | Evaluate | Info | Bench
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -420,7 +439,45 @@ def _info(command: Info) -> None:
     _out.print(table)
 
 
-_RUN = {Demo: _demo, Map: _map, FineTune: _fine_tune, Localize: _localize, Evaluate: _evaluate, Info: _info}
+def _bench(command: Bench) -> None:
+    from dsac.evaluation.solver_benchmark import TABLES, Row, benchmark_solvers, table, write_results
+
+    with _one_line_mistakes():
+        for name in ("frames", "repeats"):
+            if getattr(command, name) < 1:
+                raise ValueError(f"{name}: expected 1 or more, got {getattr(command, name)}")
+    if command.output is not None:
+        _check_writable(command.output / "solver.md", make_folder=True)
+
+    with _progress() as bar:
+        task = bar.add_task("time solvers", total=None, note="")
+
+        def on_input(rows: list[Row]) -> None:
+            bar.update(task, advance=1, note=f"{rows[0].input}: {rows[0].cpu_ms:.2f} ms")
+
+        rows, about = benchmark_solvers(command.inputs, command.frames, command.repeats, on_input)
+    for title, column, digits in TABLES:
+        header, *lines = zip(*table(rows, column, digits), strict=True)  # a line an input: there are many
+        shown = Table(title=title, title_justify="left", box=None)
+        for name in header:
+            shown.add_column(name, justify="left" if not name else "right")
+        for cells in lines:
+            shown.add_row(*cells)
+        _out.print(shown)
+    _out.print(about, style="dim", soft_wrap=True)
+    if command.output is not None:
+        write_results(rows, about, command.output)
+
+
+_RUN = {
+    Demo: _demo,
+    Map: _map,
+    FineTune: _fine_tune,
+    Localize: _localize,
+    Evaluate: _evaluate,
+    Info: _info,
+    Bench: _bench,
+}
 
 
 # ---- parts ---------------------------------------------------------------------------------------

@@ -614,3 +614,21 @@ def test_names_with_brackets_are_printed_as_they_are(blank_map: Path, run: Run, 
     (folder / "[x]").mkdir()
     code, _, err = run("map", folder / "[x]", folder / "new.dsac")
     assert code == 2 and str(folder / "[x]") in err
+
+
+def test_solvers_are_timed_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch) -> None:
+    from dsac.evaluation import solver_benchmark
+
+    monkeypatch.setattr(solver_benchmark, "peers", lambda: {"nobody": lambda *arguments: None})
+    assert main(["bench", "solver", "--frames", "1", "--repeats", "1", "--output", str(tmp_path / "new")]) == 0
+    printed = capsys.readouterr().out
+    assert "CPU ms an image" in printed and "r05_blob" in printed
+    rows = json.loads((tmp_path / "new" / "solver.json").read_text())["rows"]
+    found = {(row["solver"], row["input"]): row["found_percent"] for row in rows}
+    assert found["dsac", "r40"] == 100 and found["nobody", "r40"] == 0
+    assert "| nobody |" in (tmp_path / "new" / "solver.md").read_text()
+
+
+def test_a_folder_without_solver_inputs_is_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["bench", "solver", "--inputs", str(tmp_path)]) == 2
+    assert "input_r*.npz" in capsys.readouterr().err

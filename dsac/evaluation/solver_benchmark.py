@@ -1,28 +1,26 @@
 """Our CPU solver beside the solvers that are installed, on dense scene coordinates with wrong predictions.
 
-    OMP_NUM_THREADS=1 python benchmarks/solver.py [--inputs FOLDER] [--frames 50] [--repeats 3]
-
-FOLDER holds `input_r*.npz`: coords (F,h,w,3), u, v (h,w), K = (f, cx, cy), gt_pose (F,4,4) world_from_cam.
-Without it the frames are those of the synthetic scene: 80x60 scene coordinates with 2 cm noise, wrong ones
-uniform in the room, scattered or in patches ("blob"). Solvers are interleaved frame by frame; CPU time; a row
-is the median over frames of the median over repeats, a ratio the median over frames of the ratios. Writes
-solver.md, solver.json and solver.png.
+Inputs are files `input_r*.npz` with coords (F,h,w,3), u, v (h,w), K = (f, cx, cy), gt_pose (F,4,4)
+world_from_cam, or frames of the synthetic scene: 80×60 scene coordinates with 2 cm noise, wrong ones uniform in
+the room, scattered or in patches ("blob"). Solvers are interleaved frame by frame; CPU time; a row is the
+median over frames of the median over repeats, a ratio the median over frames of the ratios.
 """
 
 from __future__ import annotations
 
-import argparse
+import importlib.util
 import json
 import platform
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from dsac.datasets.synthetic import synthetic_scene
+from dsac.errors import DatasetError
 from dsac.kernels import cpu
 
 THRESHOLD_PX = 10.0
@@ -54,6 +52,74 @@ class Record:
 
     def per_frame(self) -> dict[int, float]:
         return {k: float(np.median(v)) for k, v in self.cpu_ms.items()}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One solver on one input."""
+
+    input: str
+    solver: str
+    cpu_ms: float
+    times_ours: float
+    found_percent: float  # within 5 cm and 5°
+    median_cm: float
+    median_deg: float
+    runs: int
+
+
+def benchmark_solvers(
+    folder: Path | None = None,
+    frames: int = 50,
+    repeats: int = 3,
+    on_input: Callable[[list[Row]], None] = lambda rows: None,
+) -> tuple[list[Row], str]:
+    """Rows of all solvers on all inputs, those of `folder` or else of the synthetic scene, and what was run.
+
+    `on_input` gets the rows of each input when it is done. Raises: `DatasetError` when the folder has none.
+    """
+    rows: list[Row] = []
+    points = 0
+    for data in synthetic_inputs(frames) if folder is None else read_inputs(folder, frames):
+        points = len(data.pixels)
+        measured = summary(data, measure(data, {OURS: ours, **peers()}, repeats))
+        on_input(measured)
+        rows += measured
+    if not rows:
+        raise DatasetError(f"{folder}: expected files input_r*.npz, found none")
+    options = f"--frames {frames} --repeats {repeats}" + ("" if folder is None else " --inputs FOLDER")
+    about = (
+        f"{points} points, {frames} frames of {'the synthetic scene' if folder is None else 'recorded depth'}, "
+        f"{repeats} repeats (slow solvers see fewer), one thread of {cpu_name()}: "
+        f"`OMP_NUM_THREADS=1 dsac bench solver {options}`."
+    )
+    return rows, about
+
+
+def write_results(rows: list[Row], about: str, folder: Path) -> None:
+    """solver.md, solver.json and, where matplotlib is there, solver.png."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "solver.md").write_text(markdown(rows, about))
+    content = {"about": about, "rows": [asdict(row) for row in rows]}
+    (folder / "solver.json").write_text(json.dumps(content, indent=1))
+    if importlib.util.find_spec("matplotlib") is not None:
+        plot(rows, folder / "solver.png")
+
+
+TABLES = (
+    ("CPU ms an image", "cpu_ms", 2),
+    ("times ours", "times_ours", 1),
+    ("% within 5 cm, 5°", "found_percent", 0),
+    ("median error, cm", "median_cm", 2),
+)
+
+
+def table(rows: list[Row], column: str, digits: int) -> list[list[str]]:
+    """A line a solver: its name, then the column's value on each input."""
+    inputs = list(dict.fromkeys(row.input for row in rows))
+    values = {(row.solver, row.input): f"{getattr(row, column):.{digits}f}" for row in rows}
+    solvers = dict.fromkeys(row.solver for row in rows)
+    return [["", *inputs], *([name, *(values[name, i] for i in inputs)] for name in solvers)]
 
 
 # ---- solvers ---------------------------------------------------------------------------------------------
@@ -193,8 +259,6 @@ def read_inputs(folder: Path, frames: int) -> Iterator[Input]:
 
 def synthetic_inputs(frames: int) -> Iterator[Input]:
     """The rendered room, seen by cells of 8 pixels."""
-    from dsac.datasets.synthetic import synthetic_scene
-
     views = synthetic_scene(num_mapping=frames, num_query=1).mapping
     points, poses = [], []
     rows, columns = np.mgrid[4:480:8, 4:640:8]
@@ -268,23 +332,23 @@ def measure(data: Input, solvers: dict[str, Solver], repeats: int) -> dict[str, 
     return records
 
 
-def summary(data: Input, records: dict[str, Record]) -> list[dict]:
+def summary(data: Input, records: dict[str, Record]) -> list[Row]:
     mine = records[OURS].per_frame()
     rows = []
     for name, record in records.items():
         times, errors = record.per_frame(), np.array(record.errors)
         found = (errors[:, 0] < 5) & (errors[:, 1] < 5)
         rows.append(
-            {
-                "input": data.name,
-                "solver": name,
-                "cpu_ms": float(np.median(list(times.values()))),
-                "times_ours": float(np.median([times[k] / mine[k] for k in times])),
-                "found_percent": 100 * float(found.mean()),
-                "median_cm": float(np.median(errors[:, 0])),
-                "median_deg": float(np.median(errors[:, 1])),
-                "runs": len(errors),
-            }
+            Row(
+                data.name,
+                name,
+                cpu_ms=float(np.median(list(times.values()))),
+                times_ours=float(np.median([times[k] / mine[k] for k in times])),
+                found_percent=100 * float(found.mean()),
+                median_cm=float(np.median(errors[:, 0])),
+                median_deg=float(np.median(errors[:, 1])),
+                runs=len(errors),
+            )
         )
     return rows
 
@@ -292,24 +356,16 @@ def summary(data: Input, records: dict[str, Record]) -> list[dict]:
 # ---- report ----------------------------------------------------------------------------------------------
 
 
-def markdown(rows: list[dict], about: str) -> str:
-    inputs = list(dict.fromkeys(row["input"] for row in rows))
+def markdown(rows: list[Row], about: str) -> str:
     lines = ["# Pose solvers on dense scene coordinates", "", about, ""]
-    for title, key, digits in (
-        ("CPU ms an image", "cpu_ms", 2),
-        ("times ours", "times_ours", 1),
-        ("% within 5 cm, 5°", "found_percent", 0),
-        ("median error, cm", "median_cm", 2),
-    ):
+    for title, column, digits in TABLES:
+        (_, *inputs), *solvers = table(rows, column, digits)
         lines += [f"| {title} | " + " | ".join(inputs) + " |", "|---" * (len(inputs) + 1) + "|"]
-        for name in dict.fromkeys(row["solver"] for row in rows):
-            values = {row["input"]: row[key] for row in rows if row["solver"] == name}
-            lines.append(f"| {name} | " + " | ".join(f"{values[i]:.{digits}f}" for i in inputs) + " |")
-        lines.append("")
+        lines += ["| " + " | ".join(cells) + " |" for cells in solvers] + [""]
     return "\n".join(lines)
 
 
-def plot(rows: list[dict], path: Path) -> None:
+def plot(rows: list[Row], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -317,10 +373,10 @@ def plot(rows: list[dict], path: Path) -> None:
 
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), sharey=True)
     for axis, suffix, title in zip(axes, ("", "_blob"), ("scattered", "in patches"), strict=True):
-        for name in dict.fromkeys(row["solver"] for row in rows):
-            chosen = [r for r in rows if r["solver"] == name and r["input"].endswith("_blob") == bool(suffix)]
-            ratios = [int(r["input"][1:3]) / 100 for r in chosen]
-            axis.plot(ratios, [r["cpu_ms"] for r in chosen], "o-", label=name, lw=3 if name == OURS else 1)
+        for name in dict.fromkeys(row.solver for row in rows):
+            chosen = [r for r in rows if r.solver == name and r.input.endswith("_blob") == bool(suffix)]
+            ratios = [int(r.input[1:3]) / 100 for r in chosen]
+            axis.plot(ratios, [r.cpu_ms for r in chosen], "o-", label=name, lw=3 if name == OURS else 1)
         axis.set(xlabel="share of right predictions", title=f"right predictions {title}", yscale="log")
         axis.grid(True, which="both", alpha=0.3)
     axes[0].set_ylabel("CPU ms an image")
@@ -334,37 +390,3 @@ def cpu_name() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--inputs", type=Path, help="folder with input_r*.npz")
-    parser.add_argument("--frames", type=int, default=50)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
-    options = parser.parse_args()
-
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
-    )
-    source = "recorded depth" if options.inputs else "the synthetic scene"
-    inputs = read_inputs(options.inputs, options.frames) if options.inputs else synthetic_inputs(options.frames)
-    rows: list[dict] = []
-    for data in inputs:
-        rows += summary(data, measure(data, {OURS: ours, **peers()}, options.repeats))
-        print("\n".join(f"{r['input']:9s} {r['solver']:21s} {r['cpu_ms']:9.3f} ms" for r in rows[-6:]))
-    command = f"solver.py --frames {options.frames} --repeats {options.repeats}"
-    command += " --inputs FOLDER" if options.inputs else ""
-    about = (
-        f"{len(data.pixels)} points, {options.frames} frames of {source}, {options.repeats} repeats "
-        f"(slow solvers see fewer), one thread of {cpu_name()}, commit {commit.stdout.strip() or 'unknown'}: "
-        f"`OMP_NUM_THREADS=1 python benchmarks/{command}`."
-    )
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "solver.md").write_text(markdown(rows, about))
-    (options.output / "solver.json").write_text(json.dumps({"about": about, "rows": rows}, indent=1))
-    plot(rows, options.output / "solver.png")
-
-
-if __name__ == "__main__":
-    main()
