@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from dsac import Pose, PoseSolver, load_scene
-from dsac.cli import _keep_freed_memory
+from dsac.cli import keep_freed_memory
 from dsac.datasets import Frames
 from dsac.localizer import query_solver
 from dsac.mapping.fine_tuning import trainable_map, tuning_views
@@ -230,7 +230,7 @@ def main() -> None:
     parser.add_argument("--measurements", type=Path, default=RESULTS / "end_to_end.jsonl")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    _keep_freed_memory()
+    keep_freed_memory()
 
     def found() -> list[Measurement]:
         path = arguments.measurements

@@ -18,7 +18,7 @@ import torch
 from end_to_end import encoded_queries
 
 from dsac import build_map, load_scene
-from dsac.cli import _keep_freed_memory
+from dsac.cli import keep_freed_memory
 from dsac.localizer import query_solver
 from dsac.mapping.fine_tuning import trainable_map, tuning_views
 from dsac.mapping.pose_training import FineTuningSettings, PoseTraining
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("map", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    _keep_freed_memory()
+    keep_freed_memory()
     frames = load_scene(arguments.scene).mapping
     count, tenth = len(frames), len(frames) // 10
     middle = range(count * 9 // 20, count * 9 // 20 + tenth)
