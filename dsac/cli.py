@@ -86,6 +86,8 @@ class Map:
     """Augmented views in total, spread over the frames (shared encoder)."""
     buffer_size: int | None = None
     """Cells kept in memory, 0.3 kB each (shared encoder)."""
+    landmarks: int | None = None
+    """Scene points remembered with a patch of an image, 0.24 kB each; 0 for none (shared encoder)."""
     depth: bool = True
     """Use depth if the recording has it; --no-depth maps from poses alone."""
     resume: bool = False
@@ -308,13 +310,16 @@ def _mapping_settings(command: Map) -> MappingSettings | NetworkSettings:
     def given(**options: float | None) -> dict[str, Any]:
         return {name: value for name, value in options.items() if value is not None}
 
-    of_head = given(views=command.views, buffer_size=command.buffer_size)
+    of_head = given(views=command.views, buffer_size=command.buffer_size, landmarks=command.landmarks)
     of_network = given(width=command.width)
     length = given(steps=command.steps, minutes=command.minutes)
     if command.regressor == "shared":
         if of_network:
             raise ValueError("width: expected with --regressor dsac or dsac-star only")
-        return MappingSettings(**length, **given(num_views=command.views, buffer_size=command.buffer_size))
+        return MappingSettings(
+            **length,
+            **given(num_views=command.views, buffer_size=command.buffer_size, num_landmarks=command.landmarks),
+        )
     if of_head:
         name = next(iter(of_head))
         raise ValueError(f"{name}: expected with the shared encoder only, got {command.regressor}")

@@ -566,6 +566,7 @@ def test_a_photo_without_a_usable_camera_is_told_what_is_missing(
         (["map", "ROOM", "OUT", "--minutes", "-1"], "minutes: expected more than 0, got -1"),
         (["map", "ROOM", "OUT", "--views", "0"], "num_views: expected more than 0, got 0"),
         (["map", "ROOM", "OUT", "--buffer-size", "0"], "buffer_size: expected more than 0, got 0"),
+        (["map", "ROOM", "OUT", "--landmarks", "-1"], "num_landmarks: expected 0 or more, got -1"),
         (["map", "ROOM", "OUT", "--seed", "-1"], "seed: expected 0 or more, got -1"),
         (["map", "ROOM", "OUT", "--resume"], "OUT.checkpoint: nothing to resume"),
         (["localize", "MAP"], "no images given"),

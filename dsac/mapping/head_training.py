@@ -55,6 +55,8 @@ class MappingSettings:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name}: expected more than 0, got {value}")
+        if self.num_landmarks < 0:
+            raise ValueError(f"num_landmarks: expected 0 or more, got {self.num_landmarks}")
 
 
 def head_learner(

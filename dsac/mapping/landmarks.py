@@ -22,6 +22,7 @@ from dsac.landmarks import PATCH_RADIUS, Landmarks, grey_view, predict, visible,
 from dsac.mapping.triangulation import agreed_depths, view_pairs
 from dsac.mapping.views import sample_depth
 
+_MOST_FRAMES = 500
 _CANDIDATES = 160  # in a frame
 _CORNERS = 600  # before those without a depth are dropped
 _RADIUS = 6  # pixels around the place that the first depth predicts
@@ -54,7 +55,9 @@ def collect_landmarks(
     count: int,
     on_progress: Callable[[float], None] = lambda fraction: None,
 ) -> Landmarks:
-    """At most `count` landmarks, about as many from each frame."""
+    """At most `count` landmarks, about as many from each of an even selection of the frames."""
+    spread = np.linspace(0, len(frames) - 1, min(len(frames), _MOST_FRAMES)).round().astype(int)
+    frames = frames[spread]
     assert frames.cam_from_world is not None and frames.has_depth
     with ThreadPoolExecutor(2) as pool:
         candidates = []
