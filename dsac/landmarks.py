@@ -24,7 +24,7 @@ from dsac.geometry import Camera, Pose
 from dsac.ransac import Correspondences, PoseEstimate, PoseSolver
 
 SHORT_SIDE_PX = 480  # of the images that patches are cut from and searched in
-PATCH_RADIUS = 7  # pixels: 9×9 are compared, from half as near to any nearer, and turned
+PATCH_RADIUS = 7  # pixels; more than the 9×9 that are compared, for views from farther off and turned ones
 _WIDE_RADIUS, _NEAR_RADIUS = 16, 5  # pixels around the predicted place: first, and from the better pose again
 _WIDE_COUNT, _NEAR_COUNT = 200, 400  # landmarks searched for
 _MORE_WIDE, _SURE = 3, 0.8  # wide searches more, until the confidence is that or rises no longer
@@ -117,8 +117,9 @@ def align(
     if not wide.estimate.success.item():
         return None
     near = _search(landmarks, grey, camera, wide.estimate.cam_from_world[0], _NEAR_RADIUS, _NEAR_COUNT)
-    estimate = replace(near.estimate, confidence=wide.estimate.confidence, success=wide.estimate.success)
-    return Alignment(estimate, near.correspondences)
+    known = torch.isfinite(near.estimate.covariance).flatten(1).all(-1)
+    trust = wide.estimate.confidence  # in the small windows of the near search chance finds too much
+    return Alignment(replace(near.estimate, confidence=trust, success=known), near.correspondences)
 
 
 def _search(
