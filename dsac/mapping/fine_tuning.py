@@ -15,7 +15,7 @@ import hashlib
 import io
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +35,7 @@ from dsac.mapping.pose_training import (
     train_score_network,
 )
 from dsac.mapping.trainable_map import TrainableMap, TuningView
+from dsac.mapping.training import Checkpoint
 from dsac.mapping.views import random_view
 from dsac.networks.encoder import Encoder, working_size
 from dsac.networks.heads import SceneHead
@@ -81,7 +82,7 @@ def fine_tune(
     encoder = encoder or scene_map.load_encoder(device)
     scene_map.check_encoder(encoder)
     identity = f"{_fingerprint(scene_map.head)} {asdict(settings)} {seed}"
-    state = _read_checkpoint(checkpoint, identity) if resume and checkpoint is not None else None
+    state = _kept_state(checkpoint, identity, resume)
     model = trainable_map(scene_map, encoder, settings, device, seed)
     views = tuning_views(
         frames, scene_map, encoder, settings, device, seed,
@@ -204,20 +205,12 @@ def _fingerprint(module: nn.Module) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _read_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
-    """The checkpoint, or None where there is none. Raises: `MapFormatError` when it is another's or damaged."""
-    if not path.is_file():
-        return None
-    try:
-        state = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
-    except Exception as error:  # what a damaged file raises depends on where it is damaged
+def _kept_state(checkpoint: Path | None, identity: str, resume: bool) -> Mapping[str, Any] | None:
+    """What to go on from, if anything. Raises: `MapFormatError` when it is another's or damaged."""
+    state = Checkpoint.at(checkpoint, "fine-tuning", resume).state
+    if state is not None and state.get("identity") != identity:
         raise MapFormatError(
-            f"{path}: expected a checkpoint of fine-tuning, got something else or half of one; "
-            "start again without resuming"
-        ) from error
-    if not isinstance(state, dict) or state.get("identity") != identity:
-        raise MapFormatError(
-            f"{path}: expected the checkpoint of fine-tuning this map with these settings; "
-            "start again without resuming"
+            f"{checkpoint}: expected the checkpoint of fine-tuning this map with these settings, "
+            "got another's; start again without resuming"
         )
     return state

@@ -11,6 +11,7 @@ import torch
 
 from dsac.datasets import Frames, NamedPoses, Scene
 from dsac.geometry import Camera, Pose
+from dsac.localizer import Localization, Timing
 from dsac.ransac.types import Correspondences, PoseEstimate
 
 WIDTH, HEIGHT, STRIDE = 96, 64, 8
@@ -30,28 +31,6 @@ class Reader:
 
     def read_depth(self, name: str, camera: Camera) -> np.ndarray:
         return np.full((HEIGHT, WIDTH), DEPTH, np.float32)
-
-
-@dataclass(frozen=True)
-class Timing:
-    decode_ms: float
-    encode_ms: float
-    head_ms: float
-    solve_ms: float
-    align_ms: float
-
-    @property
-    def total_ms(self) -> float:
-        return self.decode_ms + self.encode_ms + self.head_ms + self.solve_ms + self.align_ms
-
-
-@dataclass(frozen=True)
-class Localization:
-    name: str
-    camera: Camera
-    estimate: PoseEstimate
-    correspondences: Correspondences
-    timing: Timing
 
 
 @dataclass

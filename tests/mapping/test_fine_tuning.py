@@ -241,7 +241,7 @@ def test_what_is_no_checkpoint_of_this_is_refused(shifted: SceneMap, frames: Fra
     path = tmp_path / "ball.checkpoint"
     for content in (b"", b"not a checkpoint"):
         path.write_bytes(content)
-        with pytest.raises(MapFormatError, match="ball.checkpoint: expected a checkpoint of fine-tuning"):
+        with pytest.raises(MapFormatError, match="ball.checkpoint: expected the checkpoint of fine-tuning"):
             _tune(shifted, frames, checkpoint=path, resume=True)
     torch.save({"step": 3}, path)
     with pytest.raises(MapFormatError, match="start again without resuming"):
