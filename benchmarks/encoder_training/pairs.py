@@ -26,8 +26,8 @@ class ViewLimits:
     """How far views may differ; wider than mapping's own augmentation, so that features hold beyond it."""
 
     size: tuple[int, int] = (320, 256)
-    min_scale: float = 0.6  # pixels of the view per pixel of the source
-    max_scale: float = 1.7
+    min_scale: float = 0.4  # pixels of the view per pixel of the source, of 640×480: queries are half as large
+    max_scale: float = 1.4
     max_roll_deg: float = 40.0
     max_orbit_deg: float = 45.0  # around the plane of a photo
     max_turn_deg: float = 5.0  # of the target off the view's centre
