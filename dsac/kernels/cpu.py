@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
-from dsac.kernels import cpu_backward, cpu_poses
+from dsac.kernels import cpu_backward, cpu_poses, cpu_uncertainty
 from dsac.kernels.cpu_arrays import Array, Rows, like, real_array, uncentred
 from dsac.kernels.cpu_fused import Solution, solve_rgb, solve_rgbd
 
@@ -18,6 +18,7 @@ __all__ = [
     "Solution",
     "optimum_increment",
     "p3p",
+    "pose_scatter",
     "refine",
     "refine_gradient",
     "reprojection_error",
@@ -114,6 +115,33 @@ def refine(
     kind = like(scene_points, cast=True)
     poses = uncentred(rows.poses, rows.shift[:, None])
     return kind(poses[..., :3]), kind(poses[..., 3]), like(scene_points)(inliers), kind(matrices)
+
+
+def pose_scatter(
+    rotation: Array,
+    translation: Array,
+    pixels: Array,
+    scene_points: Array,
+    focal_px: Array,
+    center_px: Array,
+    weights: Array,
+    threshold_px: float | int,
+    tiles: int,
+) -> tuple[Array, Array, Array, Array, Array, Array]:
+    """The fields of `PoseScatter` for poses (B, 1, 3, 3), (B, 1, 3), in float64, with tiles × tiles tiles."""
+    rows = Rows(rotation, translation, pixels, scene_points, focal_px, center_px, weights, dtype=np.float64)
+    size, count = rows.weights.shape
+    matrices, inliers = np.empty((3, size, 6, 6)), np.empty((size, count), np.bool_)
+    num_tiles, depth = np.empty(size, np.int64), np.empty(size)
+    for b in range(size):
+        poses, *points = rows[b]
+        second, apart, together = matrices[:, b]
+        num_tiles[b], depth[b] = cpu_uncertainty.pose_scatter(
+            poses[0], *points, float(threshold_px), int(tiles), second, apart, together, inliers[b]
+        )
+    kind = like(scene_points)
+    second, apart, together = matrices
+    return kind(second), kind(apart), kind(together), kind(num_tiles), kind(inliers), kind(depth)
 
 
 # ---- gradients ---------------------------------------------------------------------------------------

@@ -8,21 +8,35 @@ from typing import Any
 import numpy as np
 import torch
 
+from dsac.kernels.cpu_points import fill_rows
+
 Array = Any  # torch.Tensor or np.ndarray; shapes in the docstrings
 
 
 class Rows:
-    """Correspondences as the loops want them: (B, 5, N), centred points and pixels from the principal point."""
+    """Correspondences as the loops want them: (B, 5, N), centred points and pixels from the principal point.
 
-    def __init__(self, rotation, translation, pixels, scene_points, focal_px, center_px, weights=None) -> None:
-        scene = real_array(scene_points, np.float64)
-        self.dtype = np.float64 if numpy_array(scene_points).dtype == np.float64 else np.float32
-        self.shift = scene_center(scene)
-        self.focal = real_array(focal_px, np.float64)
-        offsets = real_array(pixels, np.float64) - real_array(center_px, np.float64)[:, None]
+    In `dtype`, or else in that of the scene points.
+    """
+
+    def __init__(
+        self,
+        rotation: Array,
+        translation: Array,
+        pixels: Array,
+        scene_points: Array,
+        focal_px: Array,
+        center_px: Array,
+        weights: Array | None = None,
+        dtype: type | None = None,
+    ) -> None:
+        own = np.float64 if numpy_array(scene_points).dtype == np.float64 else np.float32
+        scene = real_array(scene_points, own)
+        self.dtype = own if dtype is None else dtype
+        self.focal, middle = real_array(focal_px, np.float64), real_array(center_px, np.float64)
         self.points = np.empty((len(scene), 5, scene.shape[1]), self.dtype)  # rows contiguous for the loops
-        self.points[:, :3] = (scene - self.shift[:, None]).swapaxes(1, 2)
-        self.points[:, 3:] = offsets.swapaxes(1, 2)
+        self.shift = np.empty((len(scene), 3))
+        fill_rows(real_array(pixels, own), scene, middle, self.points, self.shift)
         self.weights = np.ones(scene.shape[:2]) if weights is None else real_array(weights, self.dtype)
         poses = np.concatenate([numpy_array(rotation), numpy_array(translation)[..., None]], axis=-1)
         self.poses = uncentred(poses.astype(np.float64), -self.shift[:, None])
@@ -37,16 +51,6 @@ def uncentred(poses: np.ndarray, shift: np.ndarray) -> np.ndarray:
     moved = poses.copy()
     moved[..., 3] -= (poses[..., :3] @ shift[..., None])[..., 0]
     return moved
-
-
-def scene_center(scene: np.ndarray) -> np.ndarray:
-    """Median (B, 3) of some finite rows, 0 where there are none."""
-    center = np.zeros((len(scene), 3))
-    for b, rows in enumerate(scene[:, :: max(1, scene.shape[1] // 63)]):
-        finite = rows[np.isfinite(rows).all(-1)]
-        if len(finite):
-            center[b] = np.median(finite, axis=0)
-    return center
 
 
 def numpy_array(array: Array) -> np.ndarray:

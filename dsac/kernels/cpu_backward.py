@@ -65,7 +65,7 @@ def soft_counts_gradient(
             grad_weights[i] += scale * inlier
             pull = -slope * scale * weights[i] * inlier * (one - inlier)
             pull = pull / (error if error > real(1e-6) else real(1e-6)) if within else zero
-            f = _force(*pixel_slopes(fx, fy, pu[i] + du, pv[i] + dv, inverse), pull * du, pull * dv)
+            f = force(*pixel_slopes(fx, fy, pu[i] + du, pv[i] + dv, inverse), pull * du, pull * dv)
             bx, by, bz = turned_back(rows, f[0], f[1], f[2])
             gx[i] += bx
             gy[i] += by
@@ -93,7 +93,7 @@ def refinement_gradient(
     for k in range(len(poses)):
         determined[k] = True
         if np.abs(cotangents[k]).max() > 0.0:
-            _second_derivative(poses[k], points, weights, focal, threshold, sums)
+            second_derivative(poses[k], points, weights, focal, threshold, sums)
             sums[21:27] = cotangents[k]
             determined[k] = solve(sums, 0.0, solution) >= 0.0
             if determined[k]:
@@ -103,7 +103,7 @@ def refinement_gradient(
 
 
 @kernel
-def _second_derivative(pose, points, weights, focal, threshold, sums):
+def second_derivative(pose, points, weights, focal, threshold, sums):
     """G, symmetric part."""
     real = points.dtype.type
     rows = pose_rows(pose, real)
@@ -113,10 +113,10 @@ def _second_derivative(pose, points, weights, focal, threshold, sums):
     px, py, pz, pu, pv = points[0], points[1], points[2], points[3], points[4]
     for i in range(points.shape[1]):
         c, du, dv, inverse, front = seen(rows, fx, fy, px[i], py[i], pz[i], pu[i], pv[i], real)
-        slope, curve = _robust(du * du + dv * dv, limit, front, real)
+        slope, curve = robust_slopes(du * du + dv * dv, limit, front, real)
         p, r = weights[i] * slope, weights[i] * curve
         ix, iy, jx, jy = pixel_slopes(fx, fy, pu[i] + du, pv[i] + dv, inverse)
-        q = _force(ix, iy, jx, jy, du, dv)
+        q = force(ix, iy, jx, jy, du, dv)
         m01 = r * q[0] * q[1]
         m02 = p * (ix * jx - q[0] * inverse) + r * q[0] * q[2]
         m12 = p * (iy * jy - q[1] * inverse) + r * q[1] * q[2]
@@ -145,9 +145,9 @@ def _pull_points(pose, points, weights, focal, threshold, solution, pulls, grad_
     nx, ny, nz = pulls[0], pulls[1], pulls[2]
     for i in range(points.shape[1]):
         c, du, dv, inverse, front = seen(rows, fx, fy, px[i], py[i], pz[i], pu[i], pv[i], real)
-        slope, curve = _robust(du * du + dv * dv, limit, front, real)
+        slope, curve = robust_slopes(du * du + dv * dv, limit, front, real)
         ix, iy, jx, jy = pixel_slopes(fx, fy, pu[i] + du, pv[i] + dv, inverse)
-        q = _force(ix, iy, jx, jy, du, dv)
+        q = force(ix, iy, jx, jy, du, dv)
         m = plus3(cross(a, c), b)
         power = dot(q, m)
         grad_weights[i] -= slope * power
@@ -168,13 +168,13 @@ def _pull_points(pose, points, weights, focal, threshold, solution, pulls, grad_
 
 
 @inlined
-def _force(ix, iy, jx, jy, du, dv):
+def force(ix, iy, jx, jy, du, dv):
     """Jᵀr."""
     return ix * du, iy * dv, jx * du + jy * dv
 
 
 @inlined
-def _robust(square, limit, front, real):
+def robust_slopes(square, limit, front, real):
     """ρ' and 2 ρ'' of ρ(s) = s τ²/(s + τ²); 0 behind the camera."""
     kept = limit / (limit + square)
     slope = kept * kept if front else real(0.0)

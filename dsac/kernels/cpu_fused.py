@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dsac.kernels import cpu_depth, cpu_ransac
-from dsac.kernels.cpu_arrays import Array, like, numpy_array, real_array, scene_center, uncentred
+from dsac.kernels.cpu_arrays import Array, like, numpy_array, real_array, uncentred
+from dsac.kernels.cpu_points import median_point
 
 
 @dataclass(frozen=True)
@@ -145,5 +146,7 @@ def _centred(scene_points: Array) -> tuple[np.ndarray, np.ndarray | None]:
     scene = numpy_array(scene_points)
     if scene.dtype != np.float64:
         return np.ascontiguousarray(scene, np.float32), None
-    shift = scene_center(scene)
+    shift = np.empty((len(scene), 3))
+    for points, center in zip(scene, shift, strict=True):
+        median_point(points, center)
     return (scene - shift[:, None]).astype(np.float32), shift

@@ -29,7 +29,7 @@ def prepare(pixels, scene_points, weights, camera, points, rows, center):
     Where there are weights a row is listed in proportion to its weight: drawing from the list honours them.
     """
     n = len(pixels)
-    extent = _median(scene_points, center)
+    extent = median_point(scene_points, center)
     m0, m1, m2 = np.float32(center[0]), np.float32(center[1]), np.float32(center[2])
     cx, cy = np.float32(camera[2]), np.float32(camera[3])
     ifx, ify = np.float32(1.0 / camera[0]), np.float32(1.0 / camera[1])
@@ -86,7 +86,7 @@ def prepare(pixels, scene_points, weights, camera, points, rows, center):
 
 
 @kernel
-def _median(scene_points, center):
+def median_point(scene_points, center):
     """Median of the finite among a few rows, axis by axis, 0 where there are none; returns the extent."""
     n = len(scene_points)
     tries = min(n, _SAMPLE)
@@ -109,6 +109,18 @@ def _median(scene_points, center):
             center[axis] = sample[count // 2]
             square += (sample[count - 1 - count // 10] - sample[count // 10]) ** 2
     return np.sqrt(square)
+
+
+@kernel
+def fill_rows(pixels, scene_points, principal_points, points, centers):
+    """Fill `points` (B, 5, N) with scene points from their `centers` (B, 3), pixels from principal points."""
+    for b in range(len(pixels)):
+        median_point(scene_points[b], centers[b])
+        for i in range(pixels.shape[1]):
+            for axis in range(3):
+                points[b, axis, i] = np.float64(scene_points[b, i, axis]) - centers[b, axis]
+            for axis in range(2):
+                points[b, 3 + axis, i] = np.float64(pixels[b, i, axis]) - principal_points[b, axis]
 
 
 @kernel

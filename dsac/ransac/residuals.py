@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dsac.geometry import Pose
 from dsac.kernels import Backend, kernels, reference
-from dsac.ransac.types import Correspondences
+from dsac.ransac.types import Correspondences, PoseScatter
 
 
 @runtime_checkable
@@ -63,6 +63,12 @@ class PoseResidual(Residual, Protocol):
         self, cam_from_world: Pose, correspondences: Correspondences
     ) -> Float[Tensor, "B K 6"] | None:
         """Zero increments of poses from `refine` with their derivative, where a kernel knows it."""
+        ...
+
+    def scatter(
+        self, cam_from_world: Pose, correspondences: Correspondences, tiles: int
+    ) -> PoseScatter | None:
+        """How the points pull at poses (batch (B,)), with so many tiles across, where a kernel knows it."""
         ...
 
     def expand(
@@ -153,6 +159,15 @@ class ReprojectionError:
         if not hasattr(module, "optimum_increment"):
             return None
         return module.optimum_increment(*arguments, self.threshold_px)
+
+    def scatter(
+        self, cam_from_world: Pose, correspondences: Correspondences, tiles: int
+    ) -> PoseScatter | None:
+        arguments = (*self._arguments(cam_from_world[:, None], correspondences), _weights(correspondences))
+        module = kernels(self.backend, *arguments)
+        if not hasattr(module, "pose_scatter"):
+            return None
+        return PoseScatter(*module.pose_scatter(*arguments, self.threshold_px, tiles))
 
     def expand(
         self, points_cam: Float[Tensor, "B K n 3"], targets: Float[Tensor, "B #K n 2"], like: Correspondences
@@ -286,6 +301,9 @@ class PointDistance:
         return Pose(rotation, translation)
 
     def optimum_increment(self, cam_from_world: Pose, correspondences: Correspondences) -> None:
+        return None
+
+    def scatter(self, cam_from_world: Pose, correspondences: Correspondences, tiles: int) -> None:
         return None
 
     def expand(

@@ -25,11 +25,7 @@ from dsac.ransac.sampling import Sampling, UniformSampling
 from dsac.ransac.scoring import Scoring, SoftInlierCount
 from dsac.ransac.selection import Argmax, Selected, Selection
 from dsac.ransac.types import Correspondences, Hypotheses, PoseEstimate
-from dsac.ransac.uncertainty import (
-    chance_inliers,
-    confidence,
-    pose_covariance,
-)
+from dsac.ransac.uncertainty import chance_inliers, confidence, pose_covariance, pose_scatter
 
 # Candidate sets drawn in each round, times H, as long as hypotheses that agree with their own set are missing.
 _ROUNDS = (1, 4, 16, 16, 16, 32)
@@ -133,8 +129,10 @@ class PoseSolver:
     def inliers(self, cam_from_world: Pose, correspondences: Correspondences) -> Bool[Tensor, "B N"]:
         """Which correspondences agree with a pose (batch (B,)) within the threshold."""
         clean = self.residual.sanitise(correspondences)
-        rows = correspondences.pixels.shape[1]
-        return _inliers(cam_from_world, self.residual, clean)[:, :rows]
+        assert clean.weights is not None
+        errors = self.residual.errors(cam_from_world[:, None], clean)[:, 0]
+        inliers = (errors < self.residual.threshold) & (clean.weights > 0)
+        return inliers[:, : correspondences.pixels.shape[1]]
 
     def hypotheses(
         self, correspondences: Correspondences, generator: torch.Generator | None = None
@@ -231,17 +229,12 @@ class PoseSolver:
 
 def _estimate(pose: Pose, residual: PoseResidual, clean: Correspondences, rows: int) -> PoseEstimate:
     """The answer about a pose; `rows` is the number of correspondences that came in."""
-    covariance = pose_covariance(pose, residual, clean)
-    inliers = _inliers(pose, residual, clean)
+    scatter = pose_scatter(pose, residual, clean)
+    covariance = pose_covariance(scatter)
     # Any four points agree on some pose, and among the thousands that are tried one gathers twice the
     # inliers of chance: three times as many speak for the pose.
-    enough = inliers.sum(-1) > 3 * chance_inliers(residual, clean)
+    enough = scatter.inliers.sum(-1) > 3 * chance_inliers(residual, clean)
     success = enough & torch.isfinite(covariance).flatten(1).all(-1)
-    trust = confidence(inliers, covariance, pose, residual, clean)
-    return PoseEstimate(pose, covariance, inliers[:, :rows], trust, success)
-
-
-def _inliers(pose: Pose, residual: Residual, clean: Correspondences) -> Bool[Tensor, "B N"]:
-    assert clean.weights is not None
-    errors = residual.errors(pose[:, None], clean)[:, 0]
-    return (errors < residual.threshold) & (clean.weights > 0)
+    trust = confidence(scatter, covariance, residual, clean)
+    like = pose.translation
+    return PoseEstimate(pose, covariance.to(like), scatter.inliers[:, :rows], trust.to(like), success)

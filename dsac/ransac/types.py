@@ -119,6 +119,18 @@ class Hypotheses:
 
 
 @dataclass(frozen=True)
+class PoseScatter:
+    """How the points of each image pull at a pose: what its uncertainty is made of."""
+
+    second: Float[Tensor, "B 6 6"]  # G, second derivative of the cost by the increment of the pose
+    apart: Float[Tensor, "B 6 6"]  # Σ g gᵀ of the points' gradients of the cost
+    together: Float[Tensor, "B 6 6"]  # the same of the gradients' sums over tiles of the image
+    num_tiles: Int[Tensor, " B"]  # that hold inliers
+    inliers: Bool[Tensor, "B N"]
+    depth: Float[Tensor, " B"]  # median of the inliers, metres; 1 where there are none
+
+
+@dataclass(frozen=True)
 class PoseEstimate:
     """The answer for each image. Not localized is an answer: `success=False`, confidence near 0."""
 

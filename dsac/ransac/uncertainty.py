@@ -24,7 +24,7 @@ from torch import Tensor
 from dsac.geometry import Pose
 from dsac.ransac.implicit import force_balance, guarded_inverse
 from dsac.ransac.residuals import PoseResidual
-from dsac.ransac.types import Correspondences
+from dsac.ransac.types import Correspondences, PoseScatter
 
 HALF_TRUST_DISTANCE = 0.05  # of the median depth: a centre as uncertain as this halves the confidence
 HALF_TRUST_ANGLE = 0.09  # radians, 5°
@@ -32,14 +32,17 @@ TILES = 6  # across the image: on real maps errors go together over about a sixt
 CHANCE_FACTOR = 5.0  # times the inliers of chance: that excess gives half the confidence
 
 
-def pose_covariance(
+def pose_scatter(
     cam_from_world: Pose,  # batch (B,), at the optimum
     residual: PoseResidual,
     correspondences: Correspondences,
-) -> Float[Tensor, "B 6 6"]:
-    """Covariance of the increment; infinite on the diagonal where the points do not determine the pose."""
+) -> PoseScatter:
+    """How the points pull at each pose; in float64."""
+    found = residual.scatter(cam_from_world, correspondences, TILES)
+    if found is not None:
+        return found
     assert correspondences.weights is not None
-    pose = cam_from_world[:, None]
+    pose, used = cam_from_world[:, None], correspondences.weights > 0
     balance = force_balance(
         pose.to(torch.float64),
         residual,
@@ -48,36 +51,46 @@ def pose_covariance(
         correspondences.weights[:, None],
         correspondences,
     )
-    inliers = (residual.errors(pose, correspondences) < residual.threshold) & (
-        correspondences.weights[:, None] > 0
-    )
-    inverse, determined = guarded_inverse(balance.matrix)
-    spread = (balance.gradients @ inverse)[:, 0]  # how each point's error moves the pose
-    together, tiles = _tile_sums(spread, inliers[:, 0], correspondences.pixels)
-    independent = _outer(spread, inliers[:, 0].sum(-1))
-    effect = _outer(together, tiles).mul(torch.linalg.pinv(independent, hermitian=True)).sum((-2, -1)) / 6
-    covariance = effect.clamp_min(1)[:, None, None] * independent
-    return known_covariance(covariance, determined[:, 0]).to(cam_from_world.translation.dtype)
-
-
-def _outer(spread: Float[Tensor, "B M 6"], count: Int[Tensor, " B"]) -> Float[Tensor, "B 6 6"]:
-    """Sum of the outer products of `count` independent parts, three of which the pose itself uses up."""
-    factor = count / (count - 3).clamp_min(1)
-    return factor[:, None, None] * (spread.mT @ spread)
+    inliers = (residual.errors(pose, correspondences)[:, 0] < residual.threshold) & used
+    pulls = balance.gradients[:, 0]
+    sums, num_tiles = _tile_sums(pulls, inliers, used, correspondences.pixels)
+    depth = (cam_from_world @ correspondences.scene_points)[..., 2]
+    depth = torch.where(inliers, depth, torch.nan).nanmedian(-1).values.nan_to_num(1.0)
+    return PoseScatter(balance.matrix[:, 0], pulls.mT @ pulls, sums.mT @ sums, num_tiles, inliers, depth)
 
 
 def _tile_sums(
-    spread: Float[Tensor, "B N 6"], inliers: Bool[Tensor, "B N"], pixels: Float[Tensor, "B N 2"]
+    pulls: Float[Tensor, "B N 6"],
+    inliers: Bool[Tensor, "B N"],
+    used: Bool[Tensor, "B N"],
+    pixels: Float[Tensor, "B N 2"],
 ) -> tuple[Float[Tensor, "B T 6"], Int[Tensor, " B"]]:
-    """The spread summed over square tiles of the image, and how many of them hold inliers."""
-    low = pixels.amin(1, keepdim=True)
-    extent = (pixels.amax(1, keepdim=True) - low).amax(-1, keepdim=True)
-    column, row = (TILES * (pixels - low) / extent.clamp_min(1e-6)).long().clamp(0, TILES - 1).unbind(-1)
+    """The pulls summed over square tiles of the image, and how many of them hold inliers."""
+    low = torch.where(used[..., None], pixels, torch.inf).amin(1, keepdim=True)
+    high = torch.where(used[..., None], pixels, -torch.inf).amax(1, keepdim=True)
+    place = TILES * (pixels - low) / (high - low).amax(-1, keepdim=True).clamp_min(1e-6)
+    column, row = place.nan_to_num(0.0).long().clamp(0, TILES - 1).unbind(-1)
     tile = TILES * row + column
-    sums = spread.new_zeros(len(spread), TILES**2, 6).scatter_add_(1, tile[..., None].expand_as(spread), spread)
-    held = torch.zeros(len(spread), TILES**2, dtype=torch.int64, device=spread.device)
+    sums = pulls.new_zeros(len(pulls), TILES**2, 6).scatter_add_(1, tile[..., None].expand_as(pulls), pulls)
+    held = torch.zeros(len(pulls), TILES**2, dtype=torch.int64, device=pulls.device)
     held.scatter_add_(1, tile, inliers.long())
     return sums, (held > 0).sum(-1)
+
+
+def pose_covariance(scatter: PoseScatter) -> Float[Tensor, "B 6 6"]:
+    """Covariance of the increment; infinite on the diagonal where the points do not determine the pose."""
+    matrices = torch.stack([scatter.second, scatter.apart])
+    (inverse, whitening), (determined, _) = guarded_inverse(matrices)
+    num_inliers = scatter.inliers.sum(-1)
+    apart, together = _freed(num_inliers), _freed(scatter.num_tiles)
+    effect = together / apart * (whitening * scatter.together).sum((-2, -1)) / 6
+    size = apart * effect.clamp_min(1)
+    return known_covariance(size[:, None, None] * (inverse @ scatter.apart @ inverse), determined)
+
+
+def _freed(count: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
+    """What the sum over so many parts misses, three of which the pose itself uses up."""
+    return count / (count - 3).clamp_min(1)
 
 
 def known_covariance(covariance: Float[Tensor, "B 6 6"], known: Bool[Tensor, " B"]) -> Float[Tensor, "B 6 6"]:
@@ -94,9 +107,8 @@ def chance_inliers(residual: PoseResidual, correspondences: Correspondences) -> 
 
 
 def confidence(
-    inliers: Bool[Tensor, "B N"],
+    scatter: PoseScatter,
     covariance: Float[Tensor, "B 6 6"],
-    cam_from_world: Pose,  # batch (B,)
     residual: PoseResidual,
     correspondences: Correspondences,
 ) -> Float[Tensor, " B"]:
@@ -108,10 +120,9 @@ def confidence(
         x²/(1 + x²) · 1/(1 + (σ_r / 5°)² + (σ_t / 0.05 z)²)
     """
     expected = chance_inliers(residual, correspondences)
-    excess = (inliers.sum(-1) - expected).clamp_min(0) / (CHANCE_FACTOR * expected)
-    depth = (cam_from_world @ correspondences.scene_points)[..., 2]
-    depth = torch.where(inliers, depth, torch.nan).nanmedian(-1).values.nan_to_num(1.0)
+    excess = (scatter.inliers.sum(-1) - expected).clamp_min(0) / (CHANCE_FACTOR * expected)
     variance = covariance.diagonal(dim1=-2, dim2=-1)
     spread = variance[..., :3].sum(-1) / HALF_TRUST_ANGLE**2
-    spread = spread + variance[..., 3:].sum(-1) / (HALF_TRUST_DISTANCE * depth).square().clamp_min(1e-30)
-    return (excess.square() / (1 + excess.square()) / (1 + spread)).to(covariance.dtype)
+    tolerance = (HALF_TRUST_DISTANCE * scatter.depth).square().clamp_min(1e-30)
+    spread = spread + variance[..., 3:].sum(-1) / tolerance
+    return excess.square() / (1 + excess.square()) / (1 + spread)

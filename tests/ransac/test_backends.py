@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dsac.errors import BackendError
 from dsac.kernels import reference
 from dsac.ransac import DSAC, Argmax, MaxError, PoseSolver, ReprojectionError, RobustRefinement, SoftAM
+from dsac.ransac.uncertainty import pose_scatter
 
 pytest.importorskip("numba")
 
@@ -59,6 +60,18 @@ def test_float32_trains_on_the_kernels_with_nearly_the_gradients_of_float64(make
     torch.testing.assert_close(loss.double(), expected_loss, rtol=1e-2, atol=0)
     for ours, theirs in zip(gradients, expected, strict=True):
         assert (ours.double() - theirs).norm() < 0.02 * theirs.norm()
+
+
+def test_what_the_uncertainty_is_made_of_is_that_of_the_reference(make_scene):
+    correspondences, truth = _scene(make_scene)
+    pose = RobustRefinement(iterations=60)(truth[:, None], correspondences)[:, 0]
+    residuals = (ReprojectionError(backend=backend) for backend in ("cpu", "reference"))
+    ours, theirs = (pose_scatter(pose, residual, correspondences) for residual in residuals)
+    assert theirs.num_tiles.min() > 10 and theirs.inliers.any() and not theirs.inliers.all()
+    second = 0.5 * (theirs.second + theirs.second.mT)
+    assert (ours.second - second).norm() < 1e-6 * second.norm()
+    for name in ("apart", "together", "num_tiles", "inliers", "depth"):
+        torch.testing.assert_close(getattr(ours, name), getattr(theirs, name), rtol=1e-9, atol=0)
 
 
 def test_a_second_derivative_is_refused(make_scene):
