@@ -65,9 +65,7 @@ class PoseResidual(Residual, Protocol):
         """Zero increments of poses from `refine` with their derivative, where a kernel knows it."""
         ...
 
-    def scatter(
-        self, cam_from_world: Pose, correspondences: Correspondences, tiles: int
-    ) -> PoseScatter | None:
+    def scatter(self, cam_from_world: Pose, correspondences: Correspondences, tiles: int) -> PoseScatter | None:
         """How the points pull at poses (batch (B,)), with so many tiles across, where a kernel knows it."""
         ...
 
@@ -160,9 +158,7 @@ class ReprojectionError:
             return None
         return module.optimum_increment(*arguments, self.threshold_px)
 
-    def scatter(
-        self, cam_from_world: Pose, correspondences: Correspondences, tiles: int
-    ) -> PoseScatter | None:
+    def scatter(self, cam_from_world: Pose, correspondences: Correspondences, tiles: int) -> PoseScatter | None:
         arguments = (*self._arguments(cam_from_world[:, None], correspondences), _weights(correspondences))
         module = kernels(self.backend, *arguments)
         if not hasattr(module, "pose_scatter"):
