@@ -84,11 +84,13 @@ class _Arrays:
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """Where landmarks should appear, and how."""
+class Sightings:
+    """The landmarks that were found in an image."""
 
-    pixels: Float[np.ndarray, "M 2"]
-    image_from_patch: Float[np.ndarray, "M 2 2"]  # pixels per pixel of the patch
+    rows: Int[np.ndarray, " M"]  # of the landmarks
+    expected: Float[np.ndarray, "M 2"]  # pixels, by the pose that was searched from
+    pixels: Float32[np.ndarray, "M 2"]
+    correlation: Float32[np.ndarray, " M"]
 
 
 @dataclass(frozen=True)
@@ -131,27 +133,40 @@ def _search(
     count: int,
 ) -> Alignment:
     """Search for `count` landmarks within `radius` pixels, and solve."""
-    from dsac.kernels.cpu_patches import find_patches  # Numba, which takes a second to load
-
-    rows = visible(landmarks, camera, cam_from_world, count)
-    expected = predict(landmarks, rows, camera, cam_from_world)
-    found, correlation = find_patches(
-        grey,
-        landmarks.patches.numpy(),
-        rows,
-        expected.pixels,
-        expected.image_from_patch,
-        radius=radius,
-    )
-    good = correlation > _LEAST_CORRELATION
+    found = sightings(
+        landmarks, grey, camera, cam_from_world,
+        count=count, radius=radius, least_correlation=_LEAST_CORRELATION,
+    )  # fmt: skip
     correspondences = Correspondences(
-        torch.from_numpy(found[good])[None],
-        landmarks.points[rows[good]][None],
+        torch.from_numpy(found.pixels)[None],
+        landmarks.points[found.rows][None],
         camera[None].to("cpu", torch.float32),
-        weights=torch.from_numpy(correlation[good] - _LEAST_CORRELATION)[None],
+        weights=torch.from_numpy(found.correlation - _LEAST_CORRELATION)[None],
     )
     solver = PoseSolver.rgb(threshold_px=_THRESHOLD_PX, window_px=2 * radius + 1)
     return Alignment(solver(correspondences), correspondences)
+
+
+def sightings(
+    landmarks: Landmarks,
+    grey: UInt8[np.ndarray, "H W"],
+    camera: Camera,
+    cam_from_world: Pose,
+    *,
+    count: int,
+    radius: int,
+    least_correlation: float,
+) -> Sightings:
+    """Where at most `count` landmarks appear within `radius` pixels of where this pose would show them."""
+    from dsac.kernels.cpu_patches import find_patches  # Numba, which takes a second to load
+
+    rows = visible(landmarks, camera, cam_from_world, count)
+    expected, image_from_patch = predict(landmarks, rows, camera, cam_from_world)
+    pixels, correlation = find_patches(
+        grey, landmarks.patches.numpy(), rows, expected, image_from_patch, radius=radius
+    )
+    alike = correlation > least_correlation
+    return Sightings(rows[alike], expected[alike], pixels[alike], correlation[alike])
 
 
 def working_camera(camera: Camera) -> Camera:
@@ -208,8 +223,8 @@ def visible(landmarks: Landmarks, camera: Camera, cam_from_world: Pose, most: in
 
 def predict(
     landmarks: Landmarks, rows: Int[np.ndarray, " M"], camera: Camera, cam_from_world: Pose
-) -> Prediction:
-    """Where and how the camera should see some landmarks."""
+) -> tuple[Float[np.ndarray, "M 2"], Float[np.ndarray, "M 2 2"]]:
+    """Where the camera should see some landmarks, and how: pixels of the image per pixel of the patch."""
     arrays = landmarks._arrays
     rotation = cam_from_world.rotation.double().numpy()
     points_cam = arrays.points[rows] @ rotation.T + cam_from_world.translation.double().numpy()
@@ -218,7 +233,7 @@ def predict(
     plane = points_cam[:, None, :2] / depth[:, None, None]
     slope = camera.focal_px.double().numpy() / depth[:, None]
     image_from_patch = slope[:, None] * (axes_cam[..., :2] - plane * axes_cam[..., 2:])
-    return Prediction(pixels, np.swapaxes(image_from_patch, 1, 2))
+    return pixels, np.swapaxes(image_from_patch, 1, 2)
 
 
 def _project(

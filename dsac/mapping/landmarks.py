@@ -18,7 +18,7 @@ from jaxtyping import Float, Int, UInt8
 
 from dsac.datasets import Frames
 from dsac.geometry import Camera, Pose
-from dsac.landmarks import PATCH_RADIUS, Landmarks, grey_view, predict, visible, working_camera
+from dsac.landmarks import PATCH_RADIUS, Landmarks, grey_view, sightings, working_camera
 from dsac.mapping.triangulation import agreed_depths, view_pairs
 from dsac.mapping.views import sample_depth
 
@@ -104,22 +104,11 @@ def _detect(frames: Frames, index: int) -> _Candidates:
 
 def _votes(landmarks: Landmarks, source: _Candidates, partner: _Candidates) -> Float[np.ndarray, "M 3"]:
     """Votes of a partner frame for the depths of another's corners: rows (corner, inverse depth, its sigma)."""
-    from dsac.kernels.cpu_patches import find_patches
-
-    if len(landmarks) == 0:
-        return np.zeros((0, 3))
-    rows = visible(landmarks, partner.camera, partner.cam_from_world, len(landmarks))
-    expected = predict(landmarks, rows, partner.camera, partner.cam_from_world)
-    found, correlation = find_patches(
-        partner.grey,
-        landmarks.patches.numpy(),
-        rows,
-        expected.pixels,
-        expected.image_from_patch,
-        radius=_RADIUS,
-    )
-    good = correlation > _LEAST_CORRELATION
-    rows, offset = rows[good], found[good] - expected.pixels[good]
+    found = sightings(
+        landmarks, partner.grey, partner.camera, partner.cam_from_world,
+        count=len(landmarks), radius=_RADIUS, least_correlation=_LEAST_CORRELATION,
+    )  # fmt: skip
+    rows, offset = found.rows, found.pixels - found.expected
     partner_from_source = partner.cam_from_world @ source.cam_from_world.inverse()
     translation = partner_from_source.translation.numpy()
     # with s = 1/z the point is R ray + s T up to scale, and by s its pixel moves along the epipolar line
