@@ -1,6 +1,6 @@
 """Landmarks: scene points that the map remembers the looks of, and the pose that lets an image show them best.
 
-    alignment = align(landmarks, grey, camera, cam_from_world)     # from the pose that scene coordinates gave
+    estimate = align(landmarks, grey, camera, cam_from_world)     # from the pose that scene coordinates gave
 
 A landmark is a well-localised scene point with the small patch of a mapping image around it. Given a pose that
 is right to some centimetres, each one that should be visible is warped as the image should show it and searched
@@ -93,35 +93,29 @@ class Sightings:
     correlation: Float32[np.ndarray, " M"]
 
 
-@dataclass(frozen=True)
-class Alignment:
-    """The pose from the landmarks that were found in one image."""
-
-    estimate: PoseEstimate  # B = 1; its confidence is that of the wide search, which chance can less agree with
-    correspondences: Correspondences  # B = 1
-
-
 def align(
     landmarks: Landmarks,
     grey: UInt8[np.ndarray, "H W"],  # its `grey_view`
     camera: Camera,  # the photo's `working_camera`
     cam_from_world: Pose,  # batch (): right to about 16 pixels
-) -> Alignment | None:
-    """The pose in which the landmarks appear where they are found; None when hardly any is found."""
+) -> PoseEstimate:  # B = 1
+    """The pose in which the landmarks appear where they are found; no success when hardly any is found.
+
+    The confidence is that of the wide search: in the small windows of the near one chance finds too much.
+    """
     wide = _search(landmarks, grey, camera, cam_from_world, _WIDE_RADIUS, _WIDE_COUNT)
     for _ in range(_MORE_WIDE):  # from far off, the better pose finds more
-        if wide.estimate.confidence > _SURE:
+        if wide.confidence > _SURE:
             break
-        again = _search(landmarks, grey, camera, wide.estimate.cam_from_world[0], _WIDE_RADIUS, _WIDE_COUNT)
-        if again.estimate.confidence <= wide.estimate.confidence:
+        again = _search(landmarks, grey, camera, wide.cam_from_world[0], _WIDE_RADIUS, _WIDE_COUNT)
+        if again.confidence <= wide.confidence:
             break
         wide = again
-    if not wide.estimate.success.item():
-        return None
-    near = _search(landmarks, grey, camera, wide.estimate.cam_from_world[0], _NEAR_RADIUS, _NEAR_COUNT)
-    known = torch.isfinite(near.estimate.covariance).flatten(1).all(-1)
-    trust = wide.estimate.confidence  # in the small windows of the near search chance finds too much
-    return Alignment(replace(near.estimate, confidence=trust, success=known), near.correspondences)
+    if not wide.success.item():
+        return wide
+    near = _search(landmarks, grey, camera, wide.cam_from_world[0], _NEAR_RADIUS, _NEAR_COUNT)
+    known = torch.isfinite(near.covariance).flatten(1).all(-1)
+    return replace(near, confidence=wide.confidence, success=known)
 
 
 def _search(
@@ -131,7 +125,7 @@ def _search(
     cam_from_world: Pose,
     radius: int,
     count: int,
-) -> Alignment:
+) -> PoseEstimate:
     """Search for `count` landmarks within `radius` pixels, and solve."""
     found = sightings(
         landmarks, grey, camera, cam_from_world,
@@ -144,7 +138,7 @@ def _search(
         weights=torch.from_numpy(found.correlation - _LEAST_CORRELATION)[None],
     )
     solver = PoseSolver.rgb(threshold_px=_THRESHOLD_PX, window_px=2 * radius + 1)
-    return Alignment(solver(correspondences), correspondences)
+    return solver(correspondences)
 
 
 def sightings(
