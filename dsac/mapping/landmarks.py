@@ -19,6 +19,7 @@ from jaxtyping import Float, Int, UInt8
 from dsac.datasets import Frames
 from dsac.geometry import Camera, Pose
 from dsac.landmarks import PATCH_RADIUS, Landmarks, grey_view, sightings, working_camera
+from dsac.mapping.buffer import evenly_spread
 from dsac.mapping.triangulation import agreed_depths, view_pairs
 from dsac.mapping.views import sample_depth
 
@@ -56,8 +57,7 @@ def collect_landmarks(
     on_progress: Callable[[float], None] = lambda fraction: None,
 ) -> Landmarks:
     """At most `count` landmarks, about as many from each of an even selection of the frames."""
-    spread = np.linspace(0, len(frames) - 1, min(len(frames), _MOST_FRAMES)).round().astype(int)
-    frames = frames[spread]
+    frames = evenly_spread(frames, _MOST_FRAMES)
     assert frames.cam_from_world is not None and frames.has_depth
     with ThreadPoolExecutor(2) as pool:
         candidates = []
