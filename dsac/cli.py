@@ -310,19 +310,16 @@ def _mapping_settings(command: Map) -> MappingSettings | NetworkSettings:
     def given(**options: float | None) -> dict[str, Any]:
         return {name: value for name, value in options.items() if value is not None}
 
-    of_head = given(views=command.views, buffer_size=command.buffer_size, landmarks=command.landmarks)
+    of_head = given(num_views=command.views, buffer_size=command.buffer_size, num_landmarks=command.landmarks)
     of_network = given(width=command.width)
     length = given(steps=command.steps, minutes=command.minutes)
     if command.regressor == "shared":
         if of_network:
             raise ValueError("width: expected with --regressor dsac or dsac-star only")
-        return MappingSettings(
-            **length,
-            **given(num_views=command.views, buffer_size=command.buffer_size, num_landmarks=command.landmarks),
-        )
+        return MappingSettings(**of_head, **length)
     if of_head:
-        name = next(iter(of_head))
-        raise ValueError(f"{name}: expected with the shared encoder only, got {command.regressor}")
+        option = next(iter(of_head)).removeprefix("num_")
+        raise ValueError(f"{option}: expected with the shared encoder only, got {command.regressor}")
     return NetworkSettings(NetworkArchitecture.published(command.regressor, **of_network), **length)
 
 
