@@ -91,7 +91,7 @@ class Map:
     depth: bool = True
     """Use depth if the recording has it; --no-depth maps from poses alone."""
     resume: bool = False
-    """Go on where an interrupted mapping to the same file stopped."""
+    """Go on from the checkpoint that an unfinished mapping to the same file left."""
     seed: int = 0
     """The same seed gives the same map on the same machine."""
     device: Device = "auto"
@@ -130,7 +130,7 @@ class FineTune:
     views_per_frame: int | None = None
     """Augmented views of each mapping frame (1.4 MB each)."""
     resume: bool = False
-    """Go on where an interrupted fine-tuning to the same file stopped."""
+    """Go on from the checkpoint that an unfinished fine-tuning to the same file left."""
     seed: int = 0
     """The same seed gives the same map on the same machine."""
     device: Device = "auto"
@@ -332,7 +332,7 @@ def _fine_tune(command: FineTune) -> None:
     _check_writable(path)
     checkpoint, log_path = (path.with_name(path.name + end) for end in (".tuning", ".tuning.jsonl"))
     if command.resume and not checkpoint.is_file():
-        raise DsacError(f"{checkpoint}: nothing to resume, expected what an interrupted fine-tuning left")
+        raise DsacError(f"{checkpoint}: nothing to resume, expected what an unfinished fine-tuning left")
     names = ("selection", "scoring", "encoder", "steps", "learning_rate", "views_per_frame")
     given = {name: getattr(command, name) for name in names}
     with _one_line_mistakes():
@@ -374,6 +374,7 @@ def _fine_tune(command: FineTune) -> None:
     if told["interrupted"]:
         _out.print("interrupted: the best map so far is usable, --resume goes on", style="yellow")
         raise KeyboardInterrupt
+    checkpoint.unlink(missing_ok=True)
 
 
 def _localize(command: Localize) -> None:
@@ -505,7 +506,7 @@ def _map_scene(
     device: torch.device,
     seed: int,
     resume: bool,
-) -> SceneMap:
+) -> None:
     """Build and save a map with live progress and a JSONL log beside it.
 
     Raises: `KeyboardInterrupt` when training was interrupted, after saving the map as far as it was.
@@ -514,7 +515,7 @@ def _map_scene(
 
     checkpoint, log_path = path.with_name(path.name + ".checkpoint"), path.with_name(path.name + ".jsonl")
     if resume and not checkpoint.is_file():
-        raise DsacError(f"{checkpoint}: nothing to resume, expected the checkpoint of an interrupted mapping")
+        raise DsacError(f"{checkpoint}: nothing to resume, expected the checkpoint of an unfinished mapping")
     tasks = {}
     with _progress() as bar, _log_of_mapping(log_path, append=resume) as log:
 
@@ -545,7 +546,7 @@ def _map_scene(
     if training["interrupted"]:
         _out.print(f"after {training['steps']} steps: usable as it is, --resume goes on", style="yellow")
         raise KeyboardInterrupt
-    return scene_map
+    checkpoint.unlink(missing_ok=True)
 
 
 @contextmanager

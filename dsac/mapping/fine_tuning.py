@@ -72,9 +72,11 @@ def fine_tune(
     """The map that localizes the validation slice of `frames` best; `scene_map` stays as it is.
 
     Interrupted (KeyboardInterrupt) while training, it returns the best so far. With a `checkpoint` file, also
-    written at every validation, `resume=True` goes on from there. Raises: `DatasetError` when there are fewer
-    than four frames with poses, `MapFormatError` when encoder or checkpoint are not the map's, `DsacError` when
-    the encoder cannot be trained.
+    written at every validation, `resume=True` goes on from there; the file is yours to remove once the map is
+    saved.
+
+    Raises: `DatasetError` when there are fewer than four frames with poses, `MapFormatError` when encoder or
+    checkpoint are not the map's, `DsacError` when the encoder cannot be trained.
     """
     settings, device, started = settings or FineTuningSettings(), torch.device(device), time.monotonic()
     if not isinstance(scene_map.head, SceneHead):
@@ -115,8 +117,6 @@ def fine_tune(
     except KeyboardInterrupt:
         interrupted = True
         save_checkpoint()
-    if not interrupted and checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
     model.load_state_dict(training.best)
     record = {
         **asdict(settings),

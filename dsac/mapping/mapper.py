@@ -65,7 +65,8 @@ def build_map(
     ships), or a whole network.
 
     Interrupted (KeyboardInterrupt) while training, it returns the map as far as it is, with
-    `info.training["interrupted"]` set. With a `checkpoint` file, `resume=True` goes on from there.
+    `info.training["interrupted"]` set. With a `checkpoint` file, `resume=True` goes on from there; the file is
+    yours to remove once the map is saved.
     The same seed, machine and thread count give the same map, unless `settings.minutes` is used.
 
     Of more frames than `MappingSettings.num_views` an even selection is used.

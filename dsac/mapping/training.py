@@ -45,7 +45,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The file that an interrupted training leaves and goes on from; with no path, nothing is kept."""
+    """The file that a training writes on its way and goes on from; with no path, nothing is kept."""
 
     path: Path | None
     what: str  # "a mapping": for messages
@@ -92,10 +92,6 @@ class Checkpoint:
         torch.save({**state, "step": step, "seconds": seconds}, data := io.BytesIO())
         write_atomically(self.path, data.getvalue())
 
-    def remove(self) -> None:
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
-
 
 def train(
     update: Callable[[int, float], Loss],  # the step's number from 0, and the progress
@@ -111,8 +107,8 @@ def train(
 ) -> Standing:
     """Train from `start` on for `steps` in all or, where given, for `seconds`; an interrupt ends it early.
 
-    `report` is called after the first step and then every so many seconds. The checkpoint is kept only when the
-    training was interrupted.
+    `report` is called after the first step and then every so many seconds. The checkpoint is the caller's to
+    remove, when what was trained is safe.
     """
     begin = last_save = time.monotonic()
     last_report, interrupted = 0.0, False
@@ -143,6 +139,4 @@ def train(
     except KeyboardInterrupt:
         interrupted = True
         checkpoint.save(parts, step, trained)
-    if not interrupted:
-        checkpoint.remove()
     return Standing(step, min(1.0, progress), trained, now - begin, 0.0, interrupted)

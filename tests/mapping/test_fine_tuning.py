@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -125,7 +127,6 @@ def test_an_interrupted_fine_tuning_resumes_to_the_very_same_end(
     assert told["validation_after"] <= told["validation_before"]
     resumed = _tune(shifted, frames, checkpoint=checkpoint, resume=True)
     assert _same(resumed, whole)
-    assert not checkpoint.exists()
 
 
 def test_a_crashed_fine_tuning_goes_on_from_its_last_validation(
@@ -299,6 +300,25 @@ def test_the_command_writes_map_and_log(tune, tmp_path: Path, capsys: pytest.Cap
     log = [json.loads(line) for line in (tmp_path / "tuned.dsac.tuning.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log if "gradient_norm" in line] == [1, 2, 3]
     assert "validation slice" in capsys.readouterr().out
+
+
+def test_a_tuned_map_that_cannot_be_saved_is_not_lost(
+    tune, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("--steps", 3, "--output", tmp_path / "tuned.dsac")
+    checkpoint = tmp_path / "tuned.dsac.tuning"
+    with monkeypatch.context() as patch:
+        patch.setattr(SceneMap, "save", _disk_full)
+        assert tune(*command) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert checkpoint.is_file()
+    assert tune(*command, "--resume") == 0
+    assert SceneMap.load(tmp_path / "tuned.dsac").info.training["fine_tuning"]["trained_steps"] == 3
+    assert not checkpoint.exists()
+
+
+def _disk_full(scene_map: SceneMap, path: Path) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def test_the_command_explains_mistakes(tune, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -112,7 +112,7 @@ def test_an_interrupted_mapping_gives_a_map_and_resumes_to_the_very_same_end(
     assert [p.step for p in told if p.phase == "training"][0] == 12
     assert resumed.info.training["steps"] == 30 and not resumed.info.training["interrupted"]
     assert _same(resumed, whole)
-    assert sorted(tmp_path.iterdir()) == [tmp_path / "part.dsac"]
+    assert sorted(tmp_path.iterdir()) == [checkpoint, tmp_path / "part.dsac"]
 
 
 def test_resuming_without_a_checkpoint_starts_at_the_beginning(frames: Frames, tmp_path: Path) -> None:
@@ -121,11 +121,18 @@ def test_resuming_without_a_checkpoint_starts_at_the_beginning(frames: Frames, t
     assert _same(_build(frames, settings, checkpoint=checkpoint, resume=True), _build(frames, settings))
 
 
-def test_checkpoints_are_kept_while_training(frames: Frames, tmp_path: Path, every_step: None) -> None:
+def test_checkpoints_are_kept_while_training_and_outlive_it(
+    frames: Frames, tmp_path: Path, every_step: None
+) -> None:
     checkpoint = tmp_path / "ball.checkpoint"
     seen = []
-    _build(frames, checkpoint=checkpoint, on_progress=lambda p: seen.append(checkpoint.exists()))
-    assert any(seen) and not checkpoint.exists()
+    whole = _build(frames, checkpoint=checkpoint, on_progress=lambda p: seen.append(checkpoint.exists()))
+    assert any(seen) and not all(seen)
+    # the map may yet get lost before it is saved
+    told: list[MappingProgress] = []
+    again = _build(frames, checkpoint=checkpoint, resume=True, on_progress=told.append)
+    assert min(p.step for p in told if p.phase == "training") > 1
+    assert _same(again, whole)
 
 
 def test_an_interrupt_before_training_ends_it_with_nothing_written(frames: Frames, tmp_path: Path) -> None:
