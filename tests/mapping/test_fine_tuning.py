@@ -129,6 +129,17 @@ def test_an_interrupted_fine_tuning_resumes_to_the_very_same_end(
     assert _same(resumed, whole)
 
 
+def test_a_map_that_was_tuned_in_place_until_an_interrupt_resumes_too(
+    shifted: SceneMap, frames: Frames, tmp_path: Path
+) -> None:
+    checkpoint, path = tmp_path / "ball.checkpoint", tmp_path / "ball.dsac"
+    part = _tune(shifted, frames, checkpoint=checkpoint, on_progress=_interrupt_at(8))
+    assert part.info.training["fine_tuning"]["best_step"] > 0 and not _same(part, shifted)
+    part.save(path)
+    resumed = _tune(SceneMap.load(path), frames, checkpoint=checkpoint, resume=True)
+    assert _same(resumed, _tune(shifted, frames))
+
+
 def test_a_crashed_fine_tuning_goes_on_from_its_last_validation(
     shifted: SceneMap, frames: Frames, tmp_path: Path
 ) -> None:
@@ -248,6 +259,10 @@ def test_what_is_no_checkpoint_of_this_is_refused(shifted: SceneMap, frames: Fra
     with pytest.raises(MapFormatError, match="start again without resuming"):
         _tune(shifted, frames, checkpoint=path, resume=True)
     _tune(shifted, frames, replace(SMALL, temperature=2.0), checkpoint=path, on_progress=_interrupt_at(1))
+    with pytest.raises(MapFormatError, match="fine-tuning this map with these settings"):
+        _tune(shifted, frames, checkpoint=path, resume=True)
+    _tune(shifted, frames, checkpoint=path, on_progress=_interrupt_at(1))
+    shifted.head.scene_center += 0.1
     with pytest.raises(MapFormatError, match="fine-tuning this map with these settings"):
         _tune(shifted, frames, checkpoint=path, resume=True)
 
