@@ -79,7 +79,7 @@ class Map:
     width: float | None = None
     """Of the paper's network, relative to the published one: 0.125 is a small form for a CPU."""
     minutes: float | None = None
-    """Time budget for everything, instead of a number of steps."""
+    """Time for all of mapping, instead of steps: training gets what preparing leaves of it, 5 s at least."""
     steps: int | None = None
     """Training steps."""
     views: int | None = None

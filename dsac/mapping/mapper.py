@@ -134,7 +134,7 @@ def build_map(
         kept,
         tell,
         steps=settings.steps,
-        seconds=None if budget is None else max(5.0, budget - before),
+        seconds=None if budget is None else max(_LEAST_TRAINING, budget - before),
     )
     final = learner.evaluate()
     tell(end, final)
@@ -170,3 +170,4 @@ def build_map(
 
 
 _MOST_TRIANGULATED = 1000  # frames: each is matched with several others
+_LEAST_TRAINING = 5.0  # seconds, when what comes before has used up the time

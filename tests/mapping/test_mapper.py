@@ -183,6 +183,31 @@ def test_a_time_budget_decides_on_views_and_steps(frames: Frames, every_step: No
     assert middle.remaining == pytest.approx(training[-1].elapsed - middle.elapsed, rel=0.1)
 
 
+def test_the_time_that_triangulation_takes_is_not_left_for_training(
+    frames: Frames, every_step: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(poses_only: Frames, **_: object) -> Frames:
+        for _ in range(200):
+            mapper.time.monotonic()
+        return frames
+
+    monkeypatch.setattr(mapper, "with_triangulated_depth", slow)
+    told: list[MappingProgress] = []
+    scene_map = _build(frames.without_depth(), replace(SMALL, minutes=5.0), on_progress=told.append)
+    assert 200 < min(p.elapsed for p in told if p.phase == "training")
+    assert 270 < told[-1].elapsed < 320
+    assert 25 < scene_map.info.training["steps"] < 50  # of two ticks
+
+
+def test_a_budget_that_is_used_up_before_training_leaves_it_some_steps(
+    frames: Frames, every_step: None
+) -> None:
+    told: list[MappingProgress] = []
+    scene_map = _build(frames, replace(SMALL, minutes=0.1), on_progress=told.append)
+    assert 6 < min(p.elapsed for p in told if p.phase == "training")
+    assert scene_map.info.training["steps"] in (2, 3)  # in 5 s, of two ticks
+
+
 def test_progress_is_told_phase_by_phase(frames: Frames, every_step: None) -> None:
     told: list[MappingProgress] = []
     _build(frames, replace(SMALL, steps=10), on_progress=told.append)
