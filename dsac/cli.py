@@ -79,7 +79,7 @@ class Map:
     width: float | None = None
     """Of the paper's network, relative to the published one: 0.125 is a small form for a CPU."""
     minutes: float | None = None
-    """Time budget for everything, instead of a number of steps."""
+    """Time for all of mapping, instead of steps: training gets what preparing leaves of it, 5 s at least."""
     steps: int | None = None
     """Training steps."""
     views: int | None = None
@@ -91,7 +91,7 @@ class Map:
     depth: bool = True
     """Use depth if the recording has it; --no-depth maps from poses alone."""
     resume: bool = False
-    """Go on where an interrupted mapping to the same file stopped."""
+    """Go on from the checkpoint that an unfinished mapping to the same file left."""
     seed: int = 0
     """The same seed gives the same map on the same machine."""
     device: Device = "auto"
@@ -130,7 +130,7 @@ class FineTune:
     views_per_frame: int | None = None
     """Augmented views of each mapping frame (1.4 MB each)."""
     resume: bool = False
-    """Go on where an interrupted fine-tuning to the same file stopped."""
+    """Go on from the checkpoint that an unfinished fine-tuning to the same file left."""
     seed: int = 0
     """The same seed gives the same map on the same machine."""
     device: Device = "auto"
@@ -310,19 +310,16 @@ def _mapping_settings(command: Map) -> MappingSettings | NetworkSettings:
     def given(**options: float | None) -> dict[str, Any]:
         return {name: value for name, value in options.items() if value is not None}
 
-    of_head = given(views=command.views, buffer_size=command.buffer_size, landmarks=command.landmarks)
+    of_head = given(num_views=command.views, buffer_size=command.buffer_size, num_landmarks=command.landmarks)
     of_network = given(width=command.width)
     length = given(steps=command.steps, minutes=command.minutes)
     if command.regressor == "shared":
         if of_network:
             raise ValueError("width: expected with --regressor dsac or dsac-star only")
-        return MappingSettings(
-            **length,
-            **given(num_views=command.views, buffer_size=command.buffer_size, num_landmarks=command.landmarks),
-        )
+        return MappingSettings(**of_head, **length)
     if of_head:
-        name = next(iter(of_head))
-        raise ValueError(f"{name}: expected with the shared encoder only, got {command.regressor}")
+        option = next(iter(of_head)).removeprefix("num_")
+        raise ValueError(f"{option}: expected with the shared encoder only, got {command.regressor}")
     return NetworkSettings(NetworkArchitecture.published(command.regressor, **of_network), **length)
 
 
@@ -335,7 +332,7 @@ def _fine_tune(command: FineTune) -> None:
     _check_writable(path)
     checkpoint, log_path = (path.with_name(path.name + end) for end in (".tuning", ".tuning.jsonl"))
     if command.resume and not checkpoint.is_file():
-        raise DsacError(f"{checkpoint}: nothing to resume, expected what an interrupted fine-tuning left")
+        raise DsacError(f"{checkpoint}: nothing to resume, expected what an unfinished fine-tuning left")
     names = ("selection", "scoring", "encoder", "steps", "learning_rate", "views_per_frame")
     given = {name: getattr(command, name) for name in names}
     with _one_line_mistakes():
@@ -377,6 +374,7 @@ def _fine_tune(command: FineTune) -> None:
     if told["interrupted"]:
         _out.print("interrupted: the best map so far is usable, --resume goes on", style="yellow")
         raise KeyboardInterrupt
+    checkpoint.unlink(missing_ok=True)
 
 
 def _localize(command: Localize) -> None:
@@ -508,7 +506,7 @@ def _map_scene(
     device: torch.device,
     seed: int,
     resume: bool,
-) -> SceneMap:
+) -> None:
     """Build and save a map with live progress and a JSONL log beside it.
 
     Raises: `KeyboardInterrupt` when training was interrupted, after saving the map as far as it was.
@@ -517,7 +515,7 @@ def _map_scene(
 
     checkpoint, log_path = path.with_name(path.name + ".checkpoint"), path.with_name(path.name + ".jsonl")
     if resume and not checkpoint.is_file():
-        raise DsacError(f"{checkpoint}: nothing to resume, expected the checkpoint of an interrupted mapping")
+        raise DsacError(f"{checkpoint}: nothing to resume, expected the checkpoint of an unfinished mapping")
     tasks = {}
     with _progress() as bar, _log_of_mapping(log_path, append=resume) as log:
 
@@ -548,7 +546,7 @@ def _map_scene(
     if training["interrupted"]:
         _out.print(f"after {training['steps']} steps: usable as it is, --resume goes on", style="yellow")
         raise KeyboardInterrupt
-    return scene_map
+    checkpoint.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Landmarks: scene points that the map remembers the looks of, and the pose that lets an image show them best.
 
-    alignment = align(landmarks, grey, camera, cam_from_world)     # from the pose that scene coordinates gave
+    estimate = align(landmarks, grey, camera, cam_from_world)     # from the pose that scene coordinates gave
 
 A landmark is a well-localised scene point with the small patch of a mapping image around it. Given a pose that
 is right to some centimetres, each one that should be visible is warped as the image should show it and searched
@@ -84,19 +84,13 @@ class _Arrays:
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """Where landmarks should appear, and how."""
+class Sightings:
+    """The landmarks that were found in an image."""
 
-    pixels: Float[np.ndarray, "M 2"]
-    image_from_patch: Float[np.ndarray, "M 2 2"]  # pixels per pixel of the patch
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """The pose from the landmarks that were found in one image."""
-
-    estimate: PoseEstimate  # B = 1; its confidence is that of the wide search, which chance can less agree with
-    correspondences: Correspondences  # B = 1
+    rows: Int[np.ndarray, " M"]  # of the landmarks
+    expected: Float[np.ndarray, "M 2"]  # pixels, by the pose that was searched from
+    pixels: Float32[np.ndarray, "M 2"]
+    correlation: Float32[np.ndarray, " M"]
 
 
 def align(
@@ -104,22 +98,24 @@ def align(
     grey: UInt8[np.ndarray, "H W"],  # its `grey_view`
     camera: Camera,  # the photo's `working_camera`
     cam_from_world: Pose,  # batch (): right to about 16 pixels
-) -> Alignment | None:
-    """The pose in which the landmarks appear where they are found; None when hardly any is found."""
+) -> PoseEstimate:  # B = 1
+    """The pose in which the landmarks appear where they are found; no success when hardly any is found.
+
+    The confidence is that of the wide search: in the small windows of the near one chance finds too much.
+    """
     wide = _search(landmarks, grey, camera, cam_from_world, _WIDE_RADIUS, _WIDE_COUNT)
     for _ in range(_MORE_WIDE):  # from far off, the better pose finds more
-        if wide.estimate.confidence > _SURE:
+        if wide.confidence > _SURE:
             break
-        again = _search(landmarks, grey, camera, wide.estimate.cam_from_world[0], _WIDE_RADIUS, _WIDE_COUNT)
-        if again.estimate.confidence <= wide.estimate.confidence:
+        again = _search(landmarks, grey, camera, wide.cam_from_world[0], _WIDE_RADIUS, _WIDE_COUNT)
+        if again.confidence <= wide.confidence:
             break
         wide = again
-    if not wide.estimate.success.item():
-        return None
-    near = _search(landmarks, grey, camera, wide.estimate.cam_from_world[0], _NEAR_RADIUS, _NEAR_COUNT)
-    known = torch.isfinite(near.estimate.covariance).flatten(1).all(-1)
-    trust = wide.estimate.confidence  # in the small windows of the near search chance finds too much
-    return Alignment(replace(near.estimate, confidence=trust, success=known), near.correspondences)
+    if not wide.success.item():
+        return wide
+    near = _search(landmarks, grey, camera, wide.cam_from_world[0], _NEAR_RADIUS, _NEAR_COUNT)
+    known = torch.isfinite(near.covariance).flatten(1).all(-1)
+    return replace(near, confidence=wide.confidence, success=known)
 
 
 def _search(
@@ -129,29 +125,42 @@ def _search(
     cam_from_world: Pose,
     radius: int,
     count: int,
-) -> Alignment:
+) -> PoseEstimate:
     """Search for `count` landmarks within `radius` pixels, and solve."""
+    found = sightings(
+        landmarks, grey, camera, cam_from_world,
+        count=count, radius=radius, least_correlation=_LEAST_CORRELATION,
+    )  # fmt: skip
+    correspondences = Correspondences(
+        torch.from_numpy(found.pixels)[None],
+        landmarks.points[found.rows][None],
+        camera[None].to("cpu", torch.float32),
+        weights=torch.from_numpy(found.correlation - _LEAST_CORRELATION)[None],
+    )
+    solver = PoseSolver.rgb(threshold_px=_THRESHOLD_PX, window_px=2 * radius + 1)
+    return solver(correspondences)
+
+
+def sightings(
+    landmarks: Landmarks,
+    grey: UInt8[np.ndarray, "H W"],
+    camera: Camera,
+    cam_from_world: Pose,
+    *,
+    count: int,
+    radius: int,
+    least_correlation: float,
+) -> Sightings:
+    """Where at most `count` landmarks appear within `radius` pixels of where this pose would show them."""
     from dsac.kernels.cpu_patches import find_patches  # Numba, which takes a second to load
 
     rows = visible(landmarks, camera, cam_from_world, count)
-    expected = predict(landmarks, rows, camera, cam_from_world)
-    found, correlation = find_patches(
-        grey,
-        landmarks.patches.numpy(),
-        rows,
-        expected.pixels,
-        expected.image_from_patch,
-        radius=radius,
+    expected, image_from_patch = predict(landmarks, rows, camera, cam_from_world)
+    pixels, correlation = find_patches(
+        grey, landmarks.patches.numpy(), rows, expected, image_from_patch, radius=radius
     )
-    good = correlation > _LEAST_CORRELATION
-    correspondences = Correspondences(
-        torch.from_numpy(found[good])[None],
-        landmarks.points[rows[good]][None],
-        camera[None].to("cpu", torch.float32),
-        weights=torch.from_numpy(correlation[good] - _LEAST_CORRELATION)[None],
-    )
-    solver = PoseSolver.rgb(threshold_px=_THRESHOLD_PX, window_px=2 * radius + 1)
-    return Alignment(solver(correspondences), correspondences)
+    alike = correlation > least_correlation
+    return Sightings(rows[alike], expected[alike], pixels[alike], correlation[alike])
 
 
 def working_camera(camera: Camera) -> Camera:
@@ -208,8 +217,8 @@ def visible(landmarks: Landmarks, camera: Camera, cam_from_world: Pose, most: in
 
 def predict(
     landmarks: Landmarks, rows: Int[np.ndarray, " M"], camera: Camera, cam_from_world: Pose
-) -> Prediction:
-    """Where and how the camera should see some landmarks."""
+) -> tuple[Float[np.ndarray, "M 2"], Float[np.ndarray, "M 2 2"]]:
+    """Where the camera should see some landmarks, and how: pixels of the image per pixel of the patch."""
     arrays = landmarks._arrays
     rotation = cam_from_world.rotation.double().numpy()
     points_cam = arrays.points[rows] @ rotation.T + cam_from_world.translation.double().numpy()
@@ -218,7 +227,7 @@ def predict(
     plane = points_cam[:, None, :2] / depth[:, None, None]
     slope = camera.focal_px.double().numpy() / depth[:, None]
     image_from_patch = slope[:, None] * (axes_cam[..., :2] - plane * axes_cam[..., 2:])
-    return Prediction(pixels, np.swapaxes(image_from_patch, 1, 2))
+    return pixels, np.swapaxes(image_from_patch, 1, 2)
 
 
 def _project(

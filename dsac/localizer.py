@@ -187,9 +187,9 @@ class Localizer:
         for i in range(len(images)):
             coarse = estimate[i : i + 1]
             grey = grey_view(images[i], camera)
-            alignment = align(self.scene_map.landmarks, grey, working, coarse.cam_from_world[0])
-            fine = None if alignment is None else _trusted(alignment.estimate.to(coarse.covariance))
-            if fine is None or not fine.success or (coarse.success and _spread(coarse) < _spread(fine)):
+            fine = align(self.scene_map.landmarks, grey, working, coarse.cam_from_world[0])
+            fine = _trusted(fine.to(coarse.covariance))
+            if not fine.success or (coarse.success and _spread(coarse) < _spread(fine)):
                 answers.append(coarse)
             else:
                 inliers = self.solver.inliers(fine.cam_from_world, correspondences[i : i + 1])

@@ -352,6 +352,28 @@ def test_ctrl_c_while_training_leaves_a_map_and_resume_goes_on(
     assert 4 in [entry["step"] for entry in log]  # of the first part
 
 
+def test_a_map_that_cannot_be_saved_is_not_lost(room: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = room.parent / "room.dsac"
+    checkpoint = path.with_name("room.dsac.checkpoint")
+    command = ("map", room, path, "--steps", 6, "--views", 3, "--buffer-size", 2000)
+    with monkeypatch.context() as patch:
+        _interrupt_after(4, patch)
+        run(*command)
+    kept = checkpoint.read_bytes()
+
+    def full(scene_map: SceneMap, path: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SceneMap, "save", full)
+        code, _, err = run(*command, "--resume")
+    assert code == 2 and "No space left on device" in " ".join(err.split())
+    assert checkpoint.read_bytes() == kept
+    assert run(*command, "--resume")[0] == 0
+    assert SceneMap.load(path).info.training["steps"] == 6
+    assert not checkpoint.exists()
+
+
 def test_ctrl_c_before_training_leaves_nothing(room: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

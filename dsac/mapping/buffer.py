@@ -137,7 +137,7 @@ def evenly_spread(frames: Frames, count: int) -> Frames:
     """At most `count` of the frames."""
     if len(frames) <= count:
         return frames
-    _log.info("mapping with %d of %d frames, evenly spread", count, len(frames))
+    _log.info("%d of %d frames are used, evenly spread", count, len(frames))
     return frames[np.linspace(0, len(frames) - 1, count).round().astype(int).tolist()]
 
 

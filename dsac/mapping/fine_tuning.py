@@ -12,13 +12,12 @@ Query frames are never looked at.
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -40,7 +39,7 @@ from dsac.mapping.views import random_view
 from dsac.networks.encoder import Encoder, working_size
 from dsac.networks.heads import SceneHead
 from dsac.networks.score_network import ScoreNetwork
-from dsac.scene_map import SceneMap, write_atomically
+from dsac.scene_map import SceneMap
 
 
 @dataclass(frozen=True)
@@ -72,9 +71,11 @@ def fine_tune(
     """The map that localizes the validation slice of `frames` best; `scene_map` stays as it is.
 
     Interrupted (KeyboardInterrupt) while training, it returns the best so far. With a `checkpoint` file, also
-    written at every validation, `resume=True` goes on from there. Raises: `DatasetError` when there are fewer
-    than four frames with poses, `MapFormatError` when encoder or checkpoint are not the map's, `DsacError` when
-    the encoder cannot be trained.
+    written at every validation, `resume=True` goes on from there; the file is yours to remove once the map is
+    saved.
+
+    Raises: `DatasetError` when there are fewer than four frames with poses, `MapFormatError` when encoder or
+    checkpoint are not the map's, `DsacError` when the encoder cannot be trained.
     """
     settings, device, started = settings or FineTuningSettings(), torch.device(device), time.monotonic()
     if not isinstance(scene_map.head, SceneHead):
@@ -82,7 +83,12 @@ def fine_tune(
     encoder = encoder or scene_map.load_encoder(device)
     scene_map.check_encoder(encoder)
     identity = f"{_fingerprint(scene_map.head)} {asdict(settings)} {seed}"
-    state = _kept_state(checkpoint, identity, resume)
+    kept = Checkpoint.at(checkpoint, "fine-tuning", resume)
+    if kept.state is not None and kept.state.get("identity") != identity:
+        raise MapFormatError(
+            f"{checkpoint}: expected the checkpoint of fine-tuning this map with these settings, "
+            "got another's; start again without resuming"
+        )
     model = trainable_map(scene_map, encoder, settings, device, seed)
     views = tuning_views(
         frames, scene_map, encoder, settings, device, seed,
@@ -97,12 +103,10 @@ def fine_tune(
         )
 
     def save_checkpoint() -> None:
-        if checkpoint is not None:
-            torch.save({"identity": identity, **training.state()}, data := io.BytesIO())
-            write_atomically(checkpoint, data.getvalue())
+        kept.save({"identity": identity, **training.state()})
 
-    if state is not None:
-        training.load_state(state)
+    if kept.state is not None:
+        training.load_state(kept.state)
     elif settings.scoring == "score-network" and scene_map.score_network is None:
         for step, measured in enumerate(train_score_network(model, views.training, settings, seed), 1):
             report("scoring", step, settings.score_steps, measured)
@@ -115,8 +119,6 @@ def fine_tune(
     except KeyboardInterrupt:
         interrupted = True
         save_checkpoint()
-    if not interrupted and checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
     model.load_state_dict(training.best)
     record = {
         **asdict(settings),
@@ -200,17 +202,7 @@ def _encode(image: Tensor, encoder: Encoder) -> Tensor:
     return encoder(image[None])[0]
 
 
-def _fingerprint(module: nn.Module) -> str:
-    data = b"".join(value.cpu().numpy().tobytes() for value in module.state_dict().values())
+def _fingerprint(head: SceneHead) -> str:
+    """Of what no tuning changes: a map that was tuned in place until an interrupt is still the same."""
+    data = b"".join(value.cpu().numpy().tobytes() for value in head.buffers())
     return hashlib.sha256(data).hexdigest()[:16]
-
-
-def _kept_state(checkpoint: Path | None, identity: str, resume: bool) -> Mapping[str, Any] | None:
-    """What to go on from, if anything. Raises: `MapFormatError` when it is another's or damaged."""
-    state = Checkpoint.at(checkpoint, "fine-tuning", resume).state
-    if state is not None and state.get("identity") != identity:
-        raise MapFormatError(
-            f"{checkpoint}: expected the checkpoint of fine-tuning this map with these settings, "
-            "got another's; start again without resuming"
-        )
-    return state

@@ -28,7 +28,8 @@ class MappingSettings:
     steps: int = 1000
     """Training steps."""
     minutes: float | None = None
-    """Time budget for everything; replaces `steps`. Two fifths at most go into features."""
+    """For all of mapping; replaces `steps`. Depth and landmarks take what they need, features one view a frame
+    and more only within two fifths of the time; training gets the rest, 5 s at least."""
     batch_size: int = 4096
     """Cells in a step."""
     learning_rate: float = 5e-3

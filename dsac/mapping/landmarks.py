@@ -18,7 +18,8 @@ from jaxtyping import Float, Int, UInt8
 
 from dsac.datasets import Frames
 from dsac.geometry import Camera, Pose
-from dsac.landmarks import PATCH_RADIUS, Landmarks, grey_view, predict, visible, working_camera
+from dsac.landmarks import PATCH_RADIUS, Landmarks, grey_view, sightings, working_camera
+from dsac.mapping.buffer import evenly_spread
 from dsac.mapping.triangulation import agreed_depths, view_pairs
 from dsac.mapping.views import sample_depth
 
@@ -56,8 +57,7 @@ def collect_landmarks(
     on_progress: Callable[[float], None] = lambda fraction: None,
 ) -> Landmarks:
     """At most `count` landmarks, about as many from each of an even selection of the frames."""
-    spread = np.linspace(0, len(frames) - 1, min(len(frames), _MOST_FRAMES)).round().astype(int)
-    frames = frames[spread]
+    frames = evenly_spread(frames, _MOST_FRAMES)
     assert frames.cam_from_world is not None and frames.has_depth
     with ThreadPoolExecutor(2) as pool:
         candidates = []
@@ -104,22 +104,11 @@ def _detect(frames: Frames, index: int) -> _Candidates:
 
 def _votes(landmarks: Landmarks, source: _Candidates, partner: _Candidates) -> Float[np.ndarray, "M 3"]:
     """Votes of a partner frame for the depths of another's corners: rows (corner, inverse depth, its sigma)."""
-    from dsac.kernels.cpu_patches import find_patches
-
-    if len(landmarks) == 0:
-        return np.zeros((0, 3))
-    rows = visible(landmarks, partner.camera, partner.cam_from_world, len(landmarks))
-    expected = predict(landmarks, rows, partner.camera, partner.cam_from_world)
-    found, correlation = find_patches(
-        partner.grey,
-        landmarks.patches.numpy(),
-        rows,
-        expected.pixels,
-        expected.image_from_patch,
-        radius=_RADIUS,
-    )
-    good = correlation > _LEAST_CORRELATION
-    rows, offset = rows[good], found[good] - expected.pixels[good]
+    found = sightings(
+        landmarks, partner.grey, partner.camera, partner.cam_from_world,
+        count=len(landmarks), radius=_RADIUS, least_correlation=_LEAST_CORRELATION,
+    )  # fmt: skip
+    rows, offset = found.rows, found.pixels - found.expected
     partner_from_source = partner.cam_from_world @ source.cam_from_world.inverse()
     translation = partner_from_source.translation.numpy()
     # with s = 1/z the point is R ray + s T up to scale, and by s its pixel moves along the epipolar line

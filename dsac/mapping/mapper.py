@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -23,7 +23,6 @@ from dsac.errors import DatasetError, MapFormatError
 from dsac.mapping.buffer import evenly_spread
 from dsac.mapping.head_training import MappingSettings, head_learner
 from dsac.mapping.landmarks import collect_landmarks
-from dsac.mapping.learner import Learner
 from dsac.mapping.losses import BatchLoss
 from dsac.mapping.network_training import NetworkSettings, network_learner
 from dsac.mapping.training import Checkpoint, Standing, train
@@ -66,7 +65,8 @@ def build_map(
     ships), or a whole network.
 
     Interrupted (KeyboardInterrupt) while training, it returns the map as far as it is, with
-    `info.training["interrupted"]` set. With a `checkpoint` file, `resume=True` goes on from there.
+    `info.training["interrupted"]` set. With a `checkpoint` file, `resume=True` goes on from there; the file is
+    yours to remove once the map is saved.
     The same seed, machine and thread count give the same map, unless `settings.minutes` is used.
 
     Of more frames than `MappingSettings.num_views` an even selection is used.
@@ -134,7 +134,7 @@ def build_map(
         kept,
         tell,
         steps=settings.steps,
-        seconds=None if budget is None else max(5.0, budget - before),
+        seconds=None if budget is None else max(_LEAST_TRAINING, budget - before),
     )
     final = learner.evaluate()
     tell(end, final)
@@ -146,37 +146,28 @@ def build_map(
         "median_error_px": final.median_error_px.item(),
         "interrupted": end.interrupted,
     }
-    info = _info(learner, frames, settings.short_side_px)
-    info = replace(
-        info,
-        supervision="depth" if exact_depth else "poses",
-        source=source,
-        settings={**asdict(settings), "seed": seed},
-        training=training,
-    )
-    own = learner.encoder if isinstance(learner.encoder, SceneNetwork) else None
-    return SceneMap(learner.head, info, own, landmarks=landmarks).frozen()
-
-
-_MOST_TRIANGULATED = 1000  # frames: each is matched with several others
-
-
-def _info(learner: Learner, frames: Frames, short_side_px: int) -> MapInfo:
-    """What the map says about its regressor and the scene."""
     encoder, head, shape = learner.encoder, learner.head, learner.shape
-    return MapInfo(
+    network = encoder if isinstance(encoder, SceneNetwork) else None
+    info = MapInfo(
         encoder_id=encoder.id,
         encoder_digest=encoder.digest,
         head=head.architecture if isinstance(head, SceneHead) else None,
-        network=encoder.architecture if isinstance(encoder, SceneNetwork) else None,
+        network=None if network is None else network.architecture,
         stride=encoder.stride,
-        short_side_px=short_side_px,
+        short_side_px=settings.short_side_px,
         bounds_min=shape.bounds_min,
         bounds_max=shape.bounds_max,
         depth_range=shape.depth_range,
         camera_spacing=shape.camera_spacing,
         num_frames=len(frames),
-        supervision="",
-        source="",
+        supervision="depth" if exact_depth else "poses",
+        source=source,
+        settings={**asdict(settings), "seed": seed},
+        training=training,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+    return SceneMap(head, info, network, landmarks=landmarks).frozen()
+
+
+_MOST_TRIANGULATED = 1000  # frames: each is matched with several others
+_LEAST_TRAINING = 5.0  # seconds, when what comes before has used up the time

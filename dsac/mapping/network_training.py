@@ -39,7 +39,8 @@ class NetworkSettings:
     steps: int = 300_000
     """Updates, each with one view."""
     minutes: float | None = None
-    """Time budget for everything; replaces `steps`."""
+    """For all of mapping; replaces `steps`. Triangulation takes what it needs; training gets the rest, 5 s at
+    least."""
     learning_rate: float = 1e-4
     """Of Adam, at the start; halved five times."""
     short_side_px: int = 480

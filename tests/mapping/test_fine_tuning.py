@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -125,7 +127,17 @@ def test_an_interrupted_fine_tuning_resumes_to_the_very_same_end(
     assert told["validation_after"] <= told["validation_before"]
     resumed = _tune(shifted, frames, checkpoint=checkpoint, resume=True)
     assert _same(resumed, whole)
-    assert not checkpoint.exists()
+
+
+def test_a_map_that_was_tuned_in_place_until_an_interrupt_resumes_too(
+    shifted: SceneMap, frames: Frames, tmp_path: Path
+) -> None:
+    checkpoint, path = tmp_path / "ball.checkpoint", tmp_path / "ball.dsac"
+    part = _tune(shifted, frames, checkpoint=checkpoint, on_progress=_interrupt_at(8))
+    assert part.info.training["fine_tuning"]["best_step"] > 0 and not _same(part, shifted)
+    part.save(path)
+    resumed = _tune(SceneMap.load(path), frames, checkpoint=checkpoint, resume=True)
+    assert _same(resumed, _tune(shifted, frames))
 
 
 def test_a_crashed_fine_tuning_goes_on_from_its_last_validation(
@@ -249,6 +261,10 @@ def test_what_is_no_checkpoint_of_this_is_refused(shifted: SceneMap, frames: Fra
     _tune(shifted, frames, replace(SMALL, temperature=2.0), checkpoint=path, on_progress=_interrupt_at(1))
     with pytest.raises(MapFormatError, match="fine-tuning this map with these settings"):
         _tune(shifted, frames, checkpoint=path, resume=True)
+    _tune(shifted, frames, checkpoint=path, on_progress=_interrupt_at(1))
+    shifted.head.scene_center += 0.1
+    with pytest.raises(MapFormatError, match="fine-tuning this map with these settings"):
+        _tune(shifted, frames, checkpoint=path, resume=True)
 
 
 def test_frames_without_poses_are_refused(shifted: SceneMap, frames: Frames) -> None:
@@ -299,6 +315,25 @@ def test_the_command_writes_map_and_log(tune, tmp_path: Path, capsys: pytest.Cap
     log = [json.loads(line) for line in (tmp_path / "tuned.dsac.tuning.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log if "gradient_norm" in line] == [1, 2, 3]
     assert "validation slice" in capsys.readouterr().out
+
+
+def test_a_tuned_map_that_cannot_be_saved_is_not_lost(
+    tune, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("--steps", 3, "--output", tmp_path / "tuned.dsac")
+    checkpoint = tmp_path / "tuned.dsac.tuning"
+    with monkeypatch.context() as patch:
+        patch.setattr(SceneMap, "save", _disk_full)
+        assert tune(*command) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert checkpoint.is_file()
+    assert tune(*command, "--resume") == 0
+    assert SceneMap.load(tmp_path / "tuned.dsac").info.training["fine_tuning"]["trained_steps"] == 3
+    assert not checkpoint.exists()
+
+
+def _disk_full(scene_map: SceneMap, path: Path) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def test_the_command_explains_mistakes(tune, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -112,7 +112,7 @@ def test_an_interrupted_mapping_gives_a_map_and_resumes_to_the_very_same_end(
     assert [p.step for p in told if p.phase == "training"][0] == 12
     assert resumed.info.training["steps"] == 30 and not resumed.info.training["interrupted"]
     assert _same(resumed, whole)
-    assert sorted(tmp_path.iterdir()) == [tmp_path / "part.dsac"]
+    assert sorted(tmp_path.iterdir()) == [checkpoint, tmp_path / "part.dsac"]
 
 
 def test_resuming_without_a_checkpoint_starts_at_the_beginning(frames: Frames, tmp_path: Path) -> None:
@@ -121,11 +121,18 @@ def test_resuming_without_a_checkpoint_starts_at_the_beginning(frames: Frames, t
     assert _same(_build(frames, settings, checkpoint=checkpoint, resume=True), _build(frames, settings))
 
 
-def test_checkpoints_are_kept_while_training(frames: Frames, tmp_path: Path, every_step: None) -> None:
+def test_checkpoints_are_kept_while_training_and_outlive_it(
+    frames: Frames, tmp_path: Path, every_step: None
+) -> None:
     checkpoint = tmp_path / "ball.checkpoint"
     seen = []
-    _build(frames, checkpoint=checkpoint, on_progress=lambda p: seen.append(checkpoint.exists()))
-    assert any(seen) and not checkpoint.exists()
+    whole = _build(frames, checkpoint=checkpoint, on_progress=lambda p: seen.append(checkpoint.exists()))
+    assert any(seen) and not all(seen)
+    # the map may yet get lost before it is saved
+    told: list[MappingProgress] = []
+    again = _build(frames, checkpoint=checkpoint, resume=True, on_progress=told.append)
+    assert min(p.step for p in told if p.phase == "training") > 1
+    assert _same(again, whole)
 
 
 def test_an_interrupt_before_training_ends_it_with_nothing_written(frames: Frames, tmp_path: Path) -> None:
@@ -174,6 +181,31 @@ def test_a_time_budget_decides_on_views_and_steps(frames: Frames, every_step: No
     assert training[-1].fraction == 1.0 and training[-1].elapsed < 320
     middle = training[len(training) // 2]
     assert middle.remaining == pytest.approx(training[-1].elapsed - middle.elapsed, rel=0.1)
+
+
+def test_the_time_that_triangulation_takes_is_not_left_for_training(
+    frames: Frames, every_step: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(poses_only: Frames, **_: object) -> Frames:
+        for _ in range(200):
+            mapper.time.monotonic()
+        return frames
+
+    monkeypatch.setattr(mapper, "with_triangulated_depth", slow)
+    told: list[MappingProgress] = []
+    scene_map = _build(frames.without_depth(), replace(SMALL, minutes=5.0), on_progress=told.append)
+    assert 200 < min(p.elapsed for p in told if p.phase == "training")
+    assert 270 < told[-1].elapsed < 320
+    assert 25 < scene_map.info.training["steps"] < 50  # of two ticks
+
+
+def test_a_budget_that_is_used_up_before_training_leaves_it_some_steps(
+    frames: Frames, every_step: None
+) -> None:
+    told: list[MappingProgress] = []
+    scene_map = _build(frames, replace(SMALL, minutes=0.1), on_progress=told.append)
+    assert 6 < min(p.elapsed for p in told if p.phase == "training")
+    assert scene_map.info.training["steps"] in (2, 3)  # in 5 s, of two ticks
 
 
 def test_progress_is_told_phase_by_phase(frames: Frames, every_step: None) -> None:
