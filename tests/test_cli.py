@@ -6,8 +6,11 @@ import csv
 import errno
 import json
 import os
+import re
 import shutil
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +22,12 @@ import pytest
 import torch
 from ball_world import exact_map
 
+import dsac
 from dsac.cli import main
 from dsac.datasets import load_scene, read_poses
 from dsac.datasets.synthetic import synthetic_scene, write_scene
-from dsac.mapping import head_training
+from dsac.mapping import MappingSettings, NetworkSettings, head_training
+from dsac.mapping.pose_training import FineTuningSettings
 from dsac.networks.encoder import load_encoder
 from dsac.networks.heads import HeadArchitecture, SceneHead
 from dsac.scene_map import SceneMap
@@ -595,6 +600,40 @@ def test_a_damaged_checkpoint_is_named(room: Path, fails: Fails) -> None:
 def test_the_parser_answers_with_2_too(run: Run, arguments: list[str]) -> None:
     code, out, err = run(*arguments)
     assert code == 2 and err and not out
+
+
+def test_help_has_a_line_for_each_verb_and_the_verbs_help_the_whole_story(run: Run) -> None:
+    code, brief, _ = run("--help")
+    assert code == 0 and run()[1] == brief
+    assert "Learn a map from a folder of posed images." in brief and "transforms.json" not in brief
+    _, whole, _ = run("map", "--help")
+    assert "transforms.json" in whole and "$ dsac map 7scenes/redkitchen kitchen.dsac\n" in whole
+    assert "SCENE MAP" in whole and "None" not in whole
+    assert run("--version")[:2] == (0, f"dsac {dsac.__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("option", "default"),
+    [
+        ("map --steps", f"{MappingSettings.steps}; a network of the papers {NetworkSettings.steps}"),
+        ("map --views", MappingSettings.num_views),
+        ("map --buffer-size", MappingSettings.buffer_size),
+        ("map --landmarks", MappingSettings.num_landmarks),
+        ("fine-tune --steps", FineTuningSettings.steps),
+        ("fine-tune --learning-rate", FineTuningSettings.learning_rate),
+        ("fine-tune --views-per-frame", FineTuningSettings.views_per_frame),
+    ],
+)
+def test_the_help_tells_the_defaults_of_the_settings(run: Run, option: str, default: object) -> None:
+    verb, name = option.split()
+    text = re.sub(r"[│\s]+", " ", run(verb, "--help")[1])
+    (told,) = re.findall(rf"{name} [A-Z]+ .*?default: (.*?)\)", text)
+    assert told == str(default)
+
+
+def test_the_module_is_the_command() -> None:
+    called = subprocess.run([sys.executable, "-m", "dsac", "--version"], capture_output=True, text=True)
+    assert (called.returncode, called.stdout) == (0, f"dsac {dsac.__version__}\n")
 
 
 def test_a_missing_accelerator_is_told(room: Path, fails: Fails) -> None:
