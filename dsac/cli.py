@@ -162,7 +162,7 @@ class Localize:
     ]
     """Photos, or folders of photos."""
     focal_px: Maybe[float] = None
-    """Focal length in pixels of all photos; without it, each photo's EXIF data are asked."""
+    """Focal length in pixels of all photos; without it, the map's camera or each photo's EXIF data serve."""
     camera: Maybe[str] = None
     """All photos' camera: MODEL,WIDTH,HEIGHT,PARAMS... with COLMAP's models and order of parameters."""
     output: Maybe[Path] = None
@@ -401,9 +401,10 @@ def _fine_tune(command: FineTune) -> None:
         )
         tuned.save(path)
     told = tuned.info.training["fine_tuning"]
+    lengths = "cm" if tuned.info.metric else "hundredths of the recording's unit"
     _out.print(
         f"{path}: mean error on the validation slice {told['validation_before']:.2f} -> "
-        f"{told['validation_after']:.2f} (degrees or cm, whichever is more), "
+        f"{told['validation_after']:.2f} (degrees or {lengths}, whichever is more), "
         f"best at step {told['best_step']} of {told['trained_steps']}, {told['seconds']:.0f} s",
         soft_wrap=True,
     )
@@ -422,12 +423,19 @@ def _localize(command: Localize) -> None:
     camera = None if command.camera is None else _parse_camera(command.camera)
     if not command.images:
         raise DsacError("no images given: dsac localize MAP IMAGES...")
-    with _one_line_mistakes():
-        photos = load_photos(command.images, camera=camera, focal_px=command.focal_px)
     localizer = Localizer.load(command.map, device=_device(command.device))
+    scene_map = localizer.scene_map
+    with _one_line_mistakes():
+        photos = load_photos(
+            command.images,
+            camera=camera,
+            focal_px=command.focal_px,
+            mapping_camera=scene_map.mapping_camera,
+            as_stored=scene_map.info.as_stored,
+        )
     names, poses = [], []
     for localization in localizer.localize_frames(photos):
-        print(_as_json(localization) if command.json else _as_line(localization), flush=True)
+        print((_as_json if command.json else _as_line)(localization, scene_map.info.metric), flush=True)
         if localization.estimate.success.item():
             names.append(localization.name)
             poses.append(localization.estimate.cam_from_world[0].to("cpu", dtype=_float64()))
@@ -435,7 +443,8 @@ def _localize(command: Localize) -> None:
         stacked = Pose.stack(poses) if poses else Pose.identity(0, dtype=_float64())
         write_poses(command.output, NamedPoses(names, stacked))
     if not command.json:
-        _out.print(f"{len(names)} of {len(photos)} localized", style="dim")
+        unit = "" if scene_map.info.metric else f"; positions are in {_unit(scene_map.info)}"
+        _out.print(f"{len(names)} of {len(photos)} localized{unit}", style="dim", soft_wrap=True)
 
 
 def _evaluate(command: Evaluate) -> None:
@@ -471,10 +480,9 @@ def _info(command: Info) -> None:
     from dsac.scene_map import SceneMap
 
     scene_map = SceneMap.load(command.map)
-    table = Table(title=str(command.map), show_header=False, title_justify="left")
+    print(command.map)
     for name, value in _describe(scene_map, command.map):
-        table.add_row(name, value)
-    _out.print(table)
+        print(f"  {name:13} {value}")  # plain lines: to be searched, and the camera to be copied
 
 
 def _bench(command: Bench) -> None:
@@ -573,7 +581,7 @@ def _map_scene(
             checkpoint=checkpoint,
             resume=resume,
             on_progress=on_progress,
-        )
+        ).recorded_in(scene)
         scene_map.save(path)
     training = scene_map.info.training
     size_mb = path.stat().st_size / 1e6
@@ -656,8 +664,9 @@ def _describe(scene_map: SceneMap, path: Path) -> list[tuple[str, str]]:
     rows = [
         ("size", f"{path.stat().st_size / 1e6:.2f} MB, {scene_map.num_values:,} values"),
         ("made from", f"{info.source}, {info.num_frames} frames, {info.supervision}"),
-        ("scene", f"{size[0]:.2f} × {size[1]:.2f} × {size[2]:.2f} m, depths {info.depth_range[0]:.2f} to "
-                  f"{info.depth_range[1]:.2f} m"),
+        ("scene", f"{size[0]:.3g} × {size[1]:.3g} × {size[2]:.3g}, depths {info.depth_range[0]:.3g} to "
+                  f"{info.depth_range[1]:.3g}, in {_unit(info)}"),
+        ("camera", (info.camera or "unknown") + (", photos as they are stored" if info.as_stored else "")),
         *_describe_regressor(info),
         ("working size", f"short side {info.short_side_px} px"),
         ("landmarks", f"{0 if scene_map.landmarks is None else len(scene_map.landmarks)}"),
@@ -667,6 +676,13 @@ def _describe(scene_map: SceneMap, path: Path) -> list[tuple[str, str]]:
         ("written", f"{info.created} by dsac {info.dsac_version}, format {info.format_version}"),
     ]  # fmt: skip
     return rows
+
+
+def _unit(info: MapInfo) -> str:
+    """Of lengths in the world that the map is in."""
+    if info.metric is None:
+        return "the unit of the recording's poses"
+    return "metres" if info.metric else "a unit of the recording's own, not metres"
 
 
 def _describe_regressor(info: MapInfo) -> list[tuple[str, str]]:
@@ -685,18 +701,20 @@ def _describe_regressor(info: MapInfo) -> list[tuple[str, str]]:
     ]
 
 
-def _as_line(localization: Localization) -> str:
+def _as_line(localization: Localization, metric: bool | None) -> str:
     estimate = localization.estimate
     if not estimate.success.item():
         return f"{localization.name}  not localized (confidence {estimate.confidence.item():.2f})"
     x, y, z = estimate.cam_from_world.center[0].tolist()
+    unit = " m" if metric else ""
     return (
-        f"{localization.name}  at ({x:.3f}, {y:.3f}, {z:.3f}) m  confidence {estimate.confidence.item():.2f}  "
-        f"{estimate.num_inliers.item()} inliers  {localization.timing.total_ms:.0f} ms"
+        f"{localization.name}  at ({x:.3f}, {y:.3f}, {z:.3f}){unit}  "
+        f"confidence {estimate.confidence.item():.2f}  {estimate.num_inliers.item()} inliers  "
+        f"{localization.timing.total_ms:.0f} ms"
     )
 
 
-def _as_json(localization: Localization) -> str:
+def _as_json(localization: Localization, metric: bool | None) -> str:
     estimate = localization.estimate
     success = bool(estimate.success.item())
     pose = estimate.cam_from_world[0]
@@ -710,6 +728,7 @@ def _as_json(localization: Localization) -> str:
             "translation": pose.translation.tolist(),
         } if success else None,
         "center": pose.center.tolist() if success else None,
+        "metric": metric,
         "covariance": estimate.covariance[0].tolist() if success else None,
         "timing_ms": {key.removesuffix("_ms"): round(ms, 2) for key, ms in asdict(localization.timing).items()},
     }  # fmt: skip
@@ -719,10 +738,8 @@ def _as_json(localization: Localization) -> str:
 def _parse_camera(text: str) -> Camera:
     from dsac.geometry import Camera
 
-    model, *numbers = text.split(",")
     try:
-        width, height, *params = map(float, numbers)
-        return Camera.from_params(model.strip().upper(), params, (int(width), int(height)))
+        return Camera.from_text(text)
     except (ValueError, OverflowError) as error:
         raise DsacError(f"--camera {text}: expected MODEL,WIDTH,HEIGHT,PARAMS... ({error})") from None
 

@@ -190,7 +190,7 @@ def test_localize_says_a_line_for_each_photo(corner: Path, run: Run, tmp_path: P
     code, out, _ = run("localize", corner / "corner.dsac", image, tmp_path / "grey.png", "--camera", camera)
     assert code == 0
     first, second, total = out.splitlines()
-    assert first.startswith(f"{image}  at (") and "inliers" in first
+    assert re.match(rf"{re.escape(str(image))}  at \(\S+ \S+ \S+\) m  ", first) and "inliers" in first
     assert second.startswith(f"{tmp_path / 'grey.png'}  not localized")
     assert total == "1 of 2 localized"
 
@@ -286,6 +286,58 @@ def test_exif_focal_lengths_are_told(blank_map: Path, run: Run, tmp_path: Path, 
 
 
 # ---- networks of the papers ----------------------------------------------------------------------
+
+
+def test_lengths_are_metres_where_the_recording_says_so(blank_map: Path, run: Run, corner: Path) -> None:
+    image = corner / "scene" / "images" / "mapping-005.jpg"
+    told = {}
+    for metric in (True, False, None):
+        scene_map = SceneMap.load(corner / "corner.dsac")
+        path = blank_map.with_name("told.dsac")
+        replace(scene_map, info=replace(scene_map.info, metric=metric)).save(path)
+        _, info, _ = run("info", path)
+        _, line, _ = run("localize", path, image)
+        _, answer, _ = run("localize", path, image, "--json")
+        assert json.loads(answer)["metric"] is metric
+        assert (") m  " in line) == bool(metric)
+        told[metric] = re.findall(r"in (.*)", info)[0], re.findall(r"positions are in (.*)", line)
+    assert told == {
+        True: ("metres", []),
+        False: (_OWN, [_OWN]),
+        None: ("the unit of the recording's poses", ["the unit of the recording's poses"]),
+    }
+
+
+_OWN = "a unit of the recording's own, not metres"
+
+
+def test_photos_of_the_mapping_cameras_shape_need_no_focal_length(corner: Path, run: Run) -> None:
+    _, info, _ = run("info", corner / "corner.dsac")
+    (camera,) = re.findall(r"camera +(\S+)", info)
+    assert camera == "SIMPLE_PINHOLE,320,240,262.5,160,120"
+    image = corner / "scene" / "images" / "mapping-005.jpg"
+    _, guessed, err = run("localize", corner / "corner.dsac", image, "--json")
+    _, given, _ = run("localize", corner / "corner.dsac", image, "--json", "--camera", camera)
+    assert json.loads(guessed)["cam_from_world"] == json.loads(given)["cam_from_world"] is not None
+    assert f"the mapping images' is taken: {camera} (1 photos of its shape)" in " ".join(err.split())
+
+
+def test_a_photo_that_a_phone_stored_turned_is_localized_like_any_other(
+    corner: Path, run: Run, tmp_path: Path
+) -> None:
+    image = cv2.imread(str(corner / "scene" / "images" / "mapping-005.jpg"))
+    assert image is not None
+    data = cv2.imencode(".jpg", cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE))[1].tobytes()
+    exif = b"Exif\0\0II" + struct.pack("<HIHHHIHHI", 42, 8, 1, 0x0112, 3, 1, 6, 0, 0)
+    path = tmp_path / "phone.jpg"
+    path.write_bytes(data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:])
+    code, out, _ = run("localize", corner / "corner.dsac", path, "--json")
+    answer = json.loads(out)
+    assert code == 0 and answer["success"]
+    scene = load_scene(corner / "scene")
+    truth = scene.truths["poses"]
+    center = truth.cam_from_world[truth.index["mapping-005.jpg"]].center
+    assert (torch.tensor(answer["center"]) - center).norm() < 0.5
 
 
 def test_a_network_of_the_papers_goes_through_the_same_commands(corner: Path, run: Run, tmp_path: Path) -> None:
