@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO, TypeVar, Union, get_args
 
 import tyro
 from rich.console import Console
@@ -22,6 +22,7 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+import dsac
 from dsac.errors import DsacError
 
 if TYPE_CHECKING:
@@ -37,7 +38,11 @@ if TYPE_CHECKING:
 _out = Console(highlight=False, markup=False)  # file names may hold square brackets
 _err = Console(stderr=True, highlight=False, markup=False)
 
+T = TypeVar("T")
 Positional = tyro.conf.Positional
+_UNSAID = tyro.conf.arg(help_behavior_hint="")  # tyro's "(default: None)": the help says it in words
+Maybe = Annotated[T | None, _UNSAID]
+Flag = Annotated[bool, _UNSAID]
 Device = Literal["auto", "cpu", "cuda"]
 
 
@@ -64,33 +69,34 @@ class Map:
     Formats, recognised by what is in the folder: 7-Scenes, COLMAP models, nerfstudio / instant-ngp
     transforms.json, or images with poses.txt (docs/conventions.md). Depth is used where it is there.
 
-    Example: dsac map 7scenes/redkitchen kitchen.dsac
-    Example: dsac map 7scenes/redkitchen kitchen.dsac --regressor dsac-star --device cuda
+    For example:
+      $ dsac map 7scenes/redkitchen kitchen.dsac
+      $ dsac map 7scenes/redkitchen kitchen.dsac --regressor dsac-star --device cuda
     """
 
     scene: Positional[str]
     """Folder (or URL) of the recording, or `synthetic`."""
     map: Positional[Path]
     """The map file to write."""
-    truth: str | None = None
+    truth: Maybe[str] = None
     """Which of the recording's truths to map in, where it has several (7-Scenes: sfm, dslam)."""
     regressor: Literal["shared", "dsac", "dsac-star"] = "shared"
     """What learns: a small head behind the shared encoder, or a network of the papers, whole (wants a GPU)."""
-    width: float | None = None
-    """Of the paper's network, relative to the published one: 0.125 is a small form for a CPU."""
-    minutes: float | None = None
+    width: Maybe[float] = None
+    """Of the paper's network, relative to the published one (default: 1); 0.125 is a small form for a CPU."""
+    minutes: Maybe[float] = None
     """Time for all of mapping, instead of steps: training gets what preparing leaves of it, 5 s at least."""
-    steps: int | None = None
-    """Training steps."""
-    views: int | None = None
-    """Augmented views in total, spread over the frames (shared encoder)."""
-    buffer_size: int | None = None
-    """Cells kept in memory, 0.3 kB each (shared encoder)."""
-    landmarks: int | None = None
-    """Scene points remembered with a patch of an image, 0.24 kB each; 0 for none (shared encoder)."""
-    depth: bool = True
-    """Use depth if the recording has it; --no-depth maps from poses alone."""
-    resume: bool = False
+    steps: Maybe[int] = None
+    """Training steps (default: 1000; a network of the papers 300000)."""
+    views: Maybe[int] = None
+    """Augmented views in total, spread over the frames (shared encoder; default: 1000)."""
+    buffer_size: Maybe[int] = None
+    """Cells kept in memory, 0.3 kB each (shared encoder; default: 3000000)."""
+    landmarks: Maybe[int] = None
+    """Scene points remembered with a patch, 0.24 kB each; 0 for none (shared encoder; default: 8000)."""
+    depth: Flag = True
+    """Map from poses alone, though the recording has depth."""
+    resume: Flag = False
     """Go on from the checkpoint that an unfinished mapping to the same file left."""
     seed: int = 0
     """The same seed gives the same map on the same machine."""
@@ -106,30 +112,31 @@ class FineTune:
     written, and the one that came in is the first candidate. Query frames are not looked at. Ctrl-C writes the
     best so far.
 
-    Example: dsac fine-tune kitchen.dsac 7scenes/redkitchen --output tuned.dsac
+    For example:
+      $ dsac fine-tune kitchen.dsac 7scenes/redkitchen --output tuned.dsac
     """
 
     map: Positional[Path]
     """The map file."""
     scene: Positional[str]
     """Folder (or URL) of the recording that it was made from."""
-    output: Path | None = None
+    output: Maybe[Path] = None
     """The map file to write; default: in place of the old one."""
-    truth: str | None = None
+    truth: Maybe[str] = None
     """Which of the recording's truths the map is in, where it has several (7-Scenes: sfm, dslam)."""
     selection: Literal["dsac", "softam", "argmax"] = "dsac"
     """Which poses the expected loss is taken over: all hypotheses, their mean, or the best."""
     scoring: Literal["soft-count", "score-network"] = "soft-count"
     """What scores hypotheses; a score network is trained first, and the map uses it from then on (12 MB)."""
-    encoder: bool = False
+    encoder: Flag = False
     """Train the encoder too: the map then holds its weights (1.4 MB)."""
-    steps: int | None = None
-    """Training steps."""
-    learning_rate: float | None = None
-    """Of Adam, at the start."""
-    views_per_frame: int | None = None
-    """Augmented views of each mapping frame (1.4 MB each)."""
-    resume: bool = False
+    steps: Maybe[int] = None
+    """Training steps (default: 120)."""
+    learning_rate: Maybe[float] = None
+    """Of Adam, at the start (default: 3e-05)."""
+    views_per_frame: Maybe[int] = None
+    """Augmented views of each mapping frame, 1.4 MB each (default: 2)."""
+    resume: Flag = False
     """Go on from the checkpoint that an unfinished fine-tuning to the same file left."""
     seed: int = 0
     """The same seed gives the same map on the same machine."""
@@ -144,20 +151,23 @@ class Localize:
     Prints a line for each photo; --output writes a poses file (name qw qx qy qz tx ty tz, cam_from_world),
     --json prints one JSON object a photo instead. Photos that cannot be localized say so.
 
-    Example: dsac localize kitchen.dsac photo.jpg --focal-px 525
+    For example:
+      $ dsac localize kitchen.dsac photo.jpg --focal-px 525
     """
 
     map: Positional[Path]
     """The map file."""
-    images: Positional[tuple[str, ...]]
+    images: Annotated[
+        Positional[tuple[str, ...]], tyro.conf.arg(metavar="IMAGES...", help_behavior_hint="(required)")
+    ]
     """Photos, or folders of photos."""
-    focal_px: float | None = None
-    """Focal length in pixels of all photos; without it, each photo's EXIF data are asked."""
-    camera: str | None = None
+    focal_px: Maybe[float] = None
+    """Focal length in pixels of all photos; without it, the map's camera or each photo's EXIF data serve."""
+    camera: Maybe[str] = None
     """All photos' camera: MODEL,WIDTH,HEIGHT,PARAMS... with COLMAP's models and order of parameters."""
-    output: Path | None = None
+    output: Maybe[Path] = None
     """Poses file to write."""
-    json: bool = False
+    json: Flag = False
     """Print JSON: pose, confidence, covariance, inliers, timing."""
     device: Device = "auto"
     """Where to compute; auto takes the GPU if there is one."""
@@ -167,23 +177,24 @@ class Localize:
 class Evaluate:
     """Score a map on a recording's query images, or a file of estimates against a truth.
 
-    Example: dsac evaluate kitchen.dsac 7scenes/redkitchen
-    Example: dsac evaluate --poses estimates.txt --truth truth.txt
+    For example:
+      $ dsac evaluate kitchen.dsac 7scenes/redkitchen
+      $ dsac evaluate --poses estimates.txt --truth truth.txt
     """
 
-    map: Positional[Path | None] = None
+    map: Positional[Maybe[Path]] = None
     """The map file."""
-    scene: Positional[str | None] = None
+    scene: Positional[Maybe[str]] = None
     """Folder of the recording with query images and their poses."""
-    poses: Path | None = None
+    poses: Maybe[Path] = None
     """Estimates to score instead of a map (poses file)."""
-    truth: str | None = None
-    """With --poses: the file of true poses. With a map: the truth that comes first (default: the scene's)."""
-    report: Path | None = None
+    truth: Maybe[str] = None
+    """With --poses: the file of true poses. With a map: which of the recording's truths comes first."""
+    report: Maybe[Path] = None
     """Report page to write (HTML); default: beside the map."""
-    csv: Path | None = None
+    csv: Maybe[Path] = None
     """Table to write, a row per image; default: beside the map."""
-    figures: Path | None = None
+    figures: Maybe[Path] = None
     """Folder for figures on inlier ratios, selections, times and hard frames (a scene with depth)."""
     device: Device = "auto"
     """Where to compute; auto takes the GPU if there is one."""
@@ -201,35 +212,57 @@ class Info:
 class Bench:
     """Time our pose solver beside the ones that are installed (PoseLib, OpenCV, pycolmap), interleaved.
 
-    Example: OMP_NUM_THREADS=1 dsac bench solver --output results
+    For example:
+      $ OMP_NUM_THREADS=1 dsac bench solver --output results
     """
 
     what: Positional[Literal["solver"]]
     """What to time."""
-    inputs: Path | None = None
+    inputs: Maybe[Path] = None
     """Folder with files input_r*.npz of scene coordinates; default: those of the synthetic scene, made here."""
     frames: int = 50
     """Frames of each input."""
     repeats: int = 3
     """Runs on each frame."""
-    output: Path | None = None
+    output: Maybe[Path] = None
     """Folder for solver.md, solver.json and solver.png."""
 
 
 Command = Demo | Map | FineTune | Localize | Evaluate | Info | Bench
+_CommandInBrief = Union[  # noqa: UP007
+    tuple(
+        Annotated[verb, tyro.conf.subcommand(description=(verb.__doc__ or "").partition("\n")[0])]
+        for verb in get_args(Command)
+    )
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code (0 good, 2 a mistake that the message explains, 130 interrupted)."""
+    """Run the command line; the exit code (0 good, 2 a mistake that the message explains, 130 interrupted).
+
+    Without arguments it shows what `dsac --help` does.
+    """
     # Waiting threads sleep instead of spinning: on a busy machine a training step is 6 times faster so.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words == ["--version"]:
+        print(f"dsac {dsac.__version__}")
+        return 0
+    words = words or ["--help"]
+    overview = words[0] in ("-h", "--help")
     command = tyro.cli(
-        Annotated[Command, tyro.conf.arg(name="")],  # type: ignore[arg-type]
+        Annotated[_CommandInBrief if overview else Command, tyro.conf.arg(name="")],  # type: ignore[arg-type]
         prog="dsac",
         description="Where was this photo taken? Maps a place from posed images, localizes photos in it.",
-        args=None if arguments is None else list(arguments),
-        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
+        args=words,
+        config=(
+            tyro.conf.OmitSubcommandPrefixes,
+            tyro.conf.OmitArgPrefixes,
+            tyro.conf.DisallowNone,
+            tyro.conf.PositionalMetavarFromFieldName,
+            tyro.conf.FlagCreatePairsOff,
+        ),
     )
     handler = RichHandler(console=_err, show_time=False, show_path=False, markup=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
@@ -365,9 +398,10 @@ def _fine_tune(command: FineTune) -> None:
         )
         tuned.save(path)
     told = tuned.info.training["fine_tuning"]
+    lengths = "cm" if tuned.info.metric else "hundredths of the recording's unit"
     _out.print(
         f"{path}: mean error on the validation slice {told['validation_before']:.2f} -> "
-        f"{told['validation_after']:.2f} (degrees or cm, whichever is more), "
+        f"{told['validation_after']:.2f} (degrees or {lengths}, whichever is more), "
         f"best at step {told['best_step']} of {told['trained_steps']}, {told['seconds']:.0f} s",
         soft_wrap=True,
     )
@@ -387,12 +421,19 @@ def _localize(command: Localize) -> None:
     camera = None if command.camera is None else _parse_camera(command.camera)
     if not command.images:
         raise DsacError("no images given: dsac localize MAP IMAGES...")
-    with _one_line_mistakes():
-        photos = load_photos(command.images, camera=camera, focal_px=command.focal_px)
     localizer = Localizer.load(command.map, device=_device(command.device))
+    scene_map = localizer.scene_map
+    with _one_line_mistakes():
+        photos = load_photos(
+            command.images,
+            camera=camera,
+            focal_px=command.focal_px,
+            mapping_camera=scene_map.mapping_camera,
+            as_stored=scene_map.info.as_stored,
+        )
     names, poses = [], []
     for localization in localizer.localize_frames(photos):
-        print(_as_json(localization) if command.json else _as_line(localization), flush=True)
+        print((_as_json if command.json else _as_line)(localization, scene_map.info.metric), flush=True)
         if localization.estimate.success.item():
             names.append(localization.name)
             poses.append(localization.estimate.cam_from_world[0].to("cpu", dtype=_float64()))
@@ -400,7 +441,8 @@ def _localize(command: Localize) -> None:
         stacked = Pose.stack(poses) if poses else Pose.identity(0, dtype=_float64())
         write_poses(command.output, NamedPoses(names, stacked))
     if not command.json:
-        _out.print(f"{len(names)} of {len(photos)} localized", style="dim")
+        unit = "" if scene_map.info.metric else f"; positions are in {_unit(scene_map.info)}"
+        _out.print(f"{len(names)} of {len(photos)} localized{unit}", style="dim", soft_wrap=True)
 
 
 def _evaluate(command: Evaluate) -> None:
@@ -436,10 +478,9 @@ def _info(command: Info) -> None:
     from dsac.scene_map import SceneMap
 
     scene_map = SceneMap.load(command.map)
-    table = Table(title=str(command.map), show_header=False, title_justify="left")
+    print(command.map)
     for name, value in _describe(scene_map, command.map):
-        table.add_row(name, value)
-    _out.print(table)
+        print(f"  {name:13} {value}")  # plain lines: to be searched, and the camera to be copied
 
 
 def _bench(command: Bench) -> None:
@@ -538,7 +579,7 @@ def _map_scene(
             checkpoint=checkpoint,
             resume=resume,
             on_progress=on_progress,
-        )
+        ).recorded_in(scene)
         scene_map.save(path)
     training = scene_map.info.training
     size_mb = path.stat().st_size / 1e6
@@ -621,8 +662,9 @@ def _describe(scene_map: SceneMap, path: Path) -> list[tuple[str, str]]:
     rows = [
         ("size", f"{path.stat().st_size / 1e6:.2f} MB, {scene_map.num_values:,} values"),
         ("made from", f"{info.source}, {info.num_frames} frames, {info.supervision}"),
-        ("scene", f"{size[0]:.2f} × {size[1]:.2f} × {size[2]:.2f} m, depths {info.depth_range[0]:.2f} to "
-                  f"{info.depth_range[1]:.2f} m"),
+        ("scene", f"{size[0]:.3g} × {size[1]:.3g} × {size[2]:.3g}, depths {info.depth_range[0]:.3g} to "
+                  f"{info.depth_range[1]:.3g}, in {_unit(info)}"),
+        ("camera", (info.camera or "unknown") + (", photos as they are stored" if info.as_stored else "")),
         *_describe_regressor(info),
         ("working size", f"short side {info.short_side_px} px"),
         ("landmarks", f"{0 if scene_map.landmarks is None else len(scene_map.landmarks)}"),
@@ -632,6 +674,13 @@ def _describe(scene_map: SceneMap, path: Path) -> list[tuple[str, str]]:
         ("written", f"{info.created} by dsac {info.dsac_version}, format {info.format_version}"),
     ]  # fmt: skip
     return rows
+
+
+def _unit(info: MapInfo) -> str:
+    """Of lengths in the world that the map is in."""
+    if info.metric is None:
+        return "the unit of the recording's poses"
+    return "metres" if info.metric else "a unit of the recording's own, not metres"
 
 
 def _describe_regressor(info: MapInfo) -> list[tuple[str, str]]:
@@ -650,18 +699,20 @@ def _describe_regressor(info: MapInfo) -> list[tuple[str, str]]:
     ]
 
 
-def _as_line(localization: Localization) -> str:
+def _as_line(localization: Localization, metric: bool | None) -> str:
     estimate = localization.estimate
     if not estimate.success.item():
         return f"{localization.name}  not localized (confidence {estimate.confidence.item():.2f})"
     x, y, z = estimate.cam_from_world.center[0].tolist()
+    unit = " m" if metric else ""
     return (
-        f"{localization.name}  at ({x:.3f}, {y:.3f}, {z:.3f}) m  confidence {estimate.confidence.item():.2f}  "
-        f"{estimate.num_inliers.item()} inliers  {localization.timing.total_ms:.0f} ms"
+        f"{localization.name}  at ({x:.3f}, {y:.3f}, {z:.3f}){unit}  "
+        f"confidence {estimate.confidence.item():.2f}  {estimate.num_inliers.item()} inliers  "
+        f"{localization.timing.total_ms:.0f} ms"
     )
 
 
-def _as_json(localization: Localization) -> str:
+def _as_json(localization: Localization, metric: bool | None) -> str:
     estimate = localization.estimate
     success = bool(estimate.success.item())
     pose = estimate.cam_from_world[0]
@@ -675,6 +726,7 @@ def _as_json(localization: Localization) -> str:
             "translation": pose.translation.tolist(),
         } if success else None,
         "center": pose.center.tolist() if success else None,
+        "metric": metric,
         "covariance": estimate.covariance[0].tolist() if success else None,
         "timing_ms": {key.removesuffix("_ms"): round(ms, 2) for key, ms in asdict(localization.timing).items()},
     }  # fmt: skip
@@ -684,15 +736,13 @@ def _as_json(localization: Localization) -> str:
 def _parse_camera(text: str) -> Camera:
     from dsac.geometry import Camera
 
-    model, *numbers = text.split(",")
     try:
-        width, height, *params = map(float, numbers)
-        return Camera.from_params(model.strip().upper(), params, (int(width), int(height)))
+        return Camera.from_text(text)
     except (ValueError, OverflowError) as error:
         raise DsacError(f"--camera {text}: expected MODEL,WIDTH,HEIGHT,PARAMS... ({error})") from None
 
 
-def _check_writable(path: Path, make_folder: bool = False) -> None:
+def _check_writable(path: Path, make_folder: Flag = False) -> None:
     """Find out before the work that the result could not be written. Raises: `DsacError`."""
     folder = path.parent
     if make_folder:

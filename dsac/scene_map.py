@@ -18,13 +18,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
 from torch import nn
 
 import dsac
+from dsac.datasets import Scene
 from dsac.errors import MapFormatError
+from dsac.geometry import Camera
 from dsac.landmarks import Landmarks
 from dsac.networks.encoder import Encoder, fast_dtype, load_encoder
 from dsac.networks.heads import Head, HeadArchitecture, LinearHead, SceneHead
@@ -57,6 +60,9 @@ class MapInfo:
     network: NetworkArchitecture | None = None  # of a network trained whole
     own_encoder: bool = False  # the map holds weights of its own for the encoder of that id
     score_network: ScoreArchitecture | None = None  # what scores hypotheses; None: the soft inlier count
+    metric: bool | None = None  # whether the unit of length is the metre; None: nobody said
+    camera: str = ""  # of most mapping images, as `Camera.to_text` writes it; empty: nobody said
+    as_stored: bool = False  # mapping images were read as they are stored, though viewers turn some of them
     dsac_version: str = dsac.__version__
     format_version: int = FORMAT_VERSION
 
@@ -79,6 +85,18 @@ class SceneMap:
     def num_values(self) -> int:
         """Learned values in the file."""
         return sum(p.numel() for module in _modules(self).values() for p in module.parameters())
+
+    def recorded_in(self, scene: Scene) -> SceneMap:
+        """This map with what its recording knows and frames do not: unit, camera, how photos are stored."""
+        frames = scene.mapping
+        camera = frames.cameras[np.bincount(frames.camera_index).argmax()]
+        told = {"metric": scene.metric, "camera": camera.to_text(), "as_stored": scene.stores_turned}
+        return replace(self, info=replace(self.info, **told))
+
+    @property
+    def mapping_camera(self) -> Camera | None:
+        """That of most mapping images, if the map knows."""
+        return Camera.from_text(self.info.camera) if self.info.camera else None
 
     def save(self, path: str | Path) -> None:
         """Write the file whole or not at all: into a neighbour first, then renamed over.

@@ -6,8 +6,11 @@ import csv
 import errno
 import json
 import os
+import re
 import shutil
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +22,12 @@ import pytest
 import torch
 from ball_world import exact_map
 
+import dsac
 from dsac.cli import main
 from dsac.datasets import load_scene, read_poses
 from dsac.datasets.synthetic import synthetic_scene, write_scene
-from dsac.mapping import head_training
+from dsac.mapping import MappingSettings, NetworkSettings, head_training
+from dsac.mapping.pose_training import FineTuningSettings
 from dsac.networks.encoder import load_encoder
 from dsac.networks.heads import HeadArchitecture, SceneHead
 from dsac.scene_map import SceneMap
@@ -185,7 +190,7 @@ def test_localize_says_a_line_for_each_photo(corner: Path, run: Run, tmp_path: P
     code, out, _ = run("localize", corner / "corner.dsac", image, tmp_path / "grey.png", "--camera", camera)
     assert code == 0
     first, second, total = out.splitlines()
-    assert first.startswith(f"{image}  at (") and "inliers" in first
+    assert re.match(rf"{re.escape(str(image))}  at \(\S+ \S+ \S+\) m  ", first) and "inliers" in first
     assert second.startswith(f"{tmp_path / 'grey.png'}  not localized")
     assert total == "1 of 2 localized"
 
@@ -281,6 +286,58 @@ def test_exif_focal_lengths_are_told(blank_map: Path, run: Run, tmp_path: Path, 
 
 
 # ---- networks of the papers ----------------------------------------------------------------------
+
+
+def test_lengths_are_metres_where_the_recording_says_so(blank_map: Path, run: Run, corner: Path) -> None:
+    image = corner / "scene" / "images" / "mapping-005.jpg"
+    told = {}
+    for metric in (True, False, None):
+        scene_map = SceneMap.load(corner / "corner.dsac")
+        path = blank_map.with_name("told.dsac")
+        replace(scene_map, info=replace(scene_map.info, metric=metric)).save(path)
+        _, info, _ = run("info", path)
+        _, line, _ = run("localize", path, image)
+        _, answer, _ = run("localize", path, image, "--json")
+        assert json.loads(answer)["metric"] is metric
+        assert (") m  " in line) == bool(metric)
+        told[metric] = re.findall(r"in (.*)", info)[0], re.findall(r"positions are in (.*)", line)
+    assert told == {
+        True: ("metres", []),
+        False: (_OWN, [_OWN]),
+        None: ("the unit of the recording's poses", ["the unit of the recording's poses"]),
+    }
+
+
+_OWN = "a unit of the recording's own, not metres"
+
+
+def test_photos_of_the_mapping_cameras_shape_need_no_focal_length(corner: Path, run: Run) -> None:
+    _, info, _ = run("info", corner / "corner.dsac")
+    (camera,) = re.findall(r"camera +(\S+)", info)
+    assert camera == "SIMPLE_PINHOLE,320,240,262.5,160,120"
+    image = corner / "scene" / "images" / "mapping-005.jpg"
+    _, guessed, err = run("localize", corner / "corner.dsac", image, "--json")
+    _, given, _ = run("localize", corner / "corner.dsac", image, "--json", "--camera", camera)
+    assert json.loads(guessed)["cam_from_world"] == json.loads(given)["cam_from_world"] is not None
+    assert f"the mapping images' is taken: {camera} (1 photos of its shape)" in " ".join(err.split())
+
+
+def test_a_photo_that_a_phone_stored_turned_is_localized_like_any_other(
+    corner: Path, run: Run, tmp_path: Path
+) -> None:
+    image = cv2.imread(str(corner / "scene" / "images" / "mapping-005.jpg"))
+    assert image is not None
+    data = cv2.imencode(".jpg", cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE))[1].tobytes()
+    exif = b"Exif\0\0II" + struct.pack("<HIHHHIHHI", 42, 8, 1, 0x0112, 3, 1, 6, 0, 0)
+    path = tmp_path / "phone.jpg"
+    path.write_bytes(data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:])
+    code, out, _ = run("localize", corner / "corner.dsac", path, "--json")
+    answer = json.loads(out)
+    assert code == 0 and answer["success"]
+    scene = load_scene(corner / "scene")
+    truth = scene.truths["poses"]
+    center = truth.cam_from_world[truth.index["mapping-005.jpg"]].center
+    assert (torch.tensor(answer["center"]) - center).norm() < 0.5
 
 
 def test_a_network_of_the_papers_goes_through_the_same_commands(corner: Path, run: Run, tmp_path: Path) -> None:
@@ -617,6 +674,40 @@ def test_a_damaged_checkpoint_is_named(room: Path, fails: Fails) -> None:
 def test_the_parser_answers_with_2_too(run: Run, arguments: list[str]) -> None:
     code, out, err = run(*arguments)
     assert code == 2 and err and not out
+
+
+def test_help_has_a_line_for_each_verb_and_the_verbs_help_the_whole_story(run: Run) -> None:
+    code, brief, _ = run("--help")
+    assert code == 0 and run()[1] == brief
+    assert "Learn a map from a folder of posed images." in brief and "transforms.json" not in brief
+    _, whole, _ = run("map", "--help")
+    assert "transforms.json" in whole and "$ dsac map 7scenes/redkitchen kitchen.dsac\n" in whole
+    assert "SCENE MAP" in whole and "None" not in whole
+    assert run("--version")[:2] == (0, f"dsac {dsac.__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("option", "default"),
+    [
+        ("map --steps", f"{MappingSettings.steps}; a network of the papers {NetworkSettings.steps}"),
+        ("map --views", MappingSettings.num_views),
+        ("map --buffer-size", MappingSettings.buffer_size),
+        ("map --landmarks", MappingSettings.num_landmarks),
+        ("fine-tune --steps", FineTuningSettings.steps),
+        ("fine-tune --learning-rate", FineTuningSettings.learning_rate),
+        ("fine-tune --views-per-frame", FineTuningSettings.views_per_frame),
+    ],
+)
+def test_the_help_tells_the_defaults_of_the_settings(run: Run, option: str, default: object) -> None:
+    verb, name = option.split()
+    text = re.sub(r"[│\s]+", " ", run(verb, "--help")[1])
+    (told,) = re.findall(rf"{name} [A-Z]+ .*?default: (.*?)\)", text)
+    assert told == str(default)
+
+
+def test_the_module_is_the_command() -> None:
+    called = subprocess.run([sys.executable, "-m", "dsac", "--version"], capture_output=True, text=True)
+    assert (called.returncode, called.stdout) == (0, f"dsac {dsac.__version__}\n")
 
 
 def test_a_missing_accelerator_is_told(room: Path, fails: Fails) -> None:

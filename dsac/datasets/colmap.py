@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from dsac.datasets.frame import Frames, NamedPoses
-from dsac.datasets.recording import FileReader, Recording, find_images, pick_truth
+from dsac.datasets.recording import FileReader, Recording, find_images, pick_truth, sizes_by_name
 from dsac.datasets.rigid import finite_rows, rigid_from_quaternions
 from dsac.datasets.storage import Storage, open_file, read_lines
 from dsac.errors import DatasetError
@@ -57,9 +57,9 @@ def read(storage: Storage, truth: str | None) -> Recording:
 
     image_folder, present = find_images(storage, names, ["images", "."], images_path)
     camera_index = np.array([camera_row[images[i][1]] for i in rows], dtype=np.int64)
-    everything = Frames(
-        names, list(cameras.values()), camera_index, poses, FileReader(storage.path, image_folder)
-    )
+    models = list(cameras.values())
+    reader = FileReader(storage.path, image_folder, sizes=sizes_by_name(names, models, camera_index))
+    everything = Frames(names, models, camera_index, poses, reader)
     kind = {"bin": "binary", "txt": "text"}[ending]
     truths = {"colmap": NamedPoses(names, poses)}
     return Recording(f"COLMAP model ({folder}, {kind})", everything[present], truths, metric=False)

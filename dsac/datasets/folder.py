@@ -24,6 +24,7 @@ from dsac.datasets.recording import (
     find_depth,
     find_images,
     pick_truth,
+    sizes_by_name,
 )
 from dsac.datasets.storage import Storage, read_lines
 from dsac.errors import DatasetError
@@ -43,9 +44,10 @@ def read(storage: Storage, truth: str | None) -> Recording:
     image_folder, present = find_images(storage, poses.names, [".", "images"], storage.join("poses.txt"))
     posed = poses.take(present)
     cameras, camera_index = _cameras(storage, image_folder, posed)
+    sizes = sizes_by_name(posed.names, cameras, camera_index) if storage.has("cameras.txt") else {}
     depth_names = {name: f"depth/{posixpath.splitext(name)[0]}.png" for name in posed.names}
     to_metres = ScaledDepth(_metres_per_depth_unit(storage))
-    reader = FileReader(storage.path, image_folder, find_depth(storage, depth_names), to_metres)
+    reader = FileReader(storage.path, image_folder, find_depth(storage, depth_names), to_metres, sizes)
     frames = Frames(posed.names, cameras, camera_index, posed.cam_from_world, reader)
     return Recording("image folder with poses.txt", frames, {"poses": poses})
 

@@ -147,3 +147,4 @@ class Scene:
     query: Frames
     truths: Mapping[str, NamedPoses] = field(default_factory=dict)  # "sfm", "dslam": of all frames
     metric: bool = True  # whether lengths are metres; a model from photos alone has a scale of its own
+    stores_turned: bool = False  # photos are read as they are stored, though viewers turn some of them

@@ -1,6 +1,8 @@
 """Image and depth files into arrays, and what their headers tell.
 
-The EXIF orientation is ignored on purpose: intrinsics and poses belong to the pixels as they are stored.
+Phones store the sensor's pixels and note in the JPEG's EXIF data how to turn them. Intrinsics and poses may
+belong to the stored or to the upright photo: COLMAP takes pixels as they are stored, others turn them. The size
+that a camera is for tells which; where no size is known, a photo is turned upright, as every viewer shows it.
 """
 
 from __future__ import annotations
@@ -23,12 +25,17 @@ _APP1 = 0xE1
 _EXIF = b"Exif\0\0"
 
 
-def read_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
-    """RGB, 8 bit; grey, palette and 16-bit images are converted, an alpha channel is dropped.
+def read_image(path: str | Path, size: tuple[int, int] | None = None) -> UInt8[np.ndarray, "H W 3"]:
+    """RGB, 8 bit, upright; grey, palette and 16-bit images are converted, an alpha channel is dropped.
 
+    With the `size` (width, height) that intrinsics are for, pixels stored in that size stay as they are stored.
     Raises: `DatasetError` when the file is missing, empty, truncated or no image.
     """
-    return _decode(path, as_rgb=True)
+    data = read_bytes(path)
+    image = _decode(data, path, as_rgb=True)
+    if size == (image.shape[1], image.shape[0]):
+        return image
+    return _turned(image, _orientation(data))
 
 
 def read_depth(path: str | Path) -> UInt16[np.ndarray, "H W"]:
@@ -36,7 +43,7 @@ def read_depth(path: str | Path) -> UInt16[np.ndarray, "H W"]:
 
     Raises: `DatasetError` like `read_image`, and for an image of another kind.
     """
-    depth = _decode(path, as_rgb=False)
+    depth = _decode(read_bytes(path), path, as_rgb=False)
     if depth.dtype != np.uint16 or depth.ndim != 2:
         channels = 1 if depth.ndim == 2 else depth.shape[2]
         raise DatasetError(
@@ -45,18 +52,17 @@ def read_depth(path: str | Path) -> UInt16[np.ndarray, "H W"]:
     return depth
 
 
-def read_image_size(path: str | Path) -> tuple[int, int]:
-    """(width, height); JPEG and PNG are not decoded for it."""
-    with open_file(path) as file:
-        head = file.read(1 << 18)  # EXIF with a thumbnail takes at most 64 kB before the frame header
-    if head.startswith(_PNG) and len(head) >= 24:
-        return struct.unpack(">II", head[16:24])
-    for marker, start, _ in _jpeg_segments(head):
-        if marker in _FRAME_HEADERS and len(head) >= start + 5:
-            height, width = struct.unpack(">HH", head[start + 1 : start + 5])
-            return width, height
-    height, width = read_image(path).shape[:2]
-    return width, height
+def read_image_size(path: str | Path, as_stored: bool = False) -> tuple[int, int]:
+    """(width, height) of the upright or the stored photo; JPEG and PNG are not decoded for it."""
+    head = _read_head(path)
+    width, height = _stored_size(head) or read_image(path).shape[1::-1]
+    return (width, height) if as_stored or _orientation(head) < 5 else (height, width)
+
+
+def is_stored_turned(path: str | Path, size: tuple[int, int]) -> bool:
+    """Whether viewers turn this photo, but intrinsics for `size` are those of its pixels as they are stored."""
+    head = _read_head(path)
+    return _orientation(head) != 1 and _stored_size(head) == size
 
 
 def read_exif_focal_px(path: str | Path) -> float | None:
@@ -65,15 +71,9 @@ def read_exif_focal_px(path: str | Path) -> float | None:
     From the 35-mm equivalent, which compares diagonals (CIPA DCG-001), else from the focal length in
     millimetres and the sensor's resolution. Meaningless for a cropped image.
     """
-    data = read_bytes(path)
-    segments = (data[start:end] for marker, start, end in _jpeg_segments(data) if marker == _APP1)
-    exif = next((segment for segment in segments if segment.startswith(_EXIF)), None)
-    if exif is None:
+    tags = _exif(_read_head(path))
+    if not tags:
         return None
-    try:
-        tags = _exif_tags(exif[len(_EXIF) :])
-    except struct.error:
-        return None  # damaged EXIF data say nothing
     width, height = read_image_size(path)
     if (equivalent_mm := tags.get(0xA405, 0.0)) > 0:
         return equivalent_mm * math.hypot(width, height) / math.hypot(36, 24)
@@ -85,10 +85,28 @@ def read_exif_focal_px(path: str | Path) -> float | None:
     return focal_mm * resolution / unit_mm * scale
 
 
-def _decode(path: str | Path, as_rgb: bool) -> np.ndarray:
+def _turned(image: np.ndarray, orientation: int) -> np.ndarray:
+    """The image as a viewer shows it: 2 to 4 flip it, 5 to 8 flip its transpose."""
+    if orientation == 1:
+        return image
+    import cv2
+
+    if orientation >= 5:
+        image = cv2.transpose(image)
+    if orientation in (2, 3, 6, 7):
+        image = cv2.flip(image, 1)
+    return cv2.flip(image, 0) if orientation in (3, 4, 7, 8) else image
+
+
+def _orientation(data: bytes) -> int:
+    """1 to 8, of a JPEG's EXIF data; 1, upright as it is stored, where they say nothing that makes sense."""
+    orientation = _exif(data).get(0x0112, 1)
+    return int(orientation) if orientation in range(1, 9) else 1
+
+
+def _decode(data: bytes, path: str | Path, as_rgb: bool) -> np.ndarray:
     import cv2  # here, because importing the package should not load it
 
-    data = read_bytes(path)
     if not data:
         raise DatasetError(f"{path}: expected an image, got an empty file")
     if _is_truncated(data):  # decoders would fill the rest with grey and say nothing
@@ -127,6 +145,33 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         if marker == _START_OF_SCAN:
             return
         at = end
+
+
+def _read_head(path: str | Path) -> bytes:
+    with open_file(path) as file:
+        return file.read(1 << 18)  # EXIF with a thumbnail takes at most 64 kB before the frame header
+
+
+def _stored_size(head: bytes) -> tuple[int, int] | None:
+    """(width, height) of a JPEG or PNG."""
+    if head.startswith(_PNG) and len(head) >= 24:
+        return struct.unpack(">II", head[16:24])
+    for marker, start, _ in _jpeg_segments(head):
+        if marker in _FRAME_HEADERS and len(head) >= start + 5:
+            height, width = struct.unpack(">HH", head[start + 1 : start + 5])
+            return width, height
+    return None
+
+
+def _exif(data: bytes) -> dict[int, float | int]:
+    """A JPEG's EXIF numbers by tag; none where there are none or they are damaged."""
+    for marker, start, end in _jpeg_segments(data):
+        if marker == _APP1 and data.startswith(_EXIF, start):
+            try:
+                return _exif_tags(data[start + len(_EXIF) : end])
+            except struct.error:
+                return {}
+    return {}
 
 
 def _exif_tags(tiff: bytes) -> dict[int, float | int]:

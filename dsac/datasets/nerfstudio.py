@@ -16,7 +16,15 @@ import torch
 
 from dsac.datasets.frame import Frames, NamedPoses
 from dsac.datasets.image import read_image_size
-from dsac.datasets.recording import FileReader, Recording, ScaledDepth, find_depth, find_images, pick_truth
+from dsac.datasets.recording import (
+    FileReader,
+    Recording,
+    ScaledDepth,
+    find_depth,
+    find_images,
+    pick_truth,
+    sizes_by_name,
+)
 from dsac.datasets.rigid import finite_rows, rigid_from_matrices
 from dsac.datasets.storage import Storage, read_bytes
 from dsac.errors import DatasetError
@@ -59,7 +67,8 @@ def read(storage: Storage, truth: str | None) -> Recording:
         if "depth_file_path" in entry
     }
     depth = find_depth(storage, depth_names)
-    reader = FileReader(storage.path, ".", depth, ScaledDepth(_METRES_PER_DEPTH_UNIT))
+    sizes = sizes_by_name(names, cameras, camera_index)
+    reader = FileReader(storage.path, ".", depth, ScaledDepth(_METRES_PER_DEPTH_UNIT), sizes)
     frames = Frames(names, cameras, camera_index, poses.take(present).cam_from_world, reader)
     # a depth camera knows metres, photos do not
     return Recording("nerfstudio transforms.json", frames, {"nerfstudio": poses}, metric=frames.has_depth)
@@ -110,7 +119,7 @@ def _cameras(
             row_of[key] = len(cameras)
             size = values["w"], values["h"]
             if None in size:
-                size = read_image_size(storage.join(name))
+                size = read_image_size(storage.join(name), as_stored=True)  # so nerfstudio reads it
             try:
                 cameras.append(_camera(model, values, (int(size[0]), int(size[1]))))
             except (TypeError, ValueError) as error:

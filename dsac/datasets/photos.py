@@ -21,12 +21,20 @@ _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", 
 
 
 def load_photos(
-    paths: Sequence[str | Path], *, camera: Camera | None = None, focal_px: float | int | None = None
+    paths: Sequence[str | Path],
+    *,
+    camera: Camera | None = None,
+    focal_px: float | int | None = None,
+    mapping_camera: Camera | None = None,
+    as_stored: bool = False,
 ) -> Frames:
     """Frames without poses. A file is named as given, an image of a folder by its path in that folder.
 
-    All photos have `camera`, or a pinhole with `focal_px`, or else each the focal length of its EXIF data; a
-    warning tells the latter.
+    All photos have `camera`, or a pinhole with `focal_px`. Else `mapping_camera`, with which the place was
+    recorded, is taken for photos of its shape whose EXIF data name no other lens, and the others have the focal
+    length of their EXIF data; warnings tell which.
+
+    Photos are upright, unless `as_stored`; with `camera`, those that are stored in its size stay as they are.
     Raises: `DatasetError` for a path that is no image or folder of images, for two photos of one name, or when
     no focal length is known; `ValueError` for one that is not positive.
     """
@@ -35,31 +43,31 @@ def load_photos(
     files = _files(paths)
     if camera is not None:
         cameras = dict.fromkeys(files, camera)
-    elif focal_px is not None:
-        cameras = {name: Camera.simple(focal_px, read_image_size(path)) for name, path in files.items()}
+        sizes = dict.fromkeys(files, camera.size)
     else:
-        cameras = {name: _exif_camera(path) for name, path in files.items()}
-        focals = [float(c.focal_px[0]) for c in cameras.values()]
-        logger.warning(
-            "focal length from EXIF data, good to a few percent: %.0f to %.0f px (%d photos)",
-            min(focals), max(focals), len(focals),
-        )  # fmt: skip
+        shown = {name: read_image_size(path, as_stored) for name, path in files.items()}
+        sizes = shown if as_stored else {}
+        if focal_px is not None:
+            cameras = {name: Camera.simple(focal_px, size) for name, size in shown.items()}
+        else:
+            cameras = _likely_cameras(files, shown, mapping_camera)
     distinct: dict[tuple, int] = {}
     index = [
         distinct.setdefault((c.model, c.size, *c.params.tolist()), len(distinct)) for c in cameras.values()
     ]
     first = {number: c for number, c in reversed(list(zip(index, cameras.values(), strict=True)))}
     names = list(files)
-    return Frames(names, [first[i] for i in range(len(distinct))], np.array(index), None, _Photos(files))
+    return Frames(names, [first[i] for i in range(len(distinct))], np.array(index), None, _Photos(files, sizes))
 
 
 @dataclass(frozen=True)
 class _Photos:
     files: dict[str, Path]
+    sizes: dict[str, tuple[int, int]]  # of photos that are to be read as they are stored, where stored in it
     has_depth: bool = False
 
     def read_image(self, name: str) -> UInt8[np.ndarray, "H W 3"]:
-        return read_image(self.files[name])
+        return read_image(self.files[name], self.sizes.get(name))
 
     def read_depth(self, name: str, camera: Camera) -> Float32[np.ndarray, "H W"]:
         raise ValueError(f"{name}: photos have no depth")
@@ -88,10 +96,44 @@ def _files(paths: Sequence[str | Path]) -> dict[str, Path]:
     return files
 
 
-def _exif_camera(path: Path) -> Camera:
-    focal_px = read_exif_focal_px(path)
-    if focal_px is None:
-        raise DatasetError(
-            f"{path}: no focal length in its EXIF data; give it in pixels (--focal-px) or the --camera"
-        )
-    return Camera.simple(focal_px, read_image_size(path))
+def _likely_cameras(
+    files: dict[str, Path], sizes: dict[str, tuple[int, int]], mapping_camera: Camera | None
+) -> dict[str, Camera]:
+    """Raises: `DatasetError` for a photo about whose camera nothing is known."""
+    cameras, of_mapping, of_exif = {}, [], []
+    for name, path in files.items():
+        focal_px = read_exif_focal_px(path)
+        likely = _rescaled(mapping_camera, sizes[name])
+        if likely is not None and (focal_px is None or _agree(focal_px, likely)):
+            cameras[name] = likely
+            of_mapping.append(name)
+        elif focal_px is not None:
+            cameras[name] = Camera.simple(focal_px, sizes[name])
+            of_exif.append(focal_px)
+        else:
+            raise DatasetError(
+                f"{path}: no focal length in its EXIF data; give it in pixels (--focal-px) or the --camera"
+            )
+    if mapping_camera is not None and of_mapping:
+        logger.warning(
+            "no camera given, the mapping images' is taken: %s (%d photos of its shape)",
+            mapping_camera.to_text(), len(of_mapping),
+        )  # fmt: skip
+    if of_exif:
+        logger.warning(
+            "focal length from EXIF data, good to a few percent: %.0f to %.0f px (%d photos)",
+            min(of_exif), max(of_exif), len(of_exif),
+        )  # fmt: skip
+    return cameras
+
+
+def _rescaled(camera: Camera | None, size: tuple[int, int]) -> Camera | None:
+    """The camera for its images resized to `size`; None when that is no image of its shape."""
+    if camera is None or abs(size[0] * camera.size[1] / (size[1] * camera.size[0]) - 1) > 0.01:
+        return None
+    return camera.rescale(size)
+
+
+def _agree(exif_focal_px: float, camera: Camera) -> bool:
+    """EXIF data round to millimetres (4 % at 26) and makers compare widths or diagonals (4 %)."""
+    return abs(exif_focal_px / camera.focal_px[0].item() - 1) < 0.08

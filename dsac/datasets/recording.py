@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8, UInt16
 
 from dsac.datasets.frame import Frames, NamedPoses
-from dsac.datasets.image import read_depth, read_image, read_image_size
+from dsac.datasets.image import is_stored_turned, read_depth, read_image, read_image_size
 from dsac.datasets.rigid import some
 from dsac.datasets.storage import Storage, join
 from dsac.errors import DatasetError
@@ -64,13 +64,21 @@ class FileReader:
     image_folder: str = "."  # the subfolder from which image names count
     depth_names: Mapping[str, str] = field(default_factory=dict, repr=False)  # by image name, below `path`
     depth_to_metres: DepthToMetres = ScaledDepth(0.001)
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict, repr=False)
+    """(width, height) that intrinsics are for, by image name; those of an image that is not here: upright."""
 
     @property
     def has_depth(self) -> bool:
         return bool(self.depth_names)
 
     def read_image(self, name: str) -> UInt8[np.ndarray, "H W 3"]:
-        return read_image(join(self.path, self.image_folder, name))
+        return read_image(join(self.path, self.image_folder, name), self.sizes.get(name))
+
+    def stores_turned(self, name: str) -> bool:
+        """Whether this photo is read as it is stored, though viewers turn it: its intrinsics are for that."""
+        return name in self.sizes and is_stored_turned(
+            join(self.path, self.image_folder, name), self.sizes[name]
+        )
 
     def read_depth(self, name: str, camera: Camera) -> Float32[np.ndarray, "H W"]:
         width, height = camera.size
@@ -123,6 +131,13 @@ def cameras_from_focals(
     focals, first, index = np.unique(focal_px, return_index=True, return_inverse=True)
     sizes = (read_image_size(storage.join(image_folder, names[i])) for i in first)
     return [Camera.simple(float(focal), size) for focal, size in zip(focals, sizes, strict=True)], index
+
+
+def sizes_by_name(
+    names: Sequence[str], cameras: Sequence[Camera], camera_index: Int[np.ndarray, " N"]
+) -> dict[str, tuple[int, int]]:
+    """For `FileReader.sizes`, of a recording whose cameras come with their image size."""
+    return {name: cameras[row].size for name, row in zip(names, camera_index.tolist(), strict=True)}
 
 
 def find_depth(storage: Storage, depth_name_of: Mapping[str, str]) -> dict[str, str]:

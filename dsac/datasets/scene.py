@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dsac.datasets import colmap, folder, nerfstudio, seven_scenes
 from dsac.datasets.frame import Frames, Scene
-from dsac.datasets.recording import Recording, Split, pick_truth
+from dsac.datasets.recording import FileReader, Recording, Split, pick_truth
 from dsac.datasets.rigid import some
 from dsac.datasets.storage import Storage, read_lines
 from dsac.errors import DatasetError
@@ -45,7 +45,9 @@ def load_scene(path: str | Path, truth: str | None = None) -> Scene:
         raise DatasetError(_not_recognised(storage))
     mapping, query = _split(storage, recording)
     logger.info("%s: %s, %d mapping and %d query frames", path, recording.format, len(mapping), len(query))
-    return Scene(str(path), recording.format, mapping, query, recording.truths, recording.metric)
+    return Scene(
+        str(path), recording.format, mapping, query, recording.truths, recording.metric, _stores_turned(mapping)
+    )
 
 
 def _split(storage: Storage, recording: Recording) -> tuple[Frames, Frames]:
@@ -72,6 +74,15 @@ def _split(storage: Storage, recording: Recording) -> tuple[Frames, Frames]:
         example = f"; the first is {lost[0]}, the first frame {frames.names[0]}" if lost else ""
         raise DatasetError(f"{storage.path}: mapping.txt and query.txt name no frame that has a pose{example}")
     return frames[mapping], frames[query]
+
+
+def _stores_turned(mapping: Frames) -> bool:
+    """Asks a few frames' files."""
+    reader, names = mapping.reader, mapping.names[:: max(1, len(mapping) // _ASKED)]
+    return isinstance(reader, FileReader) and any(reader.stores_turned(name) for name in names)
+
+
+_ASKED = 16
 
 
 def _read_names(storage: Storage, name: str) -> list[str] | None:

@@ -74,6 +74,21 @@ class Camera:
         """A pinhole camera with one focal length and the principal point in the image's middle."""
         return Camera.from_params("SIMPLE_PINHOLE", [focal_px, size[0] / 2, size[1] / 2], size)
 
+    @staticmethod
+    def from_text(text: str) -> Camera:
+        """From `MODEL,WIDTH,HEIGHT,PARAMS...`, as `to_text` writes it.
+
+        Raises: `ValueError` like `from_params`.
+        """
+        model, *numbers = text.split(",")
+        width, height, *params = map(float, numbers)
+        return Camera.from_params(model.strip().upper(), params, (int(width), int(height)))
+
+    def to_text(self) -> str:
+        """One camera as `MODEL,WIDTH,HEIGHT,PARAMS...`, with COLMAP's order of parameters."""
+        numbers = [*self.size, *self.params.tolist()]
+        return ",".join([self.model, *(f"{number:.9g}" for number in numbers)])
+
     @property
     def params(self) -> Float[Tensor, "*batch n"]:
         """COLMAP's parameter list."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dsac.datasets import load_scene
+from dsac.datasets import load_scene, read_image
 from dsac.errors import DatasetError
 
 pycolmap = pytest.importorskip("pycolmap")
@@ -67,6 +67,17 @@ def test_model_is_read_as_colmap_wrote_it(images, kind, place):
         expected = torch.from_numpy(image.cam_from_world().matrix())
         torch.testing.assert_close(frames.cam_from_world[i].matrix[:3], expected, atol=1e-12, rtol=0)
     assert frames[0].image.shape == (3, 6, 8)
+
+
+@pytest.mark.parametrize("size", [(40, 24), (24, 40)], ids=["as stored", "upright"])
+def test_a_phones_photos_are_read_in_the_size_of_the_model(tmp_path, write_phone_photo, size):
+    path = write_phone_photo(tmp_path / "images" / "a.jpg")
+    (tmp_path / "cameras.txt").write_text(f"1 SIMPLE_PINHOLE {size[0]} {size[1]} 30 20 12\n")
+    (tmp_path / "images.txt").write_text("1 1 0 0 0 0 0 0 1 a.jpg\n\n")
+    scene = load_scene(tmp_path)
+    assert scene.stores_turned == (size == (40, 24))
+    shown = torch.from_numpy(read_image(path, size)).permute(2, 0, 1).float() / 255
+    assert torch.equal(scene.mapping[0].image, shown) and shown.shape == (3, *size[::-1])
 
 
 def test_binary_wins_over_text(images):

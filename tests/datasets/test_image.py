@@ -9,7 +9,13 @@ import fsspec
 import numpy as np
 import pytest
 
-from dsac.datasets.image import read_depth, read_exif_focal_px, read_image, read_image_size
+from dsac.datasets.image import (
+    is_stored_turned,
+    read_depth,
+    read_exif_focal_px,
+    read_image,
+    read_image_size,
+)
 from dsac.errors import DatasetError
 
 RED = np.zeros((6, 8, 3), np.uint8)
@@ -85,11 +91,46 @@ def test_palette_is_resolved(tmp_path):
     assert read_image(tmp_path / "a.png").tolist() == [[[255, 0, 0], [0, 0, 255]]]
 
 
-def test_exif_orientation_is_ignored(tmp_path):
-    quarter_turn = b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + bytes(4)
+def turned_jpeg(orientation: int, order: str = "<") -> bytes:
+    """Of 40×24 stored pixels, which viewers turn."""
+    head = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 8)
+    entry = struct.pack(order + "HHHIHH", 1, 0x0112, 3, 1, orientation, 0)
+    return with_exif(jpeg((40, 24)), head + entry + bytes(4))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photos_are_upright_as_viewers_show_them(tmp_path, orientation, order):
     path = tmp_path / "a.jpg"
-    path.write_bytes(with_exif(jpeg((40, 24)), quarter_turn))
-    assert cv2.imread(str(path)).shape == (40, 24, 3)  # others turn it
+    path.write_bytes(turned_jpeg(orientation, order))
+    viewer = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    assert viewer is not None and viewer.shape[:2] == ((24, 40) if orientation < 5 else (40, 24))
+    assert (read_image(path) == viewer).all()
+    assert read_image_size(path) == viewer.shape[1::-1]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_of_the_intrinsics_tells_which_pixels_they_are_of(tmp_path, orientation):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(turned_jpeg(orientation))
+    stored = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    assert (read_image(path, (40, 24)) == stored).all()
+    assert read_image_size(path, as_stored=True) == (40, 24)
+    assert is_stored_turned(path, (40, 24)) == (orientation > 1)
+    assert not is_stored_turned(path, (24, 40))
+    assert (read_image(path, (24, 40)) == read_image(path)).all()
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_is_none_turns_nothing(tmp_path, orientation):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(turned_jpeg(orientation))
+    assert read_image(path).shape == (24, 40, 3) and read_image_size(path) == (40, 24)
+
+
+def test_a_damaged_exif_block_turns_nothing(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(with_exif(jpeg((40, 24)), b"II*\0\xff\xff\0\0"))
     assert read_image(path).shape == (24, 40, 3)
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from dsac.datasets import load_photos
+from dsac.datasets import load_photos, read_image
 from dsac.errors import DatasetError
 from dsac.geometry import Camera
 
@@ -77,6 +78,50 @@ def test_exif_data_are_the_fallback_and_that_is_said(tmp_path: Path, caplog: pyt
     caplog.clear()
     load_photos([tmp_path], focal_px=450)
     assert not caplog.records
+
+
+def test_a_phones_photos_are_upright_unless_asked_for_as_stored(
+    tmp_path: Path, write_phone_photo: WriteImage
+) -> None:
+    upside_down = write_phone_photo(tmp_path / "down.jpg", 3)
+    quarter = write_phone_photo(tmp_path / "quarter.jpg", 6)
+    for as_stored in (False, True):
+        photos = load_photos([quarter, upside_down], focal_px=30, as_stored=as_stored)
+        for i, path in enumerate((quarter, upside_down)):
+            expected = read_image(path, (40, 24) if as_stored else None)
+            assert photos.camera(i).size == expected.shape[1::-1]
+            assert torch.equal(
+                (photos[i].image * 255).round().byte().permute(1, 2, 0), torch.from_numpy(expected)
+            )
+    # a camera's size tells which
+    stored, upright = Camera.simple(30, (40, 24)), Camera.simple(30, (24, 40))
+    assert load_photos([quarter], camera=stored)[0].image.shape == (3, 24, 40)
+    assert load_photos([quarter], camera=upright)[0].image.shape == (3, 40, 24)
+
+
+def test_the_camera_of_the_mapping_images_serves_where_exif_data_do_not_contradict(
+    tmp_path: Path, write_image: WriteImage, caplog: pytest.LogCaptureFixture
+) -> None:
+    mapping_camera = Camera.from_params("SIMPLE_RADIAL", [500, 178, 121, 0.1], (360, 240))
+    write_with_exif(tmp_path / "a same.jpg", (360, 240), 52)  # 520 px
+    write_with_exif(tmp_path / "b wide.jpg", (360, 240), 26)
+    write_with_exif(tmp_path / "c tall.jpg", (240, 360), 50)
+    write_image(tmp_path / "d small.png", (180, 120))
+    with caplog.at_level(logging.WARNING):
+        photos = load_photos([tmp_path], mapping_camera=mapping_camera)
+    cameras = [photos.camera(i) for i in range(4)]
+    assert cameras[0].to_text() == "SIMPLE_RADIAL,360,240,500,178,121,0.1"
+    assert [camera.to_text() for camera in cameras[1:3]] == [
+        "SIMPLE_PINHOLE,360,240,260,180,120",
+        "SIMPLE_PINHOLE,240,360,500,120,180",
+    ]
+    assert cameras[3].to_text() == "SIMPLE_RADIAL,180,120,250,89,60.5,0.1"
+    said = " ".join(record.getMessage() for record in caplog.records)
+    assert "the mapping images' is taken: SIMPLE_RADIAL,360,240,500,178,121,0.1 (2 photos of its shape)" in said
+    assert "focal length from EXIF data, good to a few percent: 260 to 500 px (2 photos)" in said
+    write_image(tmp_path / "e.png", (8, 6))
+    with pytest.raises(DatasetError, match="e.png: no focal length"):
+        load_photos([tmp_path / "e.png"], mapping_camera=mapping_camera)
 
 
 def test_a_photo_without_any_focal_length_is_named(tmp_path: Path, write_image: WriteImage) -> None:

@@ -202,6 +202,16 @@ def test_single_precision_is_good_to_a_hundredth_of_a_pixel():
         assert (back - pixels).abs().max() < 1e-2
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_a_camera_survives_its_text(model):
+    camera = camera_of(model)
+    again = Camera.from_text(camera.to_text())
+    assert (again.model, again.size) == (model, camera.size)
+    torch.testing.assert_close(again.params, camera.params, rtol=1e-8, atol=0)
+    with pytest.raises(ValueError, match="expected"):
+        Camera.from_text("SIMPLE_PINHOLE,40")
+
+
 def test_simple_camera_looks_through_the_middle():
     camera = Camera.simple(500, SIZE)
     assert camera.params.tolist() == [500, 320, 240] and camera.model == "SIMPLE_PINHOLE"
