@@ -12,13 +12,12 @@ Query frames are never looked at.
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -40,7 +39,7 @@ from dsac.mapping.views import random_view
 from dsac.networks.encoder import Encoder, working_size
 from dsac.networks.heads import SceneHead
 from dsac.networks.score_network import ScoreNetwork
-from dsac.scene_map import SceneMap, write_atomically
+from dsac.scene_map import SceneMap
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,12 @@ def fine_tune(
     encoder = encoder or scene_map.load_encoder(device)
     scene_map.check_encoder(encoder)
     identity = f"{_fingerprint(scene_map.head)} {asdict(settings)} {seed}"
-    state = _kept_state(checkpoint, identity, resume)
+    kept = Checkpoint.at(checkpoint, "fine-tuning", resume)
+    if kept.state is not None and kept.state.get("identity") != identity:
+        raise MapFormatError(
+            f"{checkpoint}: expected the checkpoint of fine-tuning this map with these settings, "
+            "got another's; start again without resuming"
+        )
     model = trainable_map(scene_map, encoder, settings, device, seed)
     views = tuning_views(
         frames, scene_map, encoder, settings, device, seed,
@@ -99,12 +103,10 @@ def fine_tune(
         )
 
     def save_checkpoint() -> None:
-        if checkpoint is not None:
-            torch.save({"identity": identity, **training.state()}, data := io.BytesIO())
-            write_atomically(checkpoint, data.getvalue())
+        kept.save({"identity": identity, **training.state()})
 
-    if state is not None:
-        training.load_state(state)
+    if kept.state is not None:
+        training.load_state(kept.state)
     elif settings.scoring == "score-network" and scene_map.score_network is None:
         for step, measured in enumerate(train_score_network(model, views.training, settings, seed), 1):
             report("scoring", step, settings.score_steps, measured)
@@ -204,14 +206,3 @@ def _fingerprint(head: SceneHead) -> str:
     """Of what no tuning changes: a map that was tuned in place until an interrupt is still the same."""
     data = b"".join(value.cpu().numpy().tobytes() for value in head.buffers())
     return hashlib.sha256(data).hexdigest()[:16]
-
-
-def _kept_state(checkpoint: Path | None, identity: str, resume: bool) -> Mapping[str, Any] | None:
-    """What to go on from, if anything. Raises: `MapFormatError` when it is another's or damaged."""
-    state = Checkpoint.at(checkpoint, "fine-tuning", resume).state
-    if state is not None and state.get("identity") != identity:
-        raise MapFormatError(
-            f"{checkpoint}: expected the checkpoint of fine-tuning this map with these settings, "
-            "got another's; start again without resuming"
-        )
-    return state

@@ -82,15 +82,10 @@ class Checkpoint:
                 "start again without resuming"
             ) from error
 
-    def save(self, parts: Parts, step: int, seconds: float) -> None:
-        if self.path is None:
-            return
-        state: dict[str, Any] = {
-            name: part.get_state() if isinstance(part, torch.Generator) else part.state_dict()
-            for name, part in parts.items()
-        }
-        torch.save({**state, "step": step, "seconds": seconds}, data := io.BytesIO())
-        write_atomically(self.path, data.getvalue())
+    def save(self, state: Mapping[str, Any]) -> None:
+        if self.path is not None:
+            torch.save(state, data := io.BytesIO())
+            write_atomically(self.path, data.getvalue())
 
 
 def train(
@@ -102,17 +97,22 @@ def train(
     *,
     steps: int,
     seconds: float | None = None,
-    report_every: float = 0.5,
-    save_every: float = 30.0,
 ) -> Standing:
     """Train from `start` on for `steps` in all or, where given, for `seconds`; an interrupt ends it early.
 
-    `report` is called after the first step and then every so many seconds. The checkpoint is the caller's to
-    remove, when what was trained is safe.
+    `report` is called after the first step and then twice a second. The checkpoint is the caller's to remove,
+    when what was trained is safe.
     """
     begin = last_save = time.monotonic()
     last_report, interrupted = 0.0, False
     step, trained = start.step, start.seconds
+
+    def save_checkpoint() -> None:
+        states = {
+            name: part.get_state() if isinstance(part, torch.Generator) else part.state_dict()
+            for name, part in parts.items()
+        }
+        checkpoint.save({**states, "step": step, "seconds": trained})
 
     def fraction_done() -> float:
         return step / steps if seconds is None else trained / seconds
@@ -128,15 +128,18 @@ def train(
             loss = update(step, progress)
             step += 1
             now = time.monotonic()
-            if now - last_report > report_every or step == start.step + 1:
+            if now - last_report > _REPORT_EVERY or step == start.step + 1:
                 last_report = now
                 made = progress - first_progress
                 remaining = (now - begin) / made * (1 - progress) if made > 0 else None
                 report(Standing(step, progress, trained, now - begin, remaining), loss)
-            if now - last_save > save_every:
+            if now - last_save > _SAVE_EVERY:
                 last_save = now
-                checkpoint.save(parts, step, trained)
+                save_checkpoint()
     except KeyboardInterrupt:
         interrupted = True
-        checkpoint.save(parts, step, trained)
+        save_checkpoint()
     return Standing(step, min(1.0, progress), trained, now - begin, 0.0, interrupted)
+
+
+_REPORT_EVERY, _SAVE_EVERY = 0.5, 30.0  # seconds
