@@ -10,11 +10,11 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from dsac.geometry import Camera
     from dsac.localizer import Localization
     from dsac.mapping import MappingProgress, MappingSettings, NetworkSettings
+    from dsac.mapping.fine_tuning import FineTuningProgress
     from dsac.scene_map import MapInfo, SceneMap
 
 _out = Console(highlight=False, markup=False)  # file names may hold square brackets
@@ -324,7 +325,7 @@ def _mapping_settings(command: Map) -> MappingSettings | NetworkSettings:
 
 
 def _fine_tune(command: FineTune) -> None:
-    from dsac.mapping.fine_tuning import FineTuningProgress, fine_tune
+    from dsac.mapping.fine_tuning import fine_tune
     from dsac.mapping.pose_training import FineTuningSettings
     from dsac.scene_map import SceneMap
 
@@ -339,19 +340,13 @@ def _fine_tune(command: FineTune) -> None:
         settings = FineTuningSettings(**{name: value for name, value in given.items() if value is not None})
     scene_map = SceneMap.load(command.map)
     scene = _load_scene(command.scene, command.truth)
-    tasks = {}
-    with _progress() as bar:
+    with _told(log_path, checkpoint, command.resume) as tell:
 
         def on_progress(p: FineTuningProgress) -> None:
-            fresh = not tasks and not command.resume
-            with open(log_path, "w" if fresh else "a") as log:
-                log.write(json.dumps({key: value for key, value in asdict(p).items() if value == value}) + "\n")
-            if p.phase not in tasks:
-                tasks[p.phase] = bar.add_task(_PHASES[p.phase], total=1.0, note="")
             note = "" if p.phase == "features" else f"loss {p.loss:.2f}"
             if p.phase == "training":
                 note += f", validation {p.best_validation:.2f}"
-            bar.update(tasks[p.phase], completed=p.fraction, note=note)
+            tell(p, note)
 
         tuned = fine_tune(
             scene_map,
@@ -516,18 +511,13 @@ def _map_scene(
     checkpoint, log_path = path.with_name(path.name + ".checkpoint"), path.with_name(path.name + ".jsonl")
     if resume and not checkpoint.is_file():
         raise DsacError(f"{checkpoint}: nothing to resume, expected the checkpoint of an unfinished mapping")
-    tasks = {}
-    with _progress() as bar, _log_of_mapping(log_path, append=resume) as log:
+    with _told(log_path, checkpoint, resume) as tell:
 
         def on_progress(p: MappingProgress) -> None:
-            log.write(json.dumps({key: value for key, value in asdict(p).items() if value == value}) + "\n")
-            log.flush()
-            if p.phase not in tasks:
-                tasks[p.phase] = bar.add_task(_PHASES[p.phase], total=1.0, note="")
             note = "" if p.phase != "training" else (
                 f"{p.fraction_good:4.0%} of cells within 10 px, median {p.median_error_px:.1f} px"
             )  # fmt: skip
-            bar.update(tasks[p.phase], completed=p.fraction, note=note)
+            tell(p, note)
 
         scene_map = build_map(
             frames,
@@ -550,16 +540,29 @@ def _map_scene(
 
 
 @contextmanager
-def _log_of_mapping(path: Path, append: bool) -> Iterator[TextIO]:
-    """The log beside a map; a mapping that fails leaves none of its own."""
-    goes_on = append and path.exists()
-    try:
-        with open(path, "a" if append else "w") as log:
-            yield log
-    except BaseException:
-        if not goes_on:
-            path.unlink(missing_ok=True)
-        raise
+def _told(
+    log_path: Path, checkpoint: Path, resume: bool
+) -> Iterator[Callable[[MappingProgress | FineTuningProgress, str], None]]:
+    """Tell progress: on the screen a bar with a note for each phase, in the log a line of JSON each time.
+
+    Work that fails leaves a log only where it leaves a checkpoint.
+    """
+    tasks = {}
+    with _progress() as bar:
+
+        def tell(p: MappingProgress | FineTuningProgress, note: str) -> None:
+            with open(log_path, "a" if tasks or resume else "w") as log:
+                log.write(json.dumps({key: value for key, value in asdict(p).items() if value == value}) + "\n")
+            if p.phase not in tasks:
+                tasks[p.phase] = bar.add_task(_PHASES[p.phase], total=1.0, note="")
+            bar.update(tasks[p.phase], completed=p.fraction, note=note)
+
+        try:
+            yield tell
+        except BaseException:
+            if tasks and not checkpoint.is_file():
+                log_path.unlink(missing_ok=True)
+            raise
 
 
 _PHASES = {
