@@ -264,6 +264,7 @@ def keep_freed_memory() -> None:
 
 def _demo(command: Demo) -> None:
     from dsac.datasets.synthetic import synthetic_scene, write_scene
+    from dsac.mapping import MappingSettings
 
     room, map_file = command.folder / "room", command.folder / "room.dsac"
     _check_writable(map_file, make_folder=True)
@@ -274,8 +275,6 @@ def _demo(command: Demo) -> None:
             task = bar.add_task("render a room", total=1.0, note="")
             write_scene(scene, room, lambda done, total: bar.update(task, completed=done / total))
     scene = _load_scene(str(room))
-    from dsac.mapping import MappingSettings
-
     settings = MappingSettings(steps=_DEMO_STEPS, num_views=_DEMO_VIEWS)
     _map_scene(scene, scene.mapping, map_file, settings, _device(command.device), seed=0, resume=False)
     _evaluate_map(
@@ -308,12 +307,9 @@ def _mapping_settings(command: Map) -> MappingSettings | NetworkSettings:
     from dsac.mapping import MappingSettings, NetworkSettings
     from dsac.networks.scene_networks import NetworkArchitecture
 
-    def given(**options: float | None) -> dict[str, Any]:
-        return {name: value for name, value in options.items() if value is not None}
-
-    of_head = given(num_views=command.views, buffer_size=command.buffer_size, num_landmarks=command.landmarks)
-    of_network = given(width=command.width)
-    length = given(steps=command.steps, minutes=command.minutes)
+    of_head = _given(num_views=command.views, buffer_size=command.buffer_size, num_landmarks=command.landmarks)
+    of_network = _given(width=command.width)
+    length = _given(steps=command.steps, minutes=command.minutes)
     if command.regressor == "shared":
         if of_network:
             raise ValueError("width: expected with --regressor dsac or dsac-star only")
@@ -335,9 +331,8 @@ def _fine_tune(command: FineTune) -> None:
     if command.resume and not checkpoint.is_file():
         raise DsacError(f"{checkpoint}: nothing to resume, expected what an unfinished fine-tuning left")
     names = ("selection", "scoring", "encoder", "steps", "learning_rate", "views_per_frame")
-    given = {name: getattr(command, name) for name in names}
     with _one_line_mistakes():
-        settings = FineTuningSettings(**{name: value for name, value in given.items() if value is not None})
+        settings = FineTuningSettings(**_given(**{name: getattr(command, name) for name in names}))
     scene_map = SceneMap.load(command.map)
     scene = _load_scene(command.scene, command.truth)
     with _told(log_path, checkpoint, command.resume) as tell:
@@ -373,6 +368,8 @@ def _fine_tune(command: FineTune) -> None:
 
 
 def _localize(command: Localize) -> None:
+    import torch
+
     from dsac.datasets import NamedPoses, load_photos, write_poses
     from dsac.geometry import Pose
     from dsac.localizer import Localizer
@@ -390,9 +387,9 @@ def _localize(command: Localize) -> None:
         print(_as_json(localization) if command.json else _as_line(localization), flush=True)
         if localization.estimate.success.item():
             names.append(localization.name)
-            poses.append(localization.estimate.cam_from_world[0].to("cpu", dtype=_float64()))
+            poses.append(localization.estimate.cam_from_world[0].to("cpu", dtype=torch.float64))
     if command.output is not None:
-        stacked = Pose.stack(poses) if poses else Pose.identity(0, dtype=_float64())
+        stacked = Pose.stack(poses) if poses else Pose.identity(0, dtype=torch.float64)
         write_poses(command.output, NamedPoses(names, stacked))
     if not command.json:
         _out.print(f"{len(names)} of {len(photos)} localized", style="dim")
@@ -479,6 +476,11 @@ _RUN = {
 
 
 # ---- parts ---------------------------------------------------------------------------------------
+
+
+def _given(**options: object) -> dict[str, Any]:
+    """Those that the user gave; the library has the others' defaults."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _load_scene(path: str, truth: str | None = None) -> Scene:
@@ -575,7 +577,7 @@ _PHASES = {
 
 
 def _evaluate_map(
-    map_file: Path, scene: Scene, report: Path, csv: Path, device: Device, figures: Path | None = None
+    map_file: Path, scene: Scene, report: Path | None, csv: Path, device: Device, figures: Path | None = None
 ) -> None:
     from dsac.evaluation import evaluate
     from dsac.evaluation.evidence import frame_evidence, inlier_distance
@@ -583,7 +585,7 @@ def _evaluate_map(
 
     if not _has_matplotlib():
         _err.print("no report page: it needs matplotlib (pip install 'dsac[plots]')", style="yellow")
-        report = None  # type: ignore[assignment]
+        report = None
     localizer = Localizer.load(map_file, device=_device(device))
     settings = [("command", " ".join(["dsac", *sys.argv[1:]])), *_describe(localizer.scene_map, map_file)]
     evidence, max_distance = [], inlier_distance(scene, localizer.scene_map.info)
@@ -621,7 +623,7 @@ def _describe(scene_map: SceneMap, path: Path) -> list[tuple[str, str]]:
     info = scene_map.info
     size = [high - low for low, high in zip(info.bounds_min, info.bounds_max, strict=True)]
     training = info.training
-    rows = [
+    return [
         ("size", f"{path.stat().st_size / 1e6:.2f} MB, {scene_map.num_values:,} values"),
         ("made from", f"{info.source}, {info.num_frames} frames, {info.supervision}"),
         ("scene", f"{size[0]:.2f} × {size[1]:.2f} × {size[2]:.2f} m, depths {info.depth_range[0]:.2f} to "
@@ -634,7 +636,6 @@ def _describe(scene_map: SceneMap, path: Path) -> list[tuple[str, str]]:
                      + (", interrupted" if training.get("interrupted") else "")),
         ("written", f"{info.created} by dsac {info.dsac_version}, format {info.format_version}"),
     ]  # fmt: skip
-    return rows
 
 
 def _describe_regressor(info: MapInfo) -> list[tuple[str, str]]:
@@ -717,12 +718,6 @@ def _device(name: Device) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise DsacError("--device cuda: PyTorch sees no CUDA device here")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def _float64() -> torch.dtype:
-    import torch
-
-    return torch.float64
 
 
 def _has_matplotlib() -> bool:
