@@ -10,11 +10,11 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO, TypeVar, Union, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args
 
 import tyro
 from rich.console import Console
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dsac.geometry import Camera
     from dsac.localizer import Localization
     from dsac.mapping import MappingProgress, MappingSettings, NetworkSettings
+    from dsac.mapping.fine_tuning import FineTuningProgress
     from dsac.scene_map import MapInfo, SceneMap
 
 _out = Console(highlight=False, markup=False)  # file names may hold square brackets
@@ -296,6 +297,7 @@ def keep_freed_memory() -> None:
 
 def _demo(command: Demo) -> None:
     from dsac.datasets.synthetic import synthetic_scene, write_scene
+    from dsac.mapping import MappingSettings
 
     room, map_file = command.folder / "room", command.folder / "room.dsac"
     _check_writable(map_file, make_folder=True)
@@ -306,8 +308,6 @@ def _demo(command: Demo) -> None:
             task = bar.add_task("render a room", total=1.0, note="")
             write_scene(scene, room, lambda done, total: bar.update(task, completed=done / total))
     scene = _load_scene(str(room))
-    from dsac.mapping import MappingSettings
-
     settings = MappingSettings(steps=_DEMO_STEPS, num_views=_DEMO_VIEWS)
     _map_scene(scene, scene.mapping, map_file, settings, _device(command.device), seed=0, resume=False)
     _evaluate_map(
@@ -340,12 +340,9 @@ def _mapping_settings(command: Map) -> MappingSettings | NetworkSettings:
     from dsac.mapping import MappingSettings, NetworkSettings
     from dsac.networks.scene_networks import NetworkArchitecture
 
-    def given(**options: float | None) -> dict[str, Any]:
-        return {name: value for name, value in options.items() if value is not None}
-
-    of_head = given(num_views=command.views, buffer_size=command.buffer_size, num_landmarks=command.landmarks)
-    of_network = given(width=command.width)
-    length = given(steps=command.steps, minutes=command.minutes)
+    of_head = _given(num_views=command.views, buffer_size=command.buffer_size, num_landmarks=command.landmarks)
+    of_network = _given(width=command.width)
+    length = _given(steps=command.steps, minutes=command.minutes)
     if command.regressor == "shared":
         if of_network:
             raise ValueError("width: expected with --regressor dsac or dsac-star only")
@@ -357,7 +354,7 @@ def _mapping_settings(command: Map) -> MappingSettings | NetworkSettings:
 
 
 def _fine_tune(command: FineTune) -> None:
-    from dsac.mapping.fine_tuning import FineTuningProgress, fine_tune
+    from dsac.mapping.fine_tuning import fine_tune
     from dsac.mapping.pose_training import FineTuningSettings
     from dsac.scene_map import SceneMap
 
@@ -367,24 +364,17 @@ def _fine_tune(command: FineTune) -> None:
     if command.resume and not checkpoint.is_file():
         raise DsacError(f"{checkpoint}: nothing to resume, expected what an unfinished fine-tuning left")
     names = ("selection", "scoring", "encoder", "steps", "learning_rate", "views_per_frame")
-    given = {name: getattr(command, name) for name in names}
     with _one_line_mistakes():
-        settings = FineTuningSettings(**{name: value for name, value in given.items() if value is not None})
+        settings = FineTuningSettings(**_given(**{name: getattr(command, name) for name in names}))
     scene_map = SceneMap.load(command.map)
     scene = _load_scene(command.scene, command.truth)
-    tasks = {}
-    with _progress() as bar:
+    with _told(log_path, checkpoint, command.resume) as tell:
 
         def on_progress(p: FineTuningProgress) -> None:
-            fresh = not tasks and not command.resume
-            with open(log_path, "w" if fresh else "a") as log:
-                log.write(json.dumps({key: value for key, value in asdict(p).items() if value == value}) + "\n")
-            if p.phase not in tasks:
-                tasks[p.phase] = bar.add_task(_PHASES[p.phase], total=1.0, note="")
             note = "" if p.phase == "features" else f"loss {p.loss:.2f}"
             if p.phase == "training":
                 note += f", validation {p.best_validation:.2f}"
-            bar.update(tasks[p.phase], completed=p.fraction, note=note)
+            tell(p, note)
 
         tuned = fine_tune(
             scene_map,
@@ -412,6 +402,8 @@ def _fine_tune(command: FineTune) -> None:
 
 
 def _localize(command: Localize) -> None:
+    import torch
+
     from dsac.datasets import NamedPoses, load_photos, write_poses
     from dsac.geometry import Pose
     from dsac.localizer import Localizer
@@ -436,9 +428,9 @@ def _localize(command: Localize) -> None:
         print((_as_json if command.json else _as_line)(localization, scene_map.info.metric), flush=True)
         if localization.estimate.success.item():
             names.append(localization.name)
-            poses.append(localization.estimate.cam_from_world[0].to("cpu", dtype=_float64()))
+            poses.append(localization.estimate.cam_from_world[0].to("cpu", dtype=torch.float64))
     if command.output is not None:
-        stacked = Pose.stack(poses) if poses else Pose.identity(0, dtype=_float64())
+        stacked = Pose.stack(poses) if poses else Pose.identity(0, dtype=torch.float64)
         write_poses(command.output, NamedPoses(names, stacked))
     if not command.json:
         unit = "" if scene_map.info.metric else f"; positions are in {_unit(scene_map.info)}"
@@ -527,6 +519,11 @@ _RUN = {
 # ---- parts ---------------------------------------------------------------------------------------
 
 
+def _given(**options: object) -> dict[str, Any]:
+    """Those that the user gave; the library has the others' defaults."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
 def _load_scene(path: str, truth: str | None = None) -> Scene:
     from dsac.datasets import load_scene
 
@@ -557,18 +554,13 @@ def _map_scene(
     checkpoint, log_path = path.with_name(path.name + ".checkpoint"), path.with_name(path.name + ".jsonl")
     if resume and not checkpoint.is_file():
         raise DsacError(f"{checkpoint}: nothing to resume, expected the checkpoint of an unfinished mapping")
-    tasks = {}
-    with _progress() as bar, _log_of_mapping(log_path, append=resume) as log:
+    with _told(log_path, checkpoint, resume) as tell:
 
         def on_progress(p: MappingProgress) -> None:
-            log.write(json.dumps({key: value for key, value in asdict(p).items() if value == value}) + "\n")
-            log.flush()
-            if p.phase not in tasks:
-                tasks[p.phase] = bar.add_task(_PHASES[p.phase], total=1.0, note="")
             note = "" if p.phase != "training" else (
                 f"{p.fraction_good:4.0%} of cells within 10 px, median {p.median_error_px:.1f} px"
             )  # fmt: skip
-            bar.update(tasks[p.phase], completed=p.fraction, note=note)
+            tell(p, note)
 
         scene_map = build_map(
             frames,
@@ -591,16 +583,29 @@ def _map_scene(
 
 
 @contextmanager
-def _log_of_mapping(path: Path, append: bool) -> Iterator[TextIO]:
-    """The log beside a map; a mapping that fails leaves none of its own."""
-    goes_on = append and path.exists()
-    try:
-        with open(path, "a" if append else "w") as log:
-            yield log
-    except BaseException:
-        if not goes_on:
-            path.unlink(missing_ok=True)
-        raise
+def _told(
+    log_path: Path, checkpoint: Path, resume: bool
+) -> Iterator[Callable[[MappingProgress | FineTuningProgress, str], None]]:
+    """Tell progress: on the screen a bar with a note for each phase, in the log a line of JSON each time.
+
+    Work that fails leaves a log only where it leaves a checkpoint.
+    """
+    tasks = {}
+    with _progress() as bar:
+
+        def tell(p: MappingProgress | FineTuningProgress, note: str) -> None:
+            with open(log_path, "a" if tasks or resume else "w") as log:
+                log.write(json.dumps({key: value for key, value in asdict(p).items() if value == value}) + "\n")
+            if p.phase not in tasks:
+                tasks[p.phase] = bar.add_task(_PHASES[p.phase], total=1.0, note="")
+            bar.update(tasks[p.phase], completed=p.fraction, note=note)
+
+        try:
+            yield tell
+        except BaseException:
+            if tasks and not checkpoint.is_file():
+                log_path.unlink(missing_ok=True)
+            raise
 
 
 _PHASES = {
@@ -613,7 +618,7 @@ _PHASES = {
 
 
 def _evaluate_map(
-    map_file: Path, scene: Scene, report: Path, csv: Path, device: Device, figures: Path | None = None
+    map_file: Path, scene: Scene, report: Path | None, csv: Path, device: Device, figures: Path | None = None
 ) -> None:
     from dsac.evaluation import evaluate
     from dsac.evaluation.evidence import frame_evidence, inlier_distance
@@ -621,7 +626,7 @@ def _evaluate_map(
 
     if not _has_matplotlib():
         _err.print("no report page: it needs matplotlib (pip install 'dsac[plots]')", style="yellow")
-        report = None  # type: ignore[assignment]
+        report = None
     localizer = Localizer.load(map_file, device=_device(device))
     settings = [("command", " ".join(["dsac", *sys.argv[1:]])), *_describe(localizer.scene_map, map_file)]
     evidence, max_distance = [], inlier_distance(scene, localizer.scene_map.info)
@@ -659,7 +664,7 @@ def _describe(scene_map: SceneMap, path: Path) -> list[tuple[str, str]]:
     info = scene_map.info
     size = [high - low for low, high in zip(info.bounds_min, info.bounds_max, strict=True)]
     training = info.training
-    rows = [
+    return [
         ("size", f"{path.stat().st_size / 1e6:.2f} MB, {scene_map.num_values:,} values"),
         ("made from", f"{info.source}, {info.num_frames} frames, {info.supervision}"),
         ("scene", f"{size[0]:.3g} × {size[1]:.3g} × {size[2]:.3g}, depths {info.depth_range[0]:.3g} to "
@@ -673,7 +678,6 @@ def _describe(scene_map: SceneMap, path: Path) -> list[tuple[str, str]]:
                      + (", interrupted" if training.get("interrupted") else "")),
         ("written", f"{info.created} by dsac {info.dsac_version}, format {info.format_version}"),
     ]  # fmt: skip
-    return rows
 
 
 def _unit(info: MapInfo) -> str:
@@ -764,12 +768,6 @@ def _device(name: Device) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise DsacError("--device cuda: PyTorch sees no CUDA device here")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def _float64() -> torch.dtype:
-    import torch
-
-    return torch.float64
 
 
 def _has_matplotlib() -> bool:

@@ -3,7 +3,7 @@
     localizer = Localizer.load("chess.dsac")
     estimate = localizer.localize(image, camera)
 
-Resize to the map's working size, encode, predict scene coordinates, solve, align the map's landmarks.
+Resize to the map's working size, encode, predict scene coordinates, solve, align by the map's landmarks.
 """
 
 from __future__ import annotations

@@ -112,9 +112,6 @@ def collect(
     return FeatureBuffer(cells, *(torch.cat(x) for x in (poses, focals, centers)))
 
 
-_VIEWS_AT_ONCE = 8
-
-
 def cells_of_view(view: View, features: Float[Tensor, "C h w"], stride: int) -> FeatureBuffer:
     """The cells of one encoded view that show the photo, row by row, on the device of the features."""
     rows = view.inside.flatten().nonzero()[:, 0]
@@ -134,7 +131,7 @@ def cells_of_view(view: View, features: Float[Tensor, "C h w"], stride: int) -> 
 
 
 def evenly_spread(frames: Frames, count: int) -> Frames:
-    """At most `count` of the frames."""
+    """At most `count` of the frames, at even steps."""
     if len(frames) <= count:
         return frames
     _log.info("%d of %d frames are used, evenly spread", count, len(frames))
@@ -177,6 +174,9 @@ def _views(
     # few frames have many views each, which would not all fit into memory
     jobs = [(int(number), first) for number in order for first in range(0, views_per_frame, _VIEWS_AT_ONCE)]
     return prefetched(make, jobs)
+
+
+_VIEWS_AT_ONCE = 8
 
 
 def prefetched(make: Callable[..., T], jobs: Iterable[tuple], workers: int = 1) -> Iterator[T]:

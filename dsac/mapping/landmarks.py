@@ -57,7 +57,7 @@ def collect_landmarks(
     on_progress: Callable[[float], None] = lambda fraction: None,
 ) -> Landmarks:
     """At most `count` landmarks, about as many from each of an even selection of the frames."""
-    frames = evenly_spread(frames, _MOST_FRAMES)
+    frames = evenly_spread(frames, min(count, _MOST_FRAMES))
     assert frames.cam_from_world is not None and frames.has_depth
     with ThreadPoolExecutor(2) as pool:
         candidates = []
@@ -75,7 +75,7 @@ def collect_landmarks(
         votes[i].append(_votes(single[i], candidates[i], candidates[j]))
         votes[j].append(_votes(single[j], candidates[j], candidates[i]))
         on_progress(0.7 + 0.3 * (done + 1) / len(pairs))
-    quota = max(1, count // len(frames))
+    quota = count // len(frames)
     kept, final = [], []
     for c, rows in zip(candidates, votes, strict=True):
         depths, support = agreed_depths(len(c.depths), rows, _AGREEMENT)

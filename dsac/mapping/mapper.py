@@ -43,7 +43,7 @@ class MappingProgress:
     remaining: float | None = None  # seconds, in training
     step: int = 0
     loss: float = math.nan
-    fraction_good: float = math.nan  # of the cells reproject within 10 px
+    fraction_good: float = math.nan  # of the cells: those that reproject within 10 px
     median_error_px: float = math.nan
 
 

@@ -109,9 +109,8 @@ def _detect(frames: Frames, index: int, short_side_px: int) -> _Keypoints:
     focal, center = view.camera.focal_px.numpy(), view.camera.center_px.numpy()
     pixels = np.array([p.pt for p in points]) + 0.5
     column, row = (pixels // 8).astype(int).clip(0, np.array(view.inside.shape[::-1]) - 1).T
-    shown = (
-        view.inside.numpy()[row, column] > 0
-    )  # beside the photo, an undistorted view shows reflections of it
+    # beside the photo, an undistorted view shows reflections of it
+    shown = view.inside.numpy()[row, column] > 0
     pixels, descriptors = pixels[shown], descriptors[shown]
     rooted = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-6))
     return _Keypoints((pixels - center) / focal, rooted.astype(np.float32), float(focal.mean()))

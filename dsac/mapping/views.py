@@ -6,7 +6,7 @@ A view is a pinhole camera at the frame's centre with its own focal length and a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -60,13 +60,7 @@ def random_view(
     view_from_cam = Pose.exp(torch.tensor([0.0, 0.0, roll, 0.0, 0.0, 0.0], dtype=torch.float64))
     view = _render(frame, camera, view_from_cam, stride)
     image = _expose(view.image.permute(1, 2, 0).numpy(), limits, rng)
-    return View(
-        torch.from_numpy(image).permute(2, 0, 1),
-        view.camera,
-        view.cam_from_world,
-        view.inside,
-        view.scene_points,
-    )
+    return replace(view, image=torch.from_numpy(image).permute(2, 0, 1))
 
 
 def _render(frame: Frame, camera: Camera, view_from_cam: Pose, stride: int) -> View:

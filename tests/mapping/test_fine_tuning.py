@@ -326,7 +326,7 @@ def test_a_tuned_map_that_cannot_be_saved_is_not_lost(
         patch.setattr(SceneMap, "save", _disk_full)
         assert tune(*command) == 2
     assert "No space left on device" in capsys.readouterr().err
-    assert checkpoint.is_file()
+    assert checkpoint.is_file() and (tmp_path / "tuned.dsac.tuning.jsonl").is_file()
     assert tune(*command, "--resume") == 0
     assert SceneMap.load(tmp_path / "tuned.dsac").info.training["fine_tuning"]["trained_steps"] == 3
     assert not checkpoint.exists()

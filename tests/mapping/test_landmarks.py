@@ -157,6 +157,11 @@ def test_progress_ends_at_one(room: Scene) -> None:
     assert told == sorted(told) and told[-1] == pytest.approx(1)
 
 
+@pytest.mark.parametrize("most", [5, 20])
+def test_there_are_no_more_than_asked_for(room: Scene, most: int) -> None:
+    assert 0 < len(collect_landmarks(room.mapping, most)) <= most
+
+
 def test_without_texture_there_are_none(room: Scene) -> None:
     grey = replace(room.mapping, reader=_Flat(room.mapping.reader))
     assert len(collect_landmarks(grey, 100)) == 0
