@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -298,7 +299,7 @@ def _demo(command: Demo) -> None:
     from dsac.datasets.synthetic import synthetic_scene, write_scene
 
     room, map_file = command.folder / "room", command.folder / "room.dsac"
-    _check_writable(map_file, make_folder=True)
+    _check_writable(map_file, _is_map, make_folder=True)
     started = time.monotonic()
     if not (room / "poses.txt").is_file():
         scene = synthetic_scene()
@@ -323,7 +324,7 @@ _DEMO_STEPS, _DEMO_VIEWS = 800, 600  # of one room: about a minute on two cores
 
 
 def _map(command: Map) -> None:
-    _check_writable(command.map)
+    _check_writable(command.map, _is_map)
     scene = _load_scene(command.scene, command.truth)
     with _one_line_mistakes():
         settings = _mapping_settings(command)
@@ -332,7 +333,8 @@ def _map(command: Map) -> None:
     frames = scene.mapping if command.depth else scene.mapping.without_depth()
     _map_scene(scene, frames, command.map, settings, _device(command.device), command.seed, command.resume)
     if len(scene.query):
-        _out.print(f"Next: dsac evaluate {command.map} {command.scene}", style="dim")
+        command_line = shlex.join(["dsac", "evaluate", str(command.map), command.scene])
+        _out.print(f"Next: {command_line}", style="dim", soft_wrap=True)
 
 
 def _mapping_settings(command: Map) -> MappingSettings | NetworkSettings:
@@ -365,7 +367,10 @@ def _fine_tune(command: FineTune) -> None:
     from dsac.scene_map import SceneMap
 
     path = command.output or command.map
-    _check_writable(path)
+    if path == command.map:
+        _check_writable(path)
+    else:
+        _check_writable(path, _is_map)
     checkpoint, log_path = (path.with_name(path.name + end) for end in (".tuning", ".tuning.jsonl"))
     if command.resume and not checkpoint.is_file():
         raise DsacError(f"{checkpoint}: nothing to resume, expected what an interrupted fine-tuning left")
@@ -376,12 +381,11 @@ def _fine_tune(command: FineTune) -> None:
     scene_map = SceneMap.load(command.map)
     scene = _load_scene(command.scene, command.truth)
     tasks = {}
-    with _progress() as bar:
+    with _progress() as bar, _log_beside(log_path, append=command.resume) as log:
 
         def on_progress(p: FineTuningProgress) -> None:
-            fresh = not tasks and not command.resume
-            with open(log_path, "w" if fresh else "a") as log:
-                log.write(json.dumps({key: value for key, value in asdict(p).items() if value == value}) + "\n")
+            log.write(json.dumps({key: value for key, value in asdict(p).items() if value == value}) + "\n")
+            log.flush()
             if p.phase not in tasks:
                 tasks[p.phase] = bar.add_task(_PHASES[p.phase], total=1.0, note="")
             note = "" if p.phase == "features" else f"loss {p.loss:.2f}"
@@ -419,7 +423,7 @@ def _localize(command: Localize) -> None:
     from dsac.localizer import Localizer
 
     if command.output is not None:
-        _check_writable(command.output)
+        _check_writable(command.output, _is_poses_file)
     camera = None if command.camera is None else _parse_camera(command.camera)
     if not command.images:
         raise DsacError("no images given: dsac localize MAP IMAGES...")
@@ -443,7 +447,7 @@ def _localize(command: Localize) -> None:
         stacked = Pose.stack(poses) if poses else Pose.identity(0, dtype=_float64())
         write_poses(command.output, NamedPoses(names, stacked))
     if not command.json:
-        unit = "" if scene_map.info.metric else f"; positions are in {_unit(scene_map.info)}"
+        unit = "" if scene_map.info.metric or not names else f"; positions are in {_unit(scene_map.info)}"
         _out.print(f"{len(names)} of {len(photos)} localized{unit}", style="dim", soft_wrap=True)
 
 
@@ -453,9 +457,10 @@ def _evaluate(command: Evaluate) -> None:
     if command.poses is not None:
         if command.map is not None or command.truth is None:
             raise DsacError("evaluate --poses FILE needs --truth FILE, and no map")
-        for path in (command.report, command.csv):
-            if path is not None:
-                _check_writable(path)
+        if command.report is not None:
+            _check_writable(command.report, _is_page)
+        if command.csv is not None:
+            _check_writable(command.csv, _is_table)
         result = evaluate_poses(command.poses, Path(command.truth), report=command.report)
         _show(result, command.report, command.csv)
         return
@@ -463,8 +468,8 @@ def _evaluate(command: Evaluate) -> None:
         raise DsacError("evaluate needs MAP and SCENE, or --poses FILE --truth FILE")
     report = command.report or command.map.with_suffix(".html")
     csv = command.csv or command.map.with_suffix(".csv")
-    for path in (report, csv):
-        _check_writable(path)
+    _check_writable(report, _is_page)
+    _check_writable(csv, _is_table)
     scene = _load_scene(command.scene, command.truth)
     if command.figures is not None:
         from dsac.evaluation.evidence import check_scene
@@ -560,7 +565,7 @@ def _map_scene(
     if resume and not checkpoint.is_file():
         raise DsacError(f"{checkpoint}: nothing to resume, expected the checkpoint of an interrupted mapping")
     tasks = {}
-    with _progress() as bar, _log_of_mapping(log_path, append=resume) as log:
+    with _progress() as bar, _log_beside(log_path, append=resume) as log:
 
         def on_progress(p: MappingProgress) -> None:
             log.write(json.dumps({key: value for key, value in asdict(p).items() if value == value}) + "\n")
@@ -593,8 +598,8 @@ def _map_scene(
 
 
 @contextmanager
-def _log_of_mapping(path: Path, append: bool) -> Iterator[TextIO]:
-    """The log beside a map; a mapping that fails leaves none of its own."""
+def _log_beside(path: Path, append: bool) -> Iterator[TextIO]:
+    """The log beside a map; training that fails leaves none of its own."""
     goes_on = append and path.exists()
     try:
         with open(path, "a" if append else "w") as log:
@@ -744,8 +749,13 @@ def _parse_camera(text: str) -> Camera:
         raise DsacError(f"--camera {text}: expected MODEL,WIDTH,HEIGHT,PARAMS... ({error})") from None
 
 
-def _check_writable(path: Path, make_folder: Flag = False) -> None:
-    """Find out before the work that the result could not be written. Raises: `DsacError`."""
+def _check_writable(
+    path: Path, is_our_kind: Callable[[Path], bool] = lambda path: True, make_folder: bool = False
+) -> None:
+    """Find out before the work that the result could not be written, or would replace something else.
+
+    Raises: `DsacError`.
+    """
     folder = path.parent
     if make_folder:
         try:
@@ -758,6 +768,38 @@ def _check_writable(path: Path, make_folder: Flag = False) -> None:
         raise DsacError(f"{path}: its folder does not exist")
     if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise DsacError(f"{path}: not writable")
+    if path.is_file() and path.stat().st_size > 0 and not is_our_kind(path):
+        raise DsacError(
+            f"{path}: is there already and is something else: give another name, or remove it first"
+        )
+
+
+def _is_map(path: Path) -> bool:
+    from dsac.errors import MapFormatError
+    from dsac.scene_map import read_map_file
+
+    try:
+        return read_map_file(path) is not None
+    except MapFormatError:
+        return False
+
+
+def _is_poses_file(path: Path) -> bool:
+    from dsac.datasets import read_poses
+    from dsac.errors import DatasetError
+
+    try:
+        return read_poses(path) is not None
+    except DatasetError:
+        return False
+
+
+def _is_page(path: Path) -> bool:
+    return path.read_bytes().startswith(b"<!doctype html>")
+
+
+def _is_table(path: Path) -> bool:
+    return path.read_bytes().startswith(b"name,localized,")
 
 
 def _device(name: Device) -> torch.device:

@@ -98,6 +98,6 @@ def _not_recognised(storage: Storage) -> str:
     images = sum(
         name.lower().endswith(_IMAGE_ENDINGS) for place in (".", "images") for name in storage.listing(place)
     )
-    found = f"{images} images but no poses" if images else "neither images nor poses"
+    found = f"{images} images but no poses (COLMAP finds them)" if images else "neither images nor poses"
     looked_for = "; ".join(reader.LOOKS_FOR for reader in FORMATS)
     return f"{storage.path}: found {found}. Looked for: {looked_for}"

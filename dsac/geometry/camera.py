@@ -81,6 +81,8 @@ class Camera:
         Raises: `ValueError` like `from_params`.
         """
         model, *numbers = text.split(",")
+        if len(numbers) < 2:
+            raise ValueError(f"camera: expected MODEL,WIDTH,HEIGHT,PARAMS..., got {text}")
         width, height, *params = map(float, numbers)
         return Camera.from_params(model.strip().upper(), params, (int(width), int(height)))
 
