@@ -326,10 +326,9 @@ _DEMO_STEPS, _DEMO_VIEWS = 800, 600  # of one room: about a minute on two cores
 def _map(command: Map) -> None:
     _check_writable(command.map, _is_map)
     scene = _load_scene(command.scene, command.truth)
+    _check_seed(command.seed)
     with _one_line_mistakes():
         settings = _mapping_settings(command)
-        if command.seed < 0:
-            raise ValueError(f"seed: expected 0 or more, got {command.seed}")
     frames = scene.mapping if command.depth else scene.mapping.without_depth()
     _map_scene(scene, frames, command.map, settings, _device(command.device), command.seed, command.resume)
     if len(scene.query):
@@ -362,9 +361,9 @@ def _mapping_settings(command: Map) -> MappingSettings | NetworkSettings:
 
 
 def _fine_tune(command: FineTune) -> None:
+    from dsac.localizer import Localizer
     from dsac.mapping.fine_tuning import FineTuningProgress, fine_tune
     from dsac.mapping.pose_training import FineTuningSettings
-    from dsac.scene_map import SceneMap
 
     path = command.output or command.map
     if path == command.map:
@@ -378,7 +377,8 @@ def _fine_tune(command: FineTune) -> None:
     given = {name: getattr(command, name) for name in names}
     with _one_line_mistakes():
         settings = FineTuningSettings(**{name: value for name, value in given.items() if value is not None})
-    scene_map = SceneMap.load(command.map)
+    _check_seed(command.seed)
+    scene_map = Localizer.load(command.map).scene_map  # which looks for its encoder
     scene = _load_scene(command.scene, command.truth)
     tasks = {}
     with _progress() as bar, _log_beside(log_path, append=command.resume) as log:
@@ -660,6 +660,8 @@ def _show(result: Evaluation, report: Path | None, csv: Path | None) -> None:
         _out.print(f"median {result.median_total_ms:.0f} ms an image ({stages})")
     if report is not None:
         _out.print(f"report: {report}", soft_wrap=True)
+    if csv is not None:
+        _out.print(f"table: {csv}", soft_wrap=True)
 
 
 def _describe(scene_map: SceneMap, path: Path) -> list[tuple[str, str]]:
@@ -800,6 +802,11 @@ def _is_page(path: Path) -> bool:
 
 def _is_table(path: Path) -> bool:
     return path.read_bytes().startswith(b"name,localized,")
+
+
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise DsacError(f"seed: expected 0 or more, got {seed}")
 
 
 def _device(name: Device) -> torch.device:

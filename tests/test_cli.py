@@ -572,7 +572,15 @@ def test_the_next_command_can_be_pasted(corner: Path, run: Run, tmp_path: Path) 
 
 def test_fine_tuning_that_fails_leaves_no_log(room: Path, blank_map: Path, fails: Fails) -> None:
     _write_poses(room, ["1 0 0 0 0 0 0"])  # too few frames
-    assert "four or more frames" in fails("fine-tune", blank_map, room, "--output", room / "a.dsac")
+    output = room / "a.dsac"
+    assert "four or more frames" in fails("fine-tune", blank_map, room, "--output", output)
+    assert "seed: expected 0 or more" in fails("fine-tune", blank_map, room, "--output", output, "--seed", -1)
+
+
+def test_fine_tuning_names_a_map_of_another_encoder(room: Path, blank_map: Path, fails: Fails) -> None:
+    scene_map = SceneMap.load(blank_map)
+    replace(scene_map, info=replace(scene_map.info, encoder_id="other")).save(blank_map)
+    assert f"{blank_map}: the map was made with encoder other" in fails("fine-tune", blank_map, room)
 
 
 # ---- bad maps and photos -------------------------------------------------------------------------

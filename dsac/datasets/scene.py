@@ -45,6 +45,7 @@ def load_scene(path: str | Path, truth: str | None = None) -> Scene:
         raise DatasetError(_not_recognised(storage))
     mapping, query = _split(storage, recording)
     logger.info("%s: %s, %d mapping and %d query frames", path, recording.format, len(mapping), len(query))
+    _warn_of_equal_poses(str(path), recording.frames)
     return Scene(
         str(path), recording.format, mapping, query, recording.truths, recording.metric, _stores_turned(mapping)
     )
@@ -74,6 +75,12 @@ def _split(storage: Storage, recording: Recording) -> tuple[Frames, Frames]:
         example = f"; the first is {lost[0]}, the first frame {frames.names[0]}" if lost else ""
         raise DatasetError(f"{storage.path}: mapping.txt and query.txt name no frame that has a pose{example}")
     return frames[mapping], frames[query]
+
+
+def _warn_of_equal_poses(path: str, frames: Frames) -> None:
+    poses = frames.cam_from_world
+    if poses is not None and len(frames) > 1 and bool((poses.matrix == poses[0].matrix).all()):
+        logger.warning("%s: all %d poses are the same, what is made of them will be wrong", path, len(frames))
 
 
 def _stores_turned(mapping: Frames) -> bool:

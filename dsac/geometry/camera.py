@@ -82,7 +82,7 @@ class Camera:
         """
         model, *numbers = text.split(",")
         if len(numbers) < 2:
-            raise ValueError(f"camera: expected MODEL,WIDTH,HEIGHT,PARAMS..., got {text}")
+            raise ValueError(f"camera {model}: no width and height")
         width, height, *params = map(float, numbers)
         return Camera.from_params(model.strip().upper(), params, (int(width), int(height)))
 
