@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -300,7 +301,7 @@ def _demo(command: Demo) -> None:
     from dsac.mapping import MappingSettings
 
     room, map_file = command.folder / "room", command.folder / "room.dsac"
-    _check_writable(map_file, make_folder=True)
+    _check_writable(map_file, _is_map, make_folder=True)
     started = time.monotonic()
     if not (room / "poses.txt").is_file():
         scene = synthetic_scene()
@@ -323,16 +324,16 @@ _DEMO_STEPS, _DEMO_VIEWS = 800, 600  # of one room: about a minute on two cores
 
 
 def _map(command: Map) -> None:
-    _check_writable(command.map)
+    _check_writable(command.map, _is_map)
     scene = _load_scene(command.scene, command.truth)
+    _check_seed(command.seed)
     with _one_line_mistakes():
         settings = _mapping_settings(command)
-        if command.seed < 0:
-            raise ValueError(f"seed: expected 0 or more, got {command.seed}")
     frames = scene.mapping if command.depth else scene.mapping.without_depth()
     _map_scene(scene, frames, command.map, settings, _device(command.device), command.seed, command.resume)
     if len(scene.query):
-        _out.print(f"Next: dsac evaluate {command.map} {command.scene}", style="dim")
+        command_line = shlex.join(["dsac", "evaluate", str(command.map), command.scene])
+        _out.print(f"Next: {command_line}", style="dim", soft_wrap=True)
 
 
 def _mapping_settings(command: Map) -> MappingSettings | NetworkSettings:
@@ -354,19 +355,23 @@ def _mapping_settings(command: Map) -> MappingSettings | NetworkSettings:
 
 
 def _fine_tune(command: FineTune) -> None:
+    from dsac.localizer import Localizer
     from dsac.mapping.fine_tuning import fine_tune
     from dsac.mapping.pose_training import FineTuningSettings
-    from dsac.scene_map import SceneMap
 
     path = command.output or command.map
-    _check_writable(path)
+    if path == command.map:
+        _check_writable(path)
+    else:
+        _check_writable(path, _is_map)
     checkpoint, log_path = (path.with_name(path.name + end) for end in (".tuning", ".tuning.jsonl"))
     if command.resume and not checkpoint.is_file():
         raise DsacError(f"{checkpoint}: nothing to resume, expected what an unfinished fine-tuning left")
     names = ("selection", "scoring", "encoder", "steps", "learning_rate", "views_per_frame")
     with _one_line_mistakes():
         settings = FineTuningSettings(**_given(**{name: getattr(command, name) for name in names}))
-    scene_map = SceneMap.load(command.map)
+    _check_seed(command.seed)
+    scene_map = Localizer.load(command.map).scene_map  # which looks for its encoder
     scene = _load_scene(command.scene, command.truth)
     with _told(log_path, checkpoint, command.resume) as tell:
 
@@ -409,7 +414,7 @@ def _localize(command: Localize) -> None:
     from dsac.localizer import Localizer
 
     if command.output is not None:
-        _check_writable(command.output)
+        _check_writable(command.output, _is_poses_file)
     camera = None if command.camera is None else _parse_camera(command.camera)
     if not command.images:
         raise DsacError("no images given: dsac localize MAP IMAGES...")
@@ -433,7 +438,7 @@ def _localize(command: Localize) -> None:
         stacked = Pose.stack(poses) if poses else Pose.identity(0, dtype=torch.float64)
         write_poses(command.output, NamedPoses(names, stacked))
     if not command.json:
-        unit = "" if scene_map.info.metric else f"; positions are in {_unit(scene_map.info)}"
+        unit = "" if scene_map.info.metric or not names else f"; positions are in {_unit(scene_map.info)}"
         _out.print(f"{len(names)} of {len(photos)} localized{unit}", style="dim", soft_wrap=True)
 
 
@@ -443,9 +448,10 @@ def _evaluate(command: Evaluate) -> None:
     if command.poses is not None:
         if command.map is not None or command.truth is None:
             raise DsacError("evaluate --poses FILE needs --truth FILE, and no map")
-        for path in (command.report, command.csv):
-            if path is not None:
-                _check_writable(path)
+        if command.report is not None:
+            _check_writable(command.report, _is_page)
+        if command.csv is not None:
+            _check_writable(command.csv, _is_table)
         result = evaluate_poses(command.poses, Path(command.truth), report=command.report)
         _show(result, command.report, command.csv)
         return
@@ -453,8 +459,8 @@ def _evaluate(command: Evaluate) -> None:
         raise DsacError("evaluate needs MAP and SCENE, or --poses FILE --truth FILE")
     report = command.report or command.map.with_suffix(".html")
     csv = command.csv or command.map.with_suffix(".csv")
-    for path in (report, csv):
-        _check_writable(path)
+    _check_writable(report, _is_page)
+    _check_writable(csv, _is_table)
     scene = _load_scene(command.scene, command.truth)
     if command.figures is not None:
         from dsac.evaluation.evidence import check_scene
@@ -658,6 +664,8 @@ def _show(result: Evaluation, report: Path | None, csv: Path | None) -> None:
         _out.print(f"median {result.median_total_ms:.0f} ms an image ({stages})")
     if report is not None:
         _out.print(f"report: {report}", soft_wrap=True)
+    if csv is not None:
+        _out.print(f"table: {csv}", soft_wrap=True)
 
 
 def _describe(scene_map: SceneMap, path: Path) -> list[tuple[str, str]]:
@@ -746,8 +754,13 @@ def _parse_camera(text: str) -> Camera:
         raise DsacError(f"--camera {text}: expected MODEL,WIDTH,HEIGHT,PARAMS... ({error})") from None
 
 
-def _check_writable(path: Path, make_folder: Flag = False) -> None:
-    """Find out before the work that the result could not be written. Raises: `DsacError`."""
+def _check_writable(
+    path: Path, is_our_kind: Callable[[Path], bool] = lambda path: True, make_folder: bool = False
+) -> None:
+    """Find out before the work that the result could not be written, or would replace something else.
+
+    Raises: `DsacError`.
+    """
     folder = path.parent
     if make_folder:
         try:
@@ -760,6 +773,43 @@ def _check_writable(path: Path, make_folder: Flag = False) -> None:
         raise DsacError(f"{path}: its folder does not exist")
     if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise DsacError(f"{path}: not writable")
+    if path.is_file() and path.stat().st_size > 0 and not is_our_kind(path):
+        raise DsacError(
+            f"{path}: is there already and is something else: give another name, or remove it first"
+        )
+
+
+def _is_map(path: Path) -> bool:
+    from dsac.errors import MapFormatError
+    from dsac.scene_map import read_map_file
+
+    try:
+        return read_map_file(path) is not None
+    except MapFormatError:
+        return False
+
+
+def _is_poses_file(path: Path) -> bool:
+    from dsac.datasets import read_poses
+    from dsac.errors import DatasetError
+
+    try:
+        return read_poses(path) is not None
+    except DatasetError:
+        return False
+
+
+def _is_page(path: Path) -> bool:
+    return path.read_bytes().startswith(b"<!doctype html>")
+
+
+def _is_table(path: Path) -> bool:
+    return path.read_bytes().startswith(b"name,localized,")
+
+
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise DsacError(f"seed: expected 0 or more, got {seed}")
 
 
 def _device(name: Device) -> torch.device:

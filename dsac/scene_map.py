@@ -22,7 +22,7 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import dsac
 from dsac.datasets import Scene
@@ -123,23 +123,8 @@ class SceneMap:
         Raises: `MapFormatError` when the file is missing, damaged, no map or of another format version.
         """
         path = Path(path)
-        if not path.is_file():
-            raise MapFormatError(
-                f"{path}: expected a map file, found {'a folder' if path.is_dir() else 'nothing'}"
-            )
-        try:
-            with safetensors.safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (safetensors.SafetensorError, OSError) as error:
-            raise MapFormatError(
-                f"{path}: expected a map file, got something else or half of one ({error})"
-            ) from None
-        if "dsac" not in metadata:
-            raise MapFormatError(
-                f"{path}: expected a map made by dsac, got a safetensors file without its metadata"
-            )
-        info = _parse_info(path, metadata["dsac"])
+        metadata, tensors = read_map_file(path)
+        info = _parse_info(path, metadata)
         scene_map = _untrained(path, info)
         remembered = [name for name in tensors if name.startswith(_LANDMARK)]
         landmark_tensors = {name.removeprefix(_LANDMARK): tensors.pop(name) for name in remembered}
@@ -184,6 +169,28 @@ class SceneMap:
             ) from None
         self.check_encoder(encoder)
         return encoder
+
+
+def read_map_file(path: Path) -> tuple[str, dict[str, Tensor]]:
+    """The metadata of a map file, a JSON object, and its tensors.
+
+    Raises: `MapFormatError` when it is no map file.
+    """
+    if not path.is_file():
+        raise MapFormatError(f"{path}: expected a map file, found {'a folder' if path.is_dir() else 'nothing'}")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError) as error:
+        raise MapFormatError(
+            f"{path}: expected a map file, got something else or half of one ({error})"
+        ) from None
+    if "dsac" not in metadata:
+        raise MapFormatError(
+            f"{path}: expected a map made by dsac, got a safetensors file without its metadata"
+        )
+    return metadata["dsac"], tensors
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -558,6 +558,53 @@ def test_an_output_that_cannot_be_written_is_found_before_the_work(
         assert str(output) in line and expected in line
 
 
+@pytest.mark.parametrize("kind", ["photo.jpg", "notes.txt", "blank.dsac"])
+def test_nothing_but_an_older_result_is_replaced(
+    blank_map: Path, photo: Path, fails: Fails, tmp_path: Path, no_work: None, kind: str
+) -> None:
+    (tmp_path / "notes.txt").write_text("remember the milk")
+    other = tmp_path / kind
+    commands = [
+        ["localize", "a.dsac", photo, "--focal-px", 100, "--output", other],
+        ["evaluate", "a.dsac", "scene", "--report", other],
+        ["evaluate", "a.dsac", "scene", "--csv", other],
+    ]
+    if kind != "blank.dsac":
+        commands += [["map", "scene", other], ["fine-tune", "a.dsac", "scene", "--output", other]]
+    for command in commands:
+        assert f"{other}: is there already and is something else" in fails(*command)
+
+
+def test_a_result_replaces_an_older_one(corner: Path, run: Run, tmp_path: Path) -> None:
+    image = corner / "scene" / "images" / "mapping-005.jpg"
+    for _ in range(2):
+        assert run("localize", corner / "corner.dsac", image, "--output", tmp_path / "poses.txt")[0] == 0
+        outputs = ["--report", tmp_path / "a.html", "--csv", tmp_path / "a.csv"]
+        assert run("evaluate", corner / "corner.dsac", corner / "scene", *outputs)[0] == 0
+        new = ["--steps", 2, "--views", 6, "--landmarks", 0]
+        assert run("map", corner / "scene", tmp_path / "new map.dsac", *new)[0] == 0
+
+
+def test_the_next_command_can_be_pasted(corner: Path, run: Run, tmp_path: Path) -> None:
+    _, out, _ = run(
+        "map", corner / "scene", tmp_path / "ä b.dsac", "--steps", 2, "--views", 6, "--landmarks", 0
+    )
+    assert f"Next: dsac evaluate '{tmp_path / 'ä b.dsac'}' {corner / 'scene'}\n" in out
+
+
+def test_fine_tuning_that_fails_leaves_no_log(room: Path, blank_map: Path, fails: Fails) -> None:
+    _write_poses(room, ["1 0 0 0 0 0 0"])  # too few frames
+    output = room / "a.dsac"
+    assert "four or more frames" in fails("fine-tune", blank_map, room, "--output", output)
+    assert "seed: expected 0 or more" in fails("fine-tune", blank_map, room, "--output", output, "--seed", -1)
+
+
+def test_fine_tuning_names_a_map_of_another_encoder(room: Path, blank_map: Path, fails: Fails) -> None:
+    scene_map = SceneMap.load(blank_map)
+    replace(scene_map, info=replace(scene_map.info, encoder_id="other")).save(blank_map)
+    assert f"{blank_map}: the map was made with encoder other" in fails("fine-tune", blank_map, room)
+
+
 # ---- bad maps and photos -------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,8 @@ def load_photos(
     """
     if camera is not None and focal_px is not None:
         raise ValueError("focal_px: expected either camera or focal_px, got both")
+    if focal_px is not None and not 0 < focal_px < math.inf:
+        raise ValueError(f"focal_px: expected a positive focal length in pixels, got {focal_px:g}")
     files = _files(paths)
     if camera is not None:
         cameras = dict.fromkeys(files, camera)

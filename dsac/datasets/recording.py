@@ -102,14 +102,15 @@ def find_images(
 
     Raises: `DatasetError` when it has none.
     """
+    if not names:
+        raise DatasetError(f"{source}: expected images with poses, it names none")
     found = {root: [i for i, name in enumerate(names) if storage.has(f"{root}/{name}")] for root in roots}
     root = max(roots, key=lambda root: len(found[root]))
     rows = np.array(found[root], dtype=np.int64)
     if not len(rows):
-        example = f" (the first is {names[0]})" if names else ""
         raise DatasetError(
-            f"{storage.path}: none of the {len(names)} images named in {source}{example} is in "
-            f"{' or '.join(storage.join(root) for root in roots)}"
+            f"{storage.path}: none of the {len(names)} images named in {source} (the first is {names[0]}) "
+            f"is in {' or '.join(storage.join(root) for root in roots)}"
         )
     if len(rows) < len(names):
         there = set(found[root])

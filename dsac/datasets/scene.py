@@ -45,6 +45,7 @@ def load_scene(path: str | Path, truth: str | None = None) -> Scene:
         raise DatasetError(_not_recognised(storage))
     mapping, query = _split(storage, recording)
     logger.info("%s: %s, %d mapping and %d query frames", path, recording.format, len(mapping), len(query))
+    _warn_of_equal_poses(str(path), recording.frames)
     return Scene(
         str(path), recording.format, mapping, query, recording.truths, recording.metric, _stores_turned(mapping)
     )
@@ -76,6 +77,12 @@ def _split(storage: Storage, recording: Recording) -> tuple[Frames, Frames]:
     return frames[mapping], frames[query]
 
 
+def _warn_of_equal_poses(path: str, frames: Frames) -> None:
+    poses = frames.cam_from_world
+    if poses is not None and len(frames) > 1 and bool((poses.matrix == poses[0].matrix).all()):
+        logger.warning("%s: all %d poses are the same, what is made of them will be wrong", path, len(frames))
+
+
 def _stores_turned(mapping: Frames) -> bool:
     """Asks a few frames' files."""
     reader, names = mapping.reader, mapping.names[:: max(1, len(mapping) // _ASKED)]
@@ -98,6 +105,6 @@ def _not_recognised(storage: Storage) -> str:
     images = sum(
         name.lower().endswith(_IMAGE_ENDINGS) for place in (".", "images") for name in storage.listing(place)
     )
-    found = f"{images} images but no poses" if images else "neither images nor poses"
+    found = f"{images} images but no poses (COLMAP finds them)" if images else "neither images nor poses"
     looked_for = "; ".join(reader.LOOKS_FOR for reader in FORMATS)
     return f"{storage.path}: found {found}. Looked for: {looked_for}"

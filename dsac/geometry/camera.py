@@ -81,6 +81,8 @@ class Camera:
         Raises: `ValueError` like `from_params`.
         """
         model, *numbers = text.split(",")
+        if len(numbers) < 2:
+            raise ValueError(f"camera {model}: no width and height")
         width, height, *params = map(float, numbers)
         return Camera.from_params(model.strip().upper(), params, (int(width), int(height)))
 

@@ -130,7 +130,7 @@ def pose_scatter(
 ) -> tuple[Array, Array, Array, Array, Array, Array]:
     """The fields of `PoseScatter` for poses (B, 1, 3, 3), (B, 1, 3), in float64, with tiles × tiles tiles."""
     rows = Rows(rotation, translation, pixels, scene_points, focal_px, center_px, weights, dtype=np.float64)
-    size, count = rows.weights.shape
+    size, count = len(rows.points), rows.points.shape[-1]
     matrices, inliers = np.empty((3, size, 6, 6)), np.empty((size, count), np.bool_)
     num_tiles, depth = np.empty(size, np.int64), np.empty(size)
     for b in range(size):

@@ -33,7 +33,8 @@ class SceneShape:
         if len(rows) < 100:
             raise DatasetError(
                 "too little is known of the scene: no depth, and keypoints could hardly be matched between "
-                f"frames ({len(rows)} cells); expected overlapping views with some texture and correct poses"
+                f"frames ({len(rows)} cells); expected overlapping views from different places, with some "
+                "texture and correct poses"
             )
         sample = rows[torch.linspace(0, len(rows) - 1, min(len(rows), 100_000), dtype=torch.float64).long()]
         points, view = buffer.cells.scene_points[sample], buffer.cells.view[sample].long()

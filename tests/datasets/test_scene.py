@@ -123,3 +123,12 @@ def test_a_long_list_of_frames_costs_a_listing_a_folder_and_one_header(tmp_path,
     assert len(load_scene(tmp_path).mapping) == count
     assert len(listings) == len(set(listings)) <= 6  # each folder once: the scene, sparse, images, depth
     assert sorted(opened) == [str(tmp_path / "images" / "000000.png"), str(tmp_path / "poses.txt")]
+
+
+def test_equal_poses_are_told(image_folder, caplog):
+    load_scene(image_folder)
+    assert not caplog.records
+    (image_folder / "poses.txt").write_text("".join(f"{i}.png {POSE} 10\n" for i in range(4)))
+    load_scene(image_folder)
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"{image_folder}: all 4 poses are the same")
