@@ -38,7 +38,10 @@ class FrameReader(Protocol):
     def has_depth(self) -> bool: ...
 
     def read_image(self, name: str) -> UInt8[np.ndarray, "H W 3"]:
-        """RGB, 8 bit. Raises: `DatasetError` when the file cannot be decoded."""
+        """RGB, 8 bit, at the camera's size or shrunk by a whole number.
+
+        Raises: `DatasetError` when the file cannot be decoded.
+        """
         ...
 
     def read_depth(self, name: str, camera: Camera) -> Float32[np.ndarray, "H W"]:
@@ -112,11 +115,15 @@ class Frames(Sequence):  # of Frame; said so, a type checker at run time would r
     def _read(self, index: int) -> Frame:
         name, camera = self.names[index], self.camera(index)
         pixels = self.reader.read_image(name)
-        if (width_height := (pixels.shape[1], pixels.shape[0])) != camera.size:
+        height, width = pixels.shape[:2]
+        shrink = camera.size[0] // width
+        if (shrink * width, shrink * height) != camera.size:
             raise DatasetError(
-                f"{name}: the image is {width_height[0]}x{width_height[1]}, "
+                f"{name}: the image is {width}x{height}, "
                 f"but its intrinsics are for {camera.size[0]}x{camera.size[1]}"
             )
+        if shrink > 1:
+            camera = camera.rescale((width, height))
         image = torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255)
         depth = torch.from_numpy(self.reader.read_depth(name, camera)) if self.has_depth else None
         pose = None if self.cam_from_world is None else self.cam_from_world[index]

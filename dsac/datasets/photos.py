@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from dsac.datasets.frame import Frames
-from dsac.datasets.image import read_exif_focal_px, read_image, read_image_size
+from dsac.datasets.image import ENOUGH_PX, read_exif_focal_px, read_image, read_image_size
 from dsac.errors import DatasetError
 from dsac.geometry import Camera
 
@@ -70,7 +70,7 @@ class _Photos:
     has_depth: bool = False
 
     def read_image(self, name: str) -> UInt8[np.ndarray, "H W 3"]:
-        return read_image(self.files[name], self.sizes.get(name))
+        return read_image(self.files[name], self.sizes.get(name), enough_px=ENOUGH_PX)
 
     def read_depth(self, name: str, camera: Camera) -> Float32[np.ndarray, "H W"]:
         raise ValueError(f"{name}: photos have no depth")

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8, UInt16
 
 from dsac.datasets.frame import Frames, NamedPoses
-from dsac.datasets.image import is_stored_turned, read_depth, read_image, read_image_size
+from dsac.datasets.image import ENOUGH_PX, is_stored_turned, read_depth, read_image, read_image_size
 from dsac.datasets.rigid import some
 from dsac.datasets.storage import Storage, join
 from dsac.errors import DatasetError
@@ -72,7 +72,9 @@ class FileReader:
         return bool(self.depth_names)
 
     def read_image(self, name: str) -> UInt8[np.ndarray, "H W 3"]:
-        return read_image(join(self.path, self.image_folder, name), self.sizes.get(name))
+        enough_px = None if self.has_depth else ENOUGH_PX  # depth is a pixel's own
+        path = join(self.path, self.image_folder, name)
+        return read_image(path, self.sizes.get(name), enough_px=enough_px)
 
     def stores_turned(self, name: str) -> bool:
         """Whether this photo is read as it is stored, though viewers turn it: its intrinsics are for that."""

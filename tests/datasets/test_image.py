@@ -233,3 +233,37 @@ def test_depth_of_another_kind_is_an_error(tmp_path: Path, wrong):
     cv2.imwrite(str(tmp_path / "d.png"), wrong)
     with pytest.raises(DatasetError, match="d.png: expected depth as a 16-bit image of one channel"):
         read_depth(tmp_path / "d.png")
+
+
+def _waves(size: tuple[int, int]) -> np.ndarray:
+    """Smooth, unlike left to right and top to bottom."""
+    x, y = np.meshgrid(np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5)
+    planes = np.sin(x / 40 + y / 90), np.cos(y / 30), np.sin(x / 70 - y / 50)
+    return (127 + 100 * np.stack(planes, -1)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("enough_px", "shrink"), [(241, 1), (240, 2), (120, 4), (60, 8), (1, 8)])
+def test_a_large_jpeg_is_decoded_smaller_where_that_is_enough(tmp_path, enough_px, shrink):
+    colours = _waves((640, 480))
+    path = tmp_path / "waves.jpg"
+    cv2.imwrite(str(path), colours[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+    image = read_image(path, enough_px=enough_px)
+    assert image.shape == (480 // shrink, 640 // shrink, 3)
+    by_area = cv2.resize(colours, image.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(image.astype(int) - by_area).mean() < 2  # a shift by a quarter of a pixel would be 3 and more
+    assert read_image_size(path) == (640, 480)
+
+
+def test_only_a_jpeg_whose_size_divides_is_decoded_smaller(tmp_path):
+    for name, size in (("waves.png", (640, 480)), ("odd.jpg", (642, 481))):
+        cv2.imwrite(str(tmp_path / name), _waves(size))
+        assert read_image(tmp_path / name, enough_px=100).shape[1::-1] == size
+
+
+def test_a_shrunk_photo_is_turned_upright_or_kept_as_the_size_says(tmp_path):
+    path = tmp_path / "portrait.jpg"
+    stored = cv2.imencode(".jpg", _waves((640, 480)))[1].tobytes()
+    head = b"II" + struct.pack("<HI", 42, 8) + struct.pack("<H", 1)
+    path.write_bytes(with_exif(stored, head + struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + bytes(4)))
+    assert read_image(path, enough_px=240).shape == (320, 240, 3)
+    assert read_image(path, (640, 480), enough_px=240).shape == (240, 320, 3)
