@@ -212,7 +212,7 @@ class Info:
 
 @dataclass(frozen=True)
 class Bench:
-    """Time our pose solver beside the ones that are installed (PoseLib, OpenCV, pycolmap), interleaved.
+    """Time our pose solver beside the ones that are installed (PoseLib, OpenCV, pycolmap), and on a batch.
 
     For example:
       $ OMP_NUM_THREADS=1 dsac bench solver --output results
@@ -482,14 +482,15 @@ def _info(command: Info) -> None:
 
 
 def _bench(command: Bench) -> None:
-    from dsac.evaluation.solver_benchmark import TABLES, Row, benchmark_solvers, table, write_results
+    from dsac.evaluation.solver_benchmark import Row, benchmark_solvers, titled_tables, write_results
 
     with _one_line_mistakes():
         for name in ("frames", "repeats"):
             if getattr(command, name) < 1:
                 raise ValueError(f"{name}: expected 1 or more, got {getattr(command, name)}")
     if command.output is not None:
-        _check_writable(command.output / "solver.md", make_folder=True)
+        for name in ("solver.md", "solver.json", "solver.png"):
+            _check_writable(command.output / name, make_folder=True)
 
     with _progress() as bar:
         task = bar.add_task("time solvers", total=None, note="")
@@ -497,18 +498,18 @@ def _bench(command: Bench) -> None:
         def on_input(rows: list[Row]) -> None:
             bar.update(task, advance=1, note=f"{rows[0].input}: {rows[0].cpu_ms:.2f} ms")
 
-        rows, about = benchmark_solvers(command.inputs, command.frames, command.repeats, on_input)
-    for title, column, digits in TABLES:
-        header, *lines = zip(*table(rows, column, digits), strict=True)  # a line an input: there are many
+        results = benchmark_solvers(command.inputs, command.frames, command.repeats, on_input)
+    for title, cells in titled_tables(results):
+        header, *lines = zip(*cells, strict=True)  # a line an input: there are many
         shown = Table(title=title, title_justify="left", box=None)
         for name in header:
             shown.add_column(name, justify="left" if not name else "right")
         for cells in lines:
             shown.add_row(*cells)
         _out.print(shown)
-    _out.print(about, style="dim", soft_wrap=True)
+    _out.print(results.about, style="dim", soft_wrap=True)
     if command.output is not None:
-        write_results(rows, about, command.output)
+        write_results(results, command.output)
 
 
 _RUN = {

@@ -788,8 +788,38 @@ def test_solvers_are_timed_side_by_side(tmp_path: Path, capsys: pytest.CaptureFi
     found = {(row["solver"], row["input"]): row["found_percent"] for row in rows}
     assert found["dsac", "r40"] == 100 and found["nobody", "r40"] == 0
     assert "| nobody |" in (tmp_path / "new" / "solver.md").read_text()
+    assert "images a second" in printed and "| 1 thread |" in (tmp_path / "new" / "solver.md").read_text()
 
 
-def test_a_folder_without_solver_inputs_is_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert main(["bench", "solver", "--inputs", str(tmp_path)]) == 2
-    assert "input_r*.npz" in capsys.readouterr().err
+def test_wrong_solver_inputs_are_told_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    empty, file, broken = tmp_path / "empty", tmp_path / "file", tmp_path / "broken"
+    empty.mkdir()
+    file.touch()
+    broken.mkdir()
+    (broken / "input_r05.npz").write_bytes(b"PK\x03\x04 not a zip")
+    for folder, told in (
+        (empty, "found none"),
+        (file, "found a file"),
+        (tmp_path / "missing", "found no such folder"),
+        (broken, "input_r05.npz: expected an .npz file"),
+    ):
+        assert main(["bench", "solver", "--inputs", str(folder)]) == 2
+        err = capsys.readouterr().err
+        assert str(folder) in err.replace("\n", "") and told in err.replace("\n", " ")
+        assert "Traceback" not in err
+    np.savez(broken / "input_r05.npz", coords=np.zeros((1, 6, 8, 3)))
+    assert main(["bench", "solver", "--inputs", str(broken)]) == 2
+    assert "coords, u, v, K, gt_pose" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_results_that_could_not_be_written_are_told_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dsac.evaluation import solver_benchmark
+
+    monkeypatch.setattr(solver_benchmark, "benchmark_solvers", lambda *_: pytest.fail("worked"))
+    (tmp_path / "file").touch()
+    (tmp_path / "folder" / "solver.json").mkdir(parents=True)
+    for output in ("file", "folder"):
+        assert main(["bench", "solver", "--output", str(tmp_path / output)]) == 2
+        assert str(tmp_path / output) in capsys.readouterr().err.replace("\n", "")

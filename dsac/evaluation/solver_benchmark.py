@@ -3,15 +3,19 @@
 Inputs are files `input_r*.npz` with coords (F,h,w,3), u, v (h,w), K = (f, cx, cy), gt_pose (F,4,4)
 world_from_cam, or frames of the synthetic scene: 80×60 scene coordinates with 2 cm noise, wrong ones uniform in
 the room, scattered or in patches ("blob"). Solvers are interleaved frame by frame; CPU time; a row is the
-median over frames of the median over repeats, a ratio the median over frames of the ratios.
+median over frames of the median over repeats, a ratio the median over frames of the ratios. Our solver is also
+given a batch of images, on one thread and on all: wall-clock time, which other work on the machine spoils.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
+import os
 import platform
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +26,7 @@ import numpy as np
 from dsac.datasets.synthetic import synthetic_scene
 from dsac.errors import DatasetError
 from dsac.kernels import cpu
+from dsac.scene_map import write_atomically
 
 THRESHOLD_PX = 10.0
 RATIOS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.85)
@@ -43,17 +48,6 @@ class Input:
     world_from_cam: np.ndarray  # (F, 4, 4)
 
 
-@dataclass
-class Record:
-    """What one solver did on one input: milliseconds and errors, frame by frame."""
-
-    cpu_ms: dict[int, list[float]] = field(default_factory=dict)
-    errors: list[tuple[float, float]] = field(default_factory=list)  # cm, degrees
-
-    def per_frame(self) -> dict[int, float]:
-        return {k: float(np.median(v)) for k, v in self.cpu_ms.items()}
-
-
 @dataclass(frozen=True)
 class Row:
     """One solver on one input."""
@@ -68,42 +62,72 @@ class Row:
     runs: int
 
 
+@dataclass(frozen=True)
+class Throughput:
+    """Images a second of our solver on a batch, in wall-clock time."""
+
+    input: str
+    one_thread: float
+    all_threads: float
+
+
+@dataclass(frozen=True)
+class Results:
+    """What was measured, and how."""
+
+    rows: list[Row]
+    throughputs: list[Throughput]
+    about: str
+
+
+@dataclass
+class Record:
+    """What one solver did on one input: milliseconds and errors, frame by frame."""
+
+    cpu_ms: dict[int, list[float]] = field(default_factory=dict)
+    errors: list[tuple[float, float]] = field(default_factory=list)  # cm, degrees
+
+    def per_frame(self) -> dict[int, float]:
+        return {k: float(np.median(v)) for k, v in self.cpu_ms.items()}
+
+
 def benchmark_solvers(
     folder: Path | None = None,
     frames: int = 50,
     repeats: int = 3,
     on_input: Callable[[list[Row]], None] = lambda rows: None,
-) -> tuple[list[Row], str]:
-    """Rows of all solvers on all inputs, those of `folder` or else of the synthetic scene, and what was run.
+) -> Results:
+    """Rows of all solvers on all inputs, those of `folder` or else of the synthetic scene.
 
-    `on_input` gets the rows of each input when it is done. Raises: `DatasetError` when the folder has none.
+    `on_input` gets the rows of each input when it is done. Raises: `DatasetError` when the folder has no inputs
+    or a broken one.
     """
     rows: list[Row] = []
+    throughputs: list[Throughput] = []
     points = 0
-    for data in synthetic_inputs(frames) if folder is None else read_inputs(folder, frames):
+    paths = None if folder is None else input_files(folder)
+    for data in synthetic_inputs(frames) if paths is None else (read_input(path, frames) for path in paths):
         points = len(data.pixels)
         measured = summary(data, measure(data, {OURS: ours, **peers()}, repeats))
+        throughputs.append(throughput(data))
         on_input(measured)
         rows += measured
-    if not rows:
-        raise DatasetError(f"{folder}: expected files input_r*.npz, found none")
     options = f"--frames {frames} --repeats {repeats}" + ("" if folder is None else " --inputs FOLDER")
     about = (
         f"{points} points, {frames} frames of {'the synthetic scene' if folder is None else 'recorded depth'}, "
         f"{repeats} repeats (slow solvers see fewer), one thread of {cpu_name()}: "
         f"`OMP_NUM_THREADS=1 dsac bench solver {options}`."
     )
-    return rows, about
+    return Results(rows, throughputs, about)
 
 
-def write_results(rows: list[Row], about: str, folder: Path) -> None:
-    """solver.md, solver.json and, where matplotlib is there, solver.png."""
+def write_results(results: Results, folder: Path) -> None:
+    """solver.md, solver.json and, where matplotlib is there, solver.png; each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "solver.md").write_text(markdown(rows, about))
-    content = {"about": about, "rows": [asdict(row) for row in rows]}
-    (folder / "solver.json").write_text(json.dumps(content, indent=1))
+    write_atomically(folder / "solver.md", markdown(results).encode())
+    write_atomically(folder / "solver.json", json.dumps(asdict(results), indent=1).encode())
     if importlib.util.find_spec("matplotlib") is not None:
-        plot(rows, folder / "solver.png")
+        write_atomically(folder / "solver.png", plot(results.rows))
 
 
 TABLES = (
@@ -120,6 +144,13 @@ def table(rows: list[Row], column: str, digits: int) -> list[list[str]]:
     values = {(row.solver, row.input): f"{getattr(row, column):.{digits}f}" for row in rows}
     solvers = dict.fromkeys(row.solver for row in rows)
     return [["", *inputs], *([name, *(values[name, i] for i in inputs)] for name in solvers)]
+
+
+def throughput_table(throughputs: list[Throughput]) -> list[list[str]]:
+    """A line a number of threads: images a second on each input."""
+    numbers = [("1 thread", "one_thread"), (f"{threads()} threads", "all_threads")][: threads()]
+    lines = [[name, *(f"{getattr(t, column):.0f}" for t in throughputs)] for name, column in numbers]
+    return [["", *(t.input for t in throughputs)], *lines]
 
 
 # ---- solvers ---------------------------------------------------------------------------------------------
@@ -243,18 +274,32 @@ def peers() -> dict[str, Solver]:
 # ---- inputs ----------------------------------------------------------------------------------------------
 
 
-def read_inputs(folder: Path, frames: int) -> Iterator[Input]:
-    for path in sorted(folder.glob("input_r*.npz")):
-        data = np.load(path)
-        coords = data["coords"][:frames]
-        pixels = np.stack([data["u"], data["v"]], -1).reshape(-1, 2)
-        yield Input(
-            path.stem.removeprefix("input_"),
-            np.ascontiguousarray(pixels, np.float32),
-            np.ascontiguousarray(coords.reshape(len(coords), -1, 3)),
-            data["K"],
-            data["gt_pose"][:frames],
-        )
+def input_files(folder: Path) -> list[Path]:
+    """Raises: `DatasetError` unless the folder has inputs that can be opened."""
+    paths = sorted(folder.glob("input_r*.npz")) if folder.is_dir() else []
+    if not paths:
+        found = "none" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
+        raise DatasetError(f"{folder}: expected a folder with files input_r*.npz, found {found}")
+    for path in paths:
+        read_input(path, 1)
+    return paths
+
+
+def read_input(path: Path, frames: int) -> Input:
+    try:
+        with np.load(path) as data:
+            coords = data["coords"][:frames]
+            pixels = np.stack([data["u"], data["v"]], -1).reshape(-1, 2)
+            return Input(
+                path.stem.removeprefix("input_"),
+                np.ascontiguousarray(pixels, np.float32),
+                np.ascontiguousarray(coords.reshape(len(coords), len(pixels), 3), np.float32),
+                data["K"],
+                data["gt_pose"][:frames].reshape(len(coords), 4, 4),
+            )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DatasetError(f"{path}: expected an .npz file with coords, u, v, K, gt_pose ({reason})") from error
 
 
 def synthetic_inputs(frames: int) -> Iterator[Input]:
@@ -332,6 +377,30 @@ def measure(data: Input, solvers: dict[str, Solver], repeats: int) -> dict[str, 
     return records
 
 
+def threads() -> int:
+    """As many as this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def throughput(data: Input, images: int = 250, repeats: int = 5) -> Throughput:
+    """The frames, repeated to a batch; the fastest of some runs each, taken in turns."""
+    which = np.arange(images) % len(data.scene_points)
+    f, cx, cy = data.camera
+    inputs = (
+        np.repeat(data.pixels[None], images, 0),
+        data.scene_points[which],
+        np.full((images, 2), f),
+        np.tile([cx, cy], (images, 1)),
+    )
+    seconds: dict[int, list[float]] = {1: [], threads(): []}
+    for _ in range(repeats):
+        for count, measured in seconds.items():
+            start = time.perf_counter()
+            cpu.solve_rgb(*inputs, threshold_px=THRESHOLD_PX, threads=count)
+            measured.append(time.perf_counter() - start)
+    return Throughput(data.name, images / min(seconds[1]), images / min(seconds[threads()]))
+
+
 def summary(data: Input, records: dict[str, Record]) -> list[Row]:
     mine = records[OURS].per_frame()
     rows = []
@@ -356,16 +425,22 @@ def summary(data: Input, records: dict[str, Record]) -> list[Row]:
 # ---- report ----------------------------------------------------------------------------------------------
 
 
-def markdown(rows: list[Row], about: str) -> str:
-    lines = ["# Pose solvers on dense scene coordinates", "", about, ""]
-    for title, column, digits in TABLES:
-        (_, *inputs), *solvers = table(rows, column, digits)
+def titled_tables(results: Results) -> list[tuple[str, list[list[str]]]]:
+    """All tables, each with what its numbers are; the first line of a table names the inputs."""
+    tables = [(title, table(results.rows, column, digits)) for title, column, digits in TABLES]
+    return [*tables, ("images a second, a batch of 250", throughput_table(results.throughputs))]
+
+
+def markdown(results: Results) -> str:
+    lines = ["# Pose solvers on dense scene coordinates", "", results.about, ""]
+    for title, ((_, *inputs), *rest) in titled_tables(results):
         lines += [f"| {title} | " + " | ".join(inputs) + " |", "|---" * (len(inputs) + 1) + "|"]
-        lines += ["| " + " | ".join(cells) + " |" for cells in solvers] + [""]
+        lines += ["| " + " | ".join(cells) + " |" for cells in rest] + [""]
     return "\n".join(lines)
 
 
-def plot(rows: list[Row], path: Path) -> None:
+def plot(rows: list[Row]) -> bytes:
+    """A PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -382,7 +457,10 @@ def plot(rows: list[Row], path: Path) -> None:
     axes[0].set_ylabel("CPU ms an image")
     axes[1].legend(fontsize=8)
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    data = io.BytesIO()
+    figure.savefig(data, dpi=120)
+    pyplot.close(figure)
+    return data.getvalue()
 
 
 def cpu_name() -> str:

@@ -29,11 +29,11 @@ _LEAST_RATIO = 0.01  # inlier ratio that is looked for as long as nothing is fou
 @kernel
 def solve_rgbd_batch(
     pixels, scene_points, depths, weights, cameras, threshold, depth_noise, confidence, max_hypotheses, seed,
-    poses, inliers, information, num_hypotheses,
+    poses, inliers, information, num_hypotheses, num_usable,
 ):  # fmt: skip
-    """Poses of a batch of images: see `dsac.kernels.cpu.solve_rgbd`. Writes the last four arguments."""
+    """Poses of a batch of images: see `dsac.kernels.cpu.solve_rgbd`. Writes the last five arguments."""
     for b in range(len(pixels)):
-        num_hypotheses[b] = _solve_rgbd(
+        num_hypotheses[b], num_usable[b] = _solve_rgbd(
             pixels[b], scene_points[b], depths[b], weights[b], cameras[b], threshold, depth_noise, confidence,
             max_hypotheses, seed, poses[b], inliers[b], information[b],
         )  # fmt: skip
@@ -56,7 +56,7 @@ def _solve_rgbd(
     for i in range(n):
         points[7, i] = depths[i] if depths[i] > 0.0 and depths[i] < 1e9 else 0.0
     if usable < 4:
-        return 0
+        return 0, usable
     state = np.empty(1, np.uint64)
     state[0] = mixed(np.uint64(seed))
     subset = np.empty((8, min(usable, _SUBSET)), np.float32)
@@ -65,17 +65,17 @@ def _solve_rgbd(
     found = np.zeros((3, 4))
     num = _search(subset, threshold, depth_noise, confidence, max_hypotheses, state, found, sums)
     if not found.any():
-        return num
+        return num, usable
     noise = np.array([(threshold / 3.0) ** 2, 0.01])
     for rows_used, iterations in ((subset, 4), (points, 10)):
         count = rows_used.shape[1]
         if not maximise_likelihood(rows_used, rows_used[7], count, found, noise, depth_noise, sums, iterations):
-            return num
+            return num, usable
     pose[:] = found
     unpacked(sums, 1.0 / noise[0], information)
     _mark(points, pose, threshold, inliers)
     uncentred(pose, center)
-    return num
+    return num, usable
 
 
 @kernel

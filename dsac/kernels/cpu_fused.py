@@ -26,6 +26,7 @@ class Solution:
     inliers: Array  # (B, N) bool: reprojection error below the threshold, in front of the camera
     information: Array  # (B, 6, 6) float64, inverse covariance of the increment from the left
     num_hypotheses: Array  # (B,) int64, seeds of minimal sets drawn
+    num_usable: Array  # (B,) int64, rows that count: no NaN, infinity or weight 0
 
 
 def solve_rgb(
@@ -116,7 +117,8 @@ def _solve(
     inputs = (real_array(pixels, np.float32), scene, *measured, scales, cameras)
     poses, information = np.empty((size, 3, 4)), np.empty((size, 6, 6))
     inliers, num_hypotheses = np.empty(scene.shape[:2], np.bool_), np.empty(size, np.int64)
-    outputs = (poses, inliers, information, num_hypotheses)
+    num_usable = np.empty(size, np.int64)
+    outputs = (poses, inliers, information, num_hypotheses, num_usable)
 
     def solve(part: slice) -> None:
         batch(*(array[part] for array in inputs), *options, *(array[part] for array in outputs))
@@ -124,9 +126,8 @@ def _solve(
     _in_parallel(solve, size, threads)
     poses = poses if shift is None else uncentred(poses, shift)
     kind = like(pixels)
-    return Solution(
-        kind(poses[..., :3]), kind(poses[..., 3]), kind(inliers), kind(information), kind(num_hypotheses)
-    )
+    found = (poses[..., :3], poses[..., 3], inliers, information, num_hypotheses, num_usable)
+    return Solution(*(kind(array) for array in found))
 
 
 def _in_parallel(solve, size: int, threads: int) -> None:

@@ -17,7 +17,8 @@ from dsac.kernels.cpu_math import gather, moved, pose_rows
 
 _LARGEST = 1e9  # coordinates beyond it (in whatever unit) are not usable: their squares would overflow
 _WIDEST = 1e3  # nor are rays with a larger tangent
-_NEIGHBOURS = 32  # points that are seen within a tile's size of a point, on average
+_BESIDE = 16  # points that are seen in a square of the grid, on average
+_MOST_BESIDE = 255  # more in a cell count as so many
 _SAMPLE = 63  # rows from which centre and size of the scene are told
 
 
@@ -136,67 +137,67 @@ def draw_subset(points, rows, usable, subset, state):
 
 
 @kernel
-def order_by_coherence(points, subset, farthest):
-    """Sort `subset` by how many of the points seen beside one lie beside it in the scene, most first, in place.
+def draw_coherent(points, rows, farthest, front):
+    """Fill `front` with the points that have most others beside them in image and scene, the most first.
 
     Right points that are seen beside each other are beside each other; wrong ones lie anywhere. Where one point
-    in twenty is right, of the first fifty a fifth is if they are scattered, a half if they are in patches.
-    Beside each other in the scene are points nearer than a quarter of what `farthest`, twice the largest depth,
-    makes of their distance in the image.
+    in twenty is right, a fifth of the first hundred is if they are scattered, half if they are in patches.
+    Beside each other are points in the same cell of a grid: a square of the image that holds sixteen points,
+    and a cube of the scene a quarter as large as that square seen from `farthest`, twice the largest depth. A
+    second grid, half a cell off, finds those that the first one parts.
     """
-    size = subset.shape[1]
-    tiled, starts, left, top, tile, columns = _tiles(points, subset)
-    seen, near = np.float32(tile * tile), np.float32((0.25 * farthest * tile) ** 2)
-    zero, one = np.float32(0.0), np.float32(1.0)
-    beside = np.empty(size)
-    for s in range(size):
-        a, b, c, x, y = subset[0, s], subset[1, s], subset[2, s], subset[3, s], subset[4, s]
-        first = int((y - top) / tile) * columns + int((x - left) / tile)
-        total = zero
-        for line in range(3):
-            place = first + line * columns
-            some = tiled[:, starts[place] : starts[place + 3]]
-            px, py, pz, rx, ry = some[0], some[1], some[2], some[3], some[4]
-            for i in range(some.shape[1]):
-                da, db, dc, dx, dy = px[i] - a, py[i] - b, pz[i] - c, rx[i] - x, ry[i] - y
-                both = (dx * dx + dy * dy < seen) & (da * da + db * db + dc * dc < near)
-                total += one if both else zero
-        beside[s] = -total
-    subset[:] = subset[:, np.argsort(beside, kind="mergesort")]
+    x, y = points[3], points[4]
+    left = right = x[rows[0]]
+    top = bottom = y[rows[0]]
+    for i in rows:
+        left, right, top, bottom = min(left, x[i]), max(right, x[i]), min(top, y[i]), max(bottom, y[i])
+    square = max(math.sqrt((right - left) * (bottom - top) * _BESIDE / len(rows)), 1e-6)
+    cube = max(0.25 * farthest * square, 1e-9)
+    size = 1024  # of a hash table with room to spare
+    while size < 2 * len(rows):
+        size *= 2
+    cells = np.empty(points.shape[1], np.uint32)
+    places = np.empty(len(rows), np.uint32)
+    beside = np.zeros(len(rows), np.uint32)
+    for grid in range(2):
+        _number_cells(points, np.float32(1.0 / square), np.float32(1.0 / cube), np.float32(0.5 * grid), cells)
+        owners = np.zeros(size, np.uint32)
+        counts = np.zeros(size, np.uint32)
+        for j in range(len(rows)):
+            cell = cells[rows[j]]
+            place = cell & (size - 1)
+            while owners[place] != cell and owners[place] != 0:
+                place = (place + 1) & (size - 1)
+            owners[place] = cell
+            counts[place] += np.uint32(1)
+            places[j] = place
+        for j in range(len(rows)):
+            beside[j] += counts[places[j]]
+    # a counting sort
+    starts = np.zeros(_MOST_BESIDE + 2, np.int64)
+    for j in range(len(rows)):
+        starts[_MOST_BESIDE + 1 - min(beside[j], _MOST_BESIDE)] += 1
+    for k in range(1, len(starts)):
+        starts[k] += starts[k - 1]
+    for j in range(len(rows)):
+        k = _MOST_BESIDE - min(beside[j], _MOST_BESIDE)
+        if starts[k] < front.shape[1]:
+            for axis in range(len(points)):
+                front[axis, starts[k]] = points[axis, rows[j]]
+        starts[k] += 1
 
 
 @kernel
-def _tiles(points, subset):
-    """Points sorted by square tiles of the image, the box of the subset's rays and a margin around it.
-
-    Returns X, Y, Z, x, y (5, M) of those inside, where the tiles start, left, top and size of a tile, and how
-    many tiles make a line.
-    """
-    n = points.shape[1]
-    left, right, top, bottom = subset[3].min(), subset[3].max(), subset[4].min(), subset[4].max()
-    width, height = right - left, bottom - top
-    tile = math.sqrt(width * height * _NEIGHBOURS / (math.pi * n))
-    tile = max(tile, max(width, height) / 300.0, 1e-6)  # rays on a line would make endless tiles
-    columns, lines = int(width / tile) + 3, int(height / tile) + 3
-    starts = np.zeros(lines * columns + 1, np.int64)
-    place = np.empty(n, np.int64)
-    for i in range(n):
-        column, line = math.floor((points[3, i] - left) / tile) + 1, math.floor((points[4, i] - top) / tile) + 1
-        inside = column >= 0 and column < columns and line >= 0 and line < lines
-        place[i] = line * columns + column if inside else -1
-        if inside:
-            starts[place[i] + 1] += 1
-    for k in range(1, len(starts)):
-        starts[k] += starts[k - 1]
-    tiled = np.empty((5, starts[-1]), np.float32)
-    filled = starts.copy()
-    for i in range(n):
-        if place[i] >= 0:
-            k = filled[place[i]]
-            filled[place[i]] += 1
-            for axis in range(5):
-                tiled[axis, k] = points[axis, i]
-    return tiled, starts, left, top, tile, columns
+def _number_cells(points, in_image, in_scene, shift, cells):
+    """A number, not 0, for the cell of each point; `in_image`, `in_scene`: cells a unit of length."""
+    px, py, pz, rx, ry = points[0], points[1], points[2], points[3], points[4]
+    for i in range(len(cells)):
+        h = np.uint32(np.int32(np.floor(rx[i] * in_image + shift))) * np.uint32(0x9E3779B1)
+        h = (h ^ np.uint32(np.int32(np.floor(ry[i] * in_image + shift)))) * np.uint32(0x85EBCA77)
+        h = (h ^ np.uint32(np.int32(np.floor(px[i] * in_scene + shift)))) * np.uint32(0xC2B2AE3D)
+        h = (h ^ np.uint32(np.int32(np.floor(py[i] * in_scene + shift)))) * np.uint32(0x27D4EB2F)
+        h = (h ^ np.uint32(np.int32(np.floor(pz[i] * in_scene + shift)))) * np.uint32(0x165667B1)
+        cells[i] = (h ^ (h >> np.uint32(15))) | np.uint32(1 << 31)
 
 
 @kernel

@@ -1,13 +1,14 @@
 """From scene coordinates to a pose in one call: draw, solve, score, refine, estimate the uncertainty.
 
 A seed point is drawn, and the other two points of the minimal set among its likeliest companions
-(`_companions`), which makes sets of right points common even where one prediction in twenty is right, be they
-scattered or in patches. Where some hundred seeds do not settle it, every fourth one and its companions are
-drawn among the points that agree with their neighbours (`order_by_coherence`). A pose of three noisy points
-that convinces the companions goes through `_optimise`; the best different poses are kept, and the likeliest of
-them on all points is the answer (`_choose`).
+(`_companions`), which makes sets of right points common. Where some tens of plain seeds do not settle it, most
+of the further ones and their companions are drawn among the points that agree with their neighbours
+(`draw_coherent`), among which right ones are several times as frequent, be they scattered or in patches. A pose
+of three noisy points that convinces the companions, or the coherent points, goes through `_optimise`; the best
+different poses are kept, and the likeliest of them on all points is the answer (`_choose`).
 
-`subset` holds at most 1024 points in random order: hypotheses are made of them and compared on them.
+`subset` holds at most 1024 points in random order: most poses are told from their number of inliers among them
+that they are not worth a look at all points.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from dsac.kernels.cpu_p3p import p3p_poses
 from dsac.kernels.cpu_points import (
     below,
     count_inliers,
+    draw_coherent,
     draw_subset,
     mark_inliers,
     meets_ray,
     mixed,
-    order_by_coherence,
     prepare,
     with_companions,
 )
@@ -39,24 +40,25 @@ from dsac.kernels.cpu_refine import (
 )
 
 _SUBSET = 1024
-_EARLY_SEEDS = 200  # that many look for companions in half of the subset only, which is enough for most images
-_LATE_SEEDS = 300  # after so many, every fourth seed is a coherent point
-_NEAR = 0.35  # companions are seen within this distance on the plane z = 1 ...
-_FAR = 1e2  # ... but every fourth seed looks everywhere
-_FRONT = 64  # the first of these choose among the so many most coherent points, ...
-_FRONT_GROWTH = 0.05  # ... and each among so many more
-_COMPANIONS = 0.04  # share of the points within that distance that are taken as companions
+_PLAIN_SEEDS = 64  # after so many, if as many more would not settle it, three of four are coherent points
+_POOL = 512  # a plain seed and its companions are among the first of the subset, ...
+_NEAR = 0.35  # seen within this distance on the plane z = 1 ...
+_FAR = 1e2  # ... but every fourth, like coherent ones, looks everywhere
+_FRONT = 256  # the most coherent points: poses of them are checked on all, ...
+_FIRST_FRONT = 128  # ... seeds and companions are at first among so many ...
+_FRONT_GROWTH = 0.12  # ... and so many more a seed
+_COMPANIONS = (0.04, 0.25)  # share of the points that are taken as companions, plain and coherent
 _LOCAL = 64  # companions at most
 _GROWTH = 2.7  # from a bound to the next: more (3.9 if they lie anywhere) speaks against the companions
+_RICHER = (1.0, 4.0)  # times the share of right points, plain and coherent
 _SUPPORT = 5.0  # points (with the minimal set) and ...
-_SUPPORT_SHARE = 0.3  # ... share of the companions that must agree with a pose of the minimal set
-_WIDE = 3.0  # times the threshold: such a pose is noisy
-_PROMISING = 0.3  # of the best count so far, for a pose to be optimised
+_SUPPORT_SHARE = (0.3, 0.05)  # ... share of the companions, or of the front, must agree with a pose
+_WIDE = 3.0  # times the threshold: the pose of a minimal set is noisy
+_PROMISING = 0.8  # of the best pose's inliers, within the wide threshold, for a pose to be optimised ...
+_CLOSE = 0.5  # ... and share of them that it must keep on the way
 _MODES = 8  # different poses kept
 _SAME_ANGLE = 0.1  # radians between the rotations of different poses
-_KNOWN_SHARE = 0.1  # of the points: a pose with so many inliers is not looked for again among them
-_RIVAL = 0.7  # of the best score: while another pose has it, a set of right points counts for ...
-_RIVAL_TRUST = 0.2  # ... so much of a success
+_KNOWN_SHARE = 0.03  # of the points: a pose with so many inliers is not looked for again among them
 _LEAST_RATIO = 0.01  # inlier ratio that is looked for as long as nothing is found
 _LEVELS = 8  # bounds of the apparent depth, 1.57 apart: they reach down to a 24th of the largest
 
@@ -64,14 +66,14 @@ _LEVELS = 8  # bounds of the apparent depth, 1.57 apart: they reach down to a 24
 @kernel
 def solve_rgb_batch(
     pixels, scene_points, weights, cameras, threshold_px, largest_depth, confidence, max_hypotheses, seed,
-    poses, inliers, information, num_hypotheses,
+    poses, inliers, information, num_hypotheses, num_usable,
 ):  # fmt: skip
-    """Poses of a batch of images: see `dsac.kernels.cpu.solve_rgb`. Writes the last four arguments.
+    """Poses of a batch of images: see `dsac.kernels.cpu.solve_rgb`. Writes the last five arguments.
 
     weights (B, N) or (B, 0); cameras (B, 4): fx, fy, cx, cy; largest_depth: 0 = unknown.
     """
     for b in range(len(pixels)):
-        num_hypotheses[b] = _solve_rgb(
+        num_hypotheses[b], num_usable[b] = _solve_rgb(
             pixels[b], scene_points[b], weights[b], cameras[b], threshold_px, largest_depth, confidence,
             max_hypotheses, seed, poses[b], inliers[b], information[b],
         )  # fmt: skip
@@ -92,7 +94,7 @@ def _solve_rgb(
     rows = np.empty(n, np.uint32)
     usable, extent = prepare(pixels, scene_points, weights, camera, points, rows, center)
     if usable < 4:
-        return 0
+        return 0, usable
 
     aspect = camera[1] / camera[0]
     threshold = threshold_px / camera[0]
@@ -105,11 +107,14 @@ def _solve_rgb(
 
     modes = np.zeros((_MODES, 3, 4))
     scores = np.zeros(_MODES)
-    num = _search(points, subset, aspect, threshold, bounds, confidence, max_hypotheses, state, modes, scores)
+    rows = rows[:usable]
+    num = _search(
+        points, rows, subset, aspect, threshold, bounds, confidence, max_hypotheses, state, modes, scores
+    )
     if _choose(points, subset, modes, scores, aspect, threshold, pose, information):
         mark_inliers(points, pose, aspect, threshold, inliers)
         uncentred(pose, center)
-    return num
+    return num, usable
 
 
 @kernel
@@ -135,10 +140,11 @@ def _depth_bounds(subset, extent, largest_depth, bounds):
 
 
 @kernel
-def _search(points, subset, aspect, threshold, bounds, confidence, max_hypotheses, state, modes, scores):
-    """Fill `modes` with the best different poses and their scores; returns the number of seeds drawn.
+def _search(points, rows, subset, aspect, threshold, bounds, confidence, max_hypotheses, state, modes, scores):
+    """Fill `modes` with the best different poses and `scores` with their inlier ratios.
 
-    Stops when a pose with more inliers would have been found with the given confidence.
+    Returns the number of seeds drawn. Stops when a pose with more inliers would have been found with the given
+    confidence.
     """
     rotations = np.empty((4, 3, 3))
     translations = np.empty((4, 3))
@@ -146,62 +152,61 @@ def _search(points, subset, aspect, threshold, bounds, confidence, max_hypothese
     trial = np.empty((3, 4))
     sums = np.empty(NUM_SUMS)
     size = subset.shape[1]
+    front = np.empty((7, 0), np.float32)
     depths = np.empty(size, np.float32)
     inside = np.empty(size, np.bool_)
     local = np.empty((7, _LOCAL), np.float32)
     wide = _WIDE * threshold
-    most = best = rival = chance = log_miss = 0.0
+    chances = np.zeros(2)
+    best, log_miss, step = _LEAST_RATIO, 0.0, 0.0
     log_enough = math.log(1.0 - confidence)
     num = 0
     while num < max_hypotheses and log_miss > log_enough:
-        if num == _LATE_SEEDS:
-            order_by_coherence(points, subset, math.sqrt(bounds[_LEVELS - 1]))
-        pool, radius = _where_to_look(num, size)
+        if num >= _PLAIN_SEEDS and front.shape[1] == 0 and log_miss + _PLAIN_SEEDS * step > log_enough:
+            front = np.empty((7, min(len(rows), _FRONT)), np.float32)
+            draw_coherent(points, rows, math.sqrt(bounds[_LEVELS - 1]), front)
+        kind = 1 if front.shape[1] > 0 and num % 4 > 0 else 0
+        among, pool = subset, min(size, _POOL)
+        if kind == 1:
+            among, pool = front, min(front.shape[1], _FIRST_FRONT + int(_FRONT_GROWTH * num))
+        radius = _FAR if kind == 1 or num % 4 == 3 else _NEAR
         seed = below(state, pool)
         num += 1
-        ratio = max(best / size, _LEAST_RATIO)
-        log_miss += math.log1p(-(ratio * chance * (1.0 if rival < _RIVAL * best else _RIVAL_TRUST)))
-        if _is_known(subset, seed, modes, scores, _KNOWN_SHARE * size, aspect, wide):
+        ratio = min(1.0, _RICHER[kind] * best)
+        step = math.log1p(-ratio * chances[kind])
+        log_miss += step
+        if _is_known(among, seed, modes, scores, aspect, wide):
             continue
-        within, matching, deeper, bound = _companions(subset, seed, pool, radius, bounds, depths)
+        within, matching, deeper, bound = _companions(
+            among, seed, pool, radius, _COMPANIONS[kind], bounds, depths
+        )
         if matching < 3 or deeper > _GROWTH * matching:
             continue
         # `share` of the companions of a right seed are right; so is a set of three with probability share².
         share = min(1.0, ratio * within / matching)
-        tries = 1 if share > 0.7 else 2
-        chance = min(0.99, 1.0 - (1.0 - share * share) ** tries)
+        chances[kind] = min(0.99, share * share)
         for i in range(pool):
             inside[i] = depths[i] < bound
-        m = with_companions(subset, seed, inside[:pool], local)
-        for _ in range(tries):
-            j, k = 1 + below(state, m - 1), 1 + below(state, m - 1)
-            if not _apparent_depth(local, j, k) < 2.0 * bound:
+        m = with_companions(among, seed, inside[:pool], local)
+        j, k = 1 + below(state, m - 1), 1 + below(state, m - 1)
+        if not _apparent_depth(local, j, k) < 2.0 * bound:
+            continue
+        jury, jurors = (local, m) if kind == 0 else (front, front.shape[1])
+        for s in range(_poses_of(local, j, k, rotations, translations, work)):
+            trial[:, :3] = rotations[s]
+            trial[:, 3] = translations[s]
+            agreeing = count_inliers(jury, jurors, trial, aspect, wide)
+            if agreeing < max(_SUPPORT, _SUPPORT_SHARE[kind] * jurors):
                 continue
-            for s in range(_poses_of(local, j, k, rotations, translations, work)):
-                trial[:, :3] = rotations[s]
-                trial[:, 3] = translations[s]
-                if count_inliers(local, m, trial, aspect, wide) < max(_SUPPORT, _SUPPORT_SHARE * m):
-                    continue
-                pixel_gated_sums(local, m, trial, aspect, wide, sums)
-                if gauss_newton_step(sums, trial) < 0.0:
-                    continue
-                count = count_inliers(subset, size, trial, aspect, wide)
-                if count <= _PROMISING * most:
-                    continue
-                most = max(most, count)
-                score = _optimise(subset, trial, aspect, threshold, sums)
-                _remember(trial, score, modes, scores)
-                best, rival = _two_largest(scores)
+            pixel_gated_sums(jury, jurors, trial, aspect, wide, sums)
+            if gauss_newton_step(sums, trial) < 0.0:
+                continue
+            if count_inliers(subset, size, trial, aspect, wide) <= _PROMISING * best * size:
+                continue
+            score = _optimise(points, subset, trial, aspect, threshold, _CLOSE * best, sums) / len(rows)
+            _remember(trial, score, modes, scores)
+            best = max(best, score)
     return num
-
-
-@kernel
-def _where_to_look(num, size):
-    """Among how many of the first points a seed and its companions are drawn, and how far apart at most."""
-    if num % 4 == 3 and num >= _LATE_SEEDS:
-        return min(size, _FRONT + int(_FRONT_GROWTH * (num - _LATE_SEEDS))), _FAR
-    pool = size if num >= _EARLY_SEEDS else max(size // 2, min(size, 64))
-    return pool, _NEAR if num % 4 != 3 else _FAR
 
 
 @kernel
@@ -218,14 +223,14 @@ def _poses_of(local, j, k, rotations, translations, work):
 
 
 @kernel
-def _companions(points, seed, count, radius, bounds, depths):
+def _companions(points, seed, count, radius, share, bounds, depths):
     """Squared apparent depths of the points beside a seed, infinite where they are not seen within `radius`.
 
     Points at depth z that are d apart in the scene, seen delta apart, have d = z delta when the line between
     them is parallel to the image; slanted lines are longer. Wrong points lie anywhere, mostly much farther
     apart. So the likeliest companions of a seed have the smallest apparent depth d / delta: those below the
-    first of the `bounds` that leaves enough. Returns how many are within the radius, how many are below the
-    bound, how many below the next one, and the bound.
+    first of the `bounds` that leaves the `share` of them. Returns how many are within the radius, how many are
+    below the bound, how many below the next one, and the bound.
     """
     zero, one = np.float32(0.0), np.float32(1.0)
     limit = np.float32(radius * radius)
@@ -251,7 +256,7 @@ def _companions(points, seed, count, radius, bounds, depths):
         n5 += one if depth < b5 else zero
         n6 += one if depth < b6 else zero
         n7 += one if depth < b7 else zero
-    enough = max(_COMPANIONS * within, np.float32(4.0))
+    enough = max(np.float32(share) * within, np.float32(4.0))
     if n0 >= enough:
         return within, n0, n1, b0
     if n1 >= enough:
@@ -278,11 +283,11 @@ def _apparent_depth(points, i, j):
 
 
 @kernel
-def _is_known(points, i, modes, scores, least, aspect, threshold):
-    """Whether a point is an inlier of a pose with at least that score: then it has nothing new to say."""
+def _is_known(points, i, modes, scores, aspect, threshold):
+    """Whether a point is an inlier of a pose with many: then it has nothing new to say."""
     x, y, z, rx, ry = points[0, i], points[1, i], points[2, i], points[3, i], points[4, i]
     for m in range(len(scores)):
-        if scores[m] > least:
+        if scores[m] > _KNOWN_SHARE:
             rows = pose_rows(modes[m], np.float32)
             if meets_ray(rows, x, y, z, rx, ry, aspect * aspect, threshold * threshold):
                 return True
@@ -290,17 +295,20 @@ def _is_known(points, i, modes, scores, least, aspect, threshold):
 
 
 @kernel
-def _optimise(points, pose, aspect, threshold, sums):
-    """Move the noisy pose of a minimal set to the optimum of its inliers, in place; returns its score.
+def _optimise(points, subset, pose, aspect, threshold, least, sums):
+    """Move the noisy pose of a minimal set to the optimum of its inliers, in place; returns how many it has.
 
-    The score is the sum of Tukey's weights at twice the threshold.
+    A pose that is left without a share of `least` on the way is given up: 0.
     """
+    size = subset.shape[1]
     for scale in (10.0, 7.0, 5.0, 3.0, 2.0):
-        pixel_gated_sums(points, points.shape[1], pose, aspect, scale * threshold, sums)
-        if gauss_newton_step(sums, pose) < 0.0:
-            break
+        pixel_gated_sums(subset, size, pose, aspect, scale * threshold, sums)
+        if gauss_newton_step(sums, pose) < 0.0 or sums[PROBABILITY] < least * size:
+            return 0.0
     pixel_gated_sums(points, points.shape[1], pose, aspect, 2.0 * threshold, sums)
-    return sums[PROBABILITY]
+    if gauss_newton_step(sums, pose) < 0.0:
+        return 0.0
+    return count_inliers(points, points.shape[1], pose, aspect, threshold)
 
 
 @kernel
@@ -320,17 +328,6 @@ def _remember(pose, score, modes, scores):
     if score > scores[place]:
         scores[place] = score
         modes[place] = pose
-
-
-@kernel
-def _two_largest(values):
-    first = second = 0.0
-    for value in values:
-        if value > first:
-            first, second = value, first
-        elif value > second:
-            second = value
-    return first, second
 
 
 # ---- the answer --------------------------------------------------------------------------------------
