@@ -25,8 +25,10 @@ from dsac.networks.encoder import working_size
 
 _log = logging.getLogger(__name__)
 
-_NUM_KEYPOINTS = 1200
-_PARTNERS = (2, 4, 7, 11, 16, 24, 40, 64)  # ranks by distance among the frames that look the same way
+_KEYPOINTS = 120_000  # in all frames together, spread evenly, but ...
+_LEAST_KEYPOINTS, _MOST_KEYPOINTS = 1200, 3000  # ... so many in a frame
+_FINE_PX = 480  # short side at which frames are looked at that are few enough to have more than the least
+_PARTNERS = (1, 2, 3, 4, 7, 11, 16, 24, 40, 64)  # ranks by distance among the frames that look the same way
 _MAX_VIEW_ANGLE_DEG = 45.0
 _EPIPOLAR_PX = 2.0
 _MIN_ANGLE_DEG = 1.0  # between the two rays: below, depth is a guess
@@ -46,13 +48,20 @@ class _Keypoints:
 def with_triangulated_depth(
     frames: Frames, *, short_side_px: int, on_progress: Callable[[float], None] = lambda fraction: None
 ) -> Frames:
-    """The same frames, with depth (metres, 0 where unknown) around the keypoints that could be triangulated."""
+    """The same frames, with depth (metres, 0 where unknown) around the keypoints that could be triangulated.
+
+    Few frames are far apart and have to tell more each: up to a hundred are searched for more keypoints, at a
+    short side of 480 pixels at least.
+    """
     assert frames.cam_from_world is not None
+    num_keypoints = min(max(_KEYPOINTS // max(1, len(frames)), _LEAST_KEYPOINTS), _MOST_KEYPOINTS)
+    if num_keypoints > _LEAST_KEYPOINTS:
+        short_side_px = max(short_side_px, _FINE_PX)
     matrices = frames.cam_from_world.matrix.numpy()
     frames = frames.without_depth()
     with ThreadPoolExecutor(2) as pool:
         keypoints = []
-        for found in pool.map(lambda i: _detect(frames, i, short_side_px), range(len(frames))):
+        for found in pool.map(lambda i: _detect(frames, i, short_side_px, num_keypoints), range(len(frames))):
             keypoints.append(found)
             on_progress(0.5 * len(keypoints) / len(frames))
         pairs = view_pairs(matrices)
@@ -98,12 +107,12 @@ class _SparseDepthReader:
         return depth
 
 
-def _detect(frames: Frames, index: int, short_side_px: int) -> _Keypoints:
+def _detect(frames: Frames, index: int, short_side_px: int, num_keypoints: int) -> _Keypoints:
     frame = frames[index]
     size = working_size(frame.camera.size, short_side_px, 8)
     view = plain_view(frame, size, 8)
     grey = cv2.cvtColor((view.image.permute(1, 2, 0).numpy() * 255).astype(np.uint8), cv2.COLOR_RGB2GRAY)
-    points, descriptors = cv2.SIFT.create(_NUM_KEYPOINTS, contrastThreshold=0.01).detectAndCompute(grey, None)
+    points, descriptors = cv2.SIFT.create(num_keypoints, contrastThreshold=0.01).detectAndCompute(grey, None)
     if descriptors is None:
         return _Keypoints(np.zeros((0, 2)), np.zeros((0, 128), np.float32), 1.0)
     focal, center = view.camera.focal_px.numpy(), view.camera.center_px.numpy()
