@@ -163,15 +163,15 @@ def sightings(
     return Sightings(rows[alike], expected[alike], pixels[alike], correlation[alike])
 
 
-def working_camera(camera: Camera) -> Camera:
-    """The pinhole camera at the size that landmarks are searched at."""
-    scale = SHORT_SIDE_PX / min(camera.size)
+def working_camera(camera: Camera, zoom: float = 1.0) -> Camera:
+    """The pinhole camera at the size for the search, of a lens that shows all `zoom` times larger."""
+    scale = SHORT_SIDE_PX / (zoom * min(camera.size))
     return camera.rescale((round(camera.size[0] * scale), round(camera.size[1] * scale))).pinhole
 
 
-def grey_view(image: Float[Tensor, "3 H W"], camera: Camera) -> UInt8[np.ndarray, "h w"]:
-    """The photo in grey as `working_camera(camera)` sees it."""
-    size = working_camera(camera).size
+def grey_view(image: Float[Tensor, "3 H W"], camera: Camera, zoom: float = 1.0) -> UInt8[np.ndarray, "h w"]:
+    """The photo in grey as `working_camera(camera, zoom)` sees it."""
+    size = working_camera(camera, zoom).size
     pixels = (image.permute(1, 2, 0) * 255 + 0.5).to("cpu", torch.uint8).numpy()
     grey = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
     if camera.size != size:

@@ -83,6 +83,8 @@ class Localizer:
         self.head = scene_map.head.to(self.device)
         network = scene_map.score_network
         self.solver = solver or query_solver(None if network is None else network.to(self.device))
+        usual = scene_map.mapping_camera
+        self._mapping_focal = None if usual is None else _relative_focal(usual)
         # once per camera: the cells' pixels without distortion
         self._cells = lru_cache(maxsize=16)(self._undistorted_cells)
 
@@ -109,7 +111,7 @@ class Localizer:
                 f"camera: expected {images.shape[-1]}×{images.shape[-2]} like the image, "
                 f"got {camera.size[0]}×{camera.size[1]}"
             )
-        features = self._encode(images)
+        features = self._encode(images, camera)
         correspondences = self._correspondences(self._predict(features), features.shape[-2:], camera)
         return self._align(images, camera, correspondences, self._solve(correspondences))
 
@@ -120,7 +122,7 @@ class Localizer:
             ticks = [time.perf_counter()]
             frame = frames[i]
             ticks.append(time.perf_counter())
-            features = self._encode(frame.image[None])
+            features = self._encode(frame.image[None], frame.camera)
             self._synchronize()
             ticks.append(time.perf_counter())
             coordinates = self._predict(features)
@@ -132,17 +134,28 @@ class Localizer:
             estimate = self._align(frame.image[None], frame.camera, correspondences, estimate)
             ticks.append(time.perf_counter())
             timing = Timing(*(1e3 * float(stage) for stage in np.diff(ticks)))
-            camera = frame.camera.rescale(self._working_size(frame.camera.size)).pinhole
+            camera = frame.camera.rescale(self._working_size(frame.camera)).pinhole
             yield Localization(frame.name, camera, estimate, correspondences, timing)
 
     # ---- stages ----------------------------------------------------------------------------------
 
-    def _working_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        return working_size(size, self.scene_map.info.short_side_px, self.encoder.size_multiple)
+    def _working_size(self, camera: Camera) -> tuple[int, int]:
+        short_side_px = round(self.scene_map.info.short_side_px / self._zoom(camera))
+        return working_size(camera.size, short_side_px, self.encoder.size_multiple)
+
+    def _zoom(self, camera: Camera) -> float:
+        """How much larger than the mapping camera this one shows things: its photos are made so much smaller.
+
+        Up to a quarter more or less, which mapping's views cover, is none.
+        """
+        if self._mapping_focal is None:
+            return 1.0
+        zoom = _relative_focal(camera) / self._mapping_focal
+        return 1.0 if 0.8 < zoom < 1.25 else min(max(zoom, 0.5), 3.0)
 
     @torch.inference_mode()
-    def _encode(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
-        width, height = self._working_size((images.shape[-1], images.shape[-2]))
+    def _encode(self, images: Float[Tensor, "B 3 H W"], camera: Camera) -> Float[Tensor, "B C h w"]:
+        width, height = self._working_size(camera)
         images = images.to(self.device)
         if images.shape[-2:] != (height, width):
             images = F.interpolate(images, (height, width), mode="bilinear", antialias=True)
@@ -182,11 +195,12 @@ class Localizer:
         """The estimate, with the landmarks' pose where they are found and tell the place better."""
         if self.scene_map.landmarks is None:
             return estimate
-        working = working_camera(camera)
+        zoom = self._zoom(camera)
+        working = working_camera(camera, zoom)
         answers = []
         for i in range(len(images)):
             coarse = estimate[i : i + 1]
-            grey = grey_view(images[i], camera)
+            grey = grey_view(images[i], camera, zoom)
             fine = align(self.scene_map.landmarks, grey, working, coarse.cam_from_world[0])
             fine = _trusted(fine.to(coarse.covariance))
             if not fine.success or (coarse.success and _spread(coarse) < _spread(fine)):
@@ -200,7 +214,7 @@ class Localizer:
         """Pixels of the cells' centres in the ideal camera, and that camera, at the working size."""
         model, size, *params = key
         camera = Camera.from_params(model, params, size)
-        working = camera.rescale(self._working_size(size))
+        working = camera.rescale(self._working_size(camera))
         cells = cell_centers(working.size, self.encoder.stride)
         pixels = cells[:, :: _column_step(*cells.shape[:2])].reshape(-1, 2)
         pinhole = working.pinhole.to(self.device, torch.float32)
@@ -218,6 +232,11 @@ def _trusted(estimate: PoseEstimate) -> PoseEstimate:
 def _spread(estimate: PoseEstimate) -> Tensor:
     """Variance of the camera's place, m²."""
     return estimate.covariance.diagonal(dim1=-2, dim2=-1)[..., 3:].sum(-1)
+
+
+def _relative_focal(camera: Camera) -> float:
+    """Of the short side."""
+    return float(camera.focal_px.mean()) / min(camera.size)
 
 
 def _column_step(height: int, width: int) -> int:

@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -87,11 +86,8 @@ class SceneMap:
         return sum(p.numel() for module in _modules(self).values() for p in module.parameters())
 
     def recorded_in(self, scene: Scene) -> SceneMap:
-        """This map with what its recording knows and frames do not: unit, camera, how photos are stored."""
-        frames = scene.mapping
-        camera = frames.cameras[np.bincount(frames.camera_index).argmax()]
-        told = {"metric": scene.metric, "camera": camera.to_text(), "as_stored": scene.stores_turned}
-        return replace(self, info=replace(self.info, **told))
+        """This map with what its recording knows and frames do not: unit, and how photos are stored."""
+        return replace(self, info=replace(self.info, metric=scene.metric, as_stored=scene.stores_turned))
 
     @property
     def mapping_camera(self) -> Camera | None:

@@ -5,14 +5,16 @@ The map here is exact (see `ball_world`), so what is tested is everything around
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from ball_world import POSE, ColorEncoder, ball_frames, exact_map, photograph
+from ball_world import POSE, ColorEncoder, FramesInMemory, ball_frames, exact_map, photograph
 
 import dsac.localizer
+from dsac.datasets import Frames
 from dsac.errors import MapFormatError
 from dsac.geometry import Camera, Pose
 from dsac.localizer import Localizer
@@ -59,6 +61,29 @@ CAMERAS = {
 def test_any_camera_and_image_size_gives_the_same_pose(localizer: Localizer, name: str) -> None:
     photo = photograph(CAMERAS[name])
     _assert_at(localizer.localize(photo.image, photo.camera), POSE)
+
+
+@pytest.mark.parametrize(
+    ("focal_px", "size"),
+    [(280, (256, 192)), (330, (256, 192)), (560, (128, 96)), (180, (400, 296)), (5600, (88, 64))],
+)
+def test_photos_of_another_lens_are_looked_at_as_large_as_in_the_mapping_frames(
+    localizer: Localizer, focal_px: float, size: tuple[int, int]
+) -> None:
+    info = replace(localizer.scene_map.info, camera=CAMERAS["larger"].to_text())
+    scene_map = replace(localizer.scene_map, info=info)
+    photo = photograph(Camera.simple(focal_px, (256, 192)))
+    frames = Frames(
+        [photo.name],
+        [photo.camera],
+        np.zeros(1, int),
+        None,
+        FramesInMemory({photo.name: photo}, has_depth=False),
+    )
+    answer = next(Localizer(scene_map, encoder=ColorEncoder()).localize_frames(frames))
+    assert answer.camera.size == size
+    if focal_px < 1000:  # beyond, the photo shows next to nothing
+        _assert_at(answer.estimate, POSE, slack=5)
 
 
 def test_a_distorted_photo_agrees_with_its_undistorted_twin(localizer: Localizer) -> None:

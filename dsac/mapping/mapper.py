@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 
 from dsac.datasets import Frames
@@ -160,6 +161,7 @@ def build_map(
         depth_range=shape.depth_range,
         camera_spacing=shape.camera_spacing,
         num_frames=len(frames),
+        camera=frames.cameras[np.bincount(frames.camera_index).argmax()].to_text(),
         supervision="depth" if exact_depth else "poses",
         source=source,
         settings={**asdict(settings), "seed": seed},

@@ -82,6 +82,11 @@ def test_a_map_says_what_it_was_made_from(frames: Frames) -> None:
     assert info.camera_spacing == pytest.approx(steps.mean().item())
 
 
+def test_a_map_knows_the_camera_of_most_frames(frames: Frames) -> None:
+    for rows, camera in (([0, 1, 2], frames.cameras[0]), ([1, 2, 3], frames.cameras[1])):
+        assert _build(frames[rows], replace(SMALL, steps=2)).info.camera == camera.to_text()
+
+
 def test_the_same_seed_gives_the_same_map_and_another_seed_another(frames: Frames) -> None:
     first, again, other = (_build(frames, replace(SMALL, steps=20), seed=seed) for seed in (1, 1, 2))
     assert _same(first, again)
