@@ -1,7 +1,7 @@
 """Where was this photo taken? Small learned maps, a camera pose in milliseconds, and how far to trust it.
 
 scene = dsac.load_scene("7scenes/chess")
-scene_map = dsac.build_map(scene.mapping)
+scene_map = dsac.build_map(scene.mapping).recorded_in(scene)
 scene_map.save("chess.dsac")
 localizer = dsac.Localizer.load("chess.dsac")
 estimate = localizer.localize(image, camera)

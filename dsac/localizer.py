@@ -83,8 +83,6 @@ class Localizer:
         self.head = scene_map.head.to(self.device)
         network = scene_map.score_network
         self.solver = solver or query_solver(None if network is None else network.to(self.device))
-        usual = scene_map.mapping_camera
-        self._mapping_focal = None if usual is None else _relative_focal(usual)
         # once per camera: the cells' pixels without distortion
         self._cells = lru_cache(maxsize=16)(self._undistorted_cells)
 
@@ -144,13 +142,14 @@ class Localizer:
         return working_size(camera.size, short_side_px, self.encoder.size_multiple)
 
     def _zoom(self, camera: Camera) -> float:
-        """How much larger than the mapping camera this one shows things: its photos are made so much smaller.
+        """How much larger than the mapping cameras this one shows things: its photos are made so much smaller.
 
         Up to a quarter more or less, which mapping's views cover, is none.
         """
-        if self._mapping_focal is None:
+        if self.scene_map.info.focal_range is None:
             return 1.0
-        zoom = _relative_focal(camera) / self._mapping_focal
+        low, high = self.scene_map.info.focal_range
+        zoom = camera.relative_focal / min(max(camera.relative_focal, low), high)
         return 1.0 if 0.8 < zoom < 1.25 else min(max(zoom, 0.5), 3.0)
 
     @torch.inference_mode()
@@ -232,11 +231,6 @@ def _trusted(estimate: PoseEstimate) -> PoseEstimate:
 def _spread(estimate: PoseEstimate) -> Tensor:
     """Variance of the camera's place, m²."""
     return estimate.covariance.diagonal(dim1=-2, dim2=-1)[..., 3:].sum(-1)
-
-
-def _relative_focal(camera: Camera) -> float:
-    """Of the short side."""
-    return float(camera.focal_px.mean()) / min(camera.size)
 
 
 def _column_step(height: int, width: int) -> int:

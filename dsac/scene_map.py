@@ -60,7 +60,8 @@ class MapInfo:
     own_encoder: bool = False  # the map holds weights of its own for the encoder of that id
     score_network: ScoreArchitecture | None = None  # what scores hypotheses; None: the soft inlier count
     metric: bool | None = None  # whether the unit of length is the metre; None: nobody said
-    camera: str = ""  # of most mapping images, as `Camera.to_text` writes it; empty: nobody said
+    camera: str = ""  # of middling focal length among the mapping images', by `Camera.to_text`; empty: unknown
+    focal_range: tuple[float, float] | None = None  # of the mapping cameras' `relative_focal`
     as_stored: bool = False  # mapping images were read as they are stored, though viewers turn some of them
     dsac_version: str = dsac.__version__
     format_version: int = FORMAT_VERSION
@@ -91,7 +92,7 @@ class SceneMap:
 
     @property
     def mapping_camera(self) -> Camera | None:
-        """That of most mapping images, if the map knows."""
+        """A typical one of the mapping images, if the map knows."""
         return Camera.from_text(self.info.camera) if self.info.camera else None
 
     def save(self, path: str | Path) -> None:
@@ -252,6 +253,10 @@ def _parse_info(path: Path, text: str) -> MapInfo:
             fields["score_network"] = ScoreArchitecture.from_json(fields["score_network"])
         for name in ("bounds_min", "bounds_max", "depth_range"):
             fields[name] = tuple(fields[name])
+        if fields.get("focal_range") is not None:
+            fields["focal_range"] = tuple(fields["focal_range"])
+        if fields.get("camera"):
+            Camera.from_text(fields["camera"])
         return MapInfo(**fields)
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise MapFormatError(f"{path}: damaged map metadata ({error!r})") from None

@@ -500,9 +500,9 @@ def test_depth_of_another_size_names_both(room: Path, fails: Fails) -> None:
 
 
 def test_an_image_of_another_size_names_both(room: Path, fails: Fails) -> None:
-    cv2.imwrite(str(room / "images" / "2.jpg"), np.zeros((32, 40, 3), np.uint8))
+    cv2.imwrite(str(room / "images" / "2.jpg"), np.zeros((32, 48, 3), np.uint8))
     line = fails("map", room, room.parent / "a.dsac", "--views", 3)
-    assert "2.jpg: the image is 40x32, but its intrinsics are for 96x64" in line
+    assert "2.jpg: the image is 48x32, but its intrinsics are for 96x64" in line
 
 
 def test_a_truth_that_the_scene_does_not_have_is_named(room: Path, fails: Fails) -> None:

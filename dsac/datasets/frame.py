@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor
 
+from dsac.datasets.image import ENOUGH_PX
 from dsac.errors import DatasetError
 from dsac.geometry import Camera, Pose
 
@@ -38,7 +39,7 @@ class FrameReader(Protocol):
     def has_depth(self) -> bool: ...
 
     def read_image(self, name: str) -> UInt8[np.ndarray, "H W 3"]:
-        """RGB, 8 bit, at the camera's size or shrunk by a whole number.
+        """RGB, 8 bit, at the camera's size, or a whole fraction of it that keeps `ENOUGH_PX`.
 
         Raises: `DatasetError` when the file cannot be decoded.
         """
@@ -116,7 +117,7 @@ class Frames(Sequence):  # of Frame; said so, a type checker at run time would r
         name, camera = self.names[index], self.camera(index)
         pixels = self.reader.read_image(name)
         height, width = pixels.shape[:2]
-        shrink = camera.size[0] // width
+        shrink = camera.size[0] // width if min(width, height) >= ENOUGH_PX else 1
         if (shrink * width, shrink * height) != camera.size:
             raise DatasetError(
                 f"{name}: the image is {width}x{height}, "

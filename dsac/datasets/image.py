@@ -18,7 +18,7 @@ from jaxtyping import UInt8, UInt16
 from dsac.datasets.storage import open_file, read_bytes
 from dsac.errors import DatasetError
 
-ENOUGH_PX = 720  # short side of the photos that mapping and queries look at: neither sees more detail than this
+ENOUGH_PX = 720  # short side down to which large photos are read smaller: mapping looks at 480, seldom at more
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _START_OF_SCAN = 0xDA
 _FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
@@ -174,7 +174,9 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 def _read_head(path: str | Path) -> bytes:
     with open_file(path) as file:
-        return file.read(1 << 18)  # EXIF with a thumbnail takes at most 64 kB before the frame header
+        head = file.read(1 << 16)
+        # colour profiles, depth maps and the like may come before a JPEG's frame header
+        return head + file.read() if head.startswith(_JPEG) and _stored_size(head) is None else head
 
 
 def _stored_size(head: bytes) -> tuple[int, int] | None:

@@ -92,6 +92,11 @@ class Camera:
         return ",".join([self.model, *(f"{number:.9g}" for number in numbers)])
 
     @property
+    def relative_focal(self) -> float:
+        """Focal length of one camera in short sides of its image: how large it shows things, at any size."""
+        return float(self.focal_px.mean()) / min(self.size)
+
+    @property
     def params(self) -> Float[Tensor, "*batch n"]:
         """COLMAP's parameter list."""
         focal = self.focal_px[..., :1] if _LAYOUT[self.model][0] else self.focal_px

@@ -137,8 +137,8 @@ def draw_subset(points, rows, usable, subset, state):
 
 
 @kernel
-def draw_coherent(points, rows, farthest, front):
-    """Fill `front` with the points that have most others beside them in image and scene, the most first.
+def coherent_points(points, rows, farthest, most):
+    """At most so many points: those that have most others beside them in image and scene, the most first.
 
     Right points that are seen beside each other are beside each other; wrong ones lie anywhere. Where one point
     in twenty is right, a fifth of the first hundred is if they are scattered, half if they are in patches.
@@ -146,6 +146,8 @@ def draw_coherent(points, rows, farthest, front):
     and a cube of the scene a quarter as large as that square seen from `farthest`, twice the largest depth. A
     second grid, half a cell off, finds those that the first one parts.
     """
+    rows = _distinct(rows, points.shape[1])
+    front = np.empty((7, min(len(rows), most)), np.float32)
     x, y = points[3], points[4]
     left = right = x[rows[0]]
     top = bottom = y[rows[0]]
@@ -185,6 +187,20 @@ def draw_coherent(points, rows, farthest, front):
             for axis in range(len(points)):
                 front[axis, starts[k]] = points[axis, rows[j]]
         starts[k] += 1
+    return front
+
+
+@kernel
+def _distinct(rows, n):
+    """Rows below `n`, each once, in the order of its first place: heavy points are listed often."""
+    known = np.zeros(n, np.bool_)
+    once = np.empty(len(rows), np.uint32)
+    count = 0
+    for row in rows:
+        once[count] = row
+        count += not known[row]
+        known[row] = True
+    return once[:count]
 
 
 @kernel
@@ -248,6 +264,20 @@ def count_inliers(points, count, pose, aspect, threshold):
     for i in range(count):
         number += one if meets_ray(rows, px[i], py[i], pz[i], rx[i], ry[i], stretch, square) else zero
     return number
+
+
+@kernel
+def inlier_share(points, pose, aspect, threshold):
+    """Share of the usable points, by weight, that reproject within `threshold`."""
+    rows = pose_rows(pose, np.float32)
+    stretch, square = np.float32(aspect * aspect), np.float32(threshold * threshold)
+    zero, largest = np.float32(0.0), np.float32(_LARGEST)
+    total = number = zero
+    px, py, pz, rx, ry, weight = points[0], points[1], points[2], points[3], points[4], points[6]
+    for i in range(len(px)):
+        total += weight[i] if px[i] < largest else zero
+        number += weight[i] if meets_ray(rows, px[i], py[i], pz[i], rx[i], ry[i], stretch, square) else zero
+    return number / total
 
 
 @kernel

@@ -22,9 +22,10 @@ from dsac.kernels.cpu_math import NUM_SUMS, gather, gauss_newton_step, pose_rows
 from dsac.kernels.cpu_p3p import p3p_poses
 from dsac.kernels.cpu_points import (
     below,
+    coherent_points,
     count_inliers,
-    draw_coherent,
     draw_subset,
+    inlier_share,
     mark_inliers,
     meets_ray,
     mixed,
@@ -163,8 +164,7 @@ def _search(points, rows, subset, aspect, threshold, bounds, confidence, max_hyp
     num = 0
     while num < max_hypotheses and log_miss > log_enough:
         if num >= _PLAIN_SEEDS and front.shape[1] == 0 and log_miss + _PLAIN_SEEDS * step > log_enough:
-            front = np.empty((7, min(len(rows), _FRONT)), np.float32)
-            draw_coherent(points, rows, math.sqrt(bounds[_LEVELS - 1]), front)
+            front = coherent_points(points, rows, math.sqrt(bounds[_LEVELS - 1]), _FRONT)
         kind = 1 if front.shape[1] > 0 and num % 4 > 0 else 0
         among, pool = subset, min(size, _POOL)
         if kind == 1:
@@ -203,7 +203,7 @@ def _search(points, rows, subset, aspect, threshold, bounds, confidence, max_hyp
                 continue
             if count_inliers(subset, size, trial, aspect, wide) <= _PROMISING * best * size:
                 continue
-            score = _optimise(points, subset, trial, aspect, threshold, _CLOSE * best, sums) / len(rows)
+            score = _optimise(points, subset, trial, aspect, threshold, _CLOSE * best, sums)
             _remember(trial, score, modes, scores)
             best = max(best, score)
     return num
@@ -296,7 +296,7 @@ def _is_known(points, i, modes, scores, aspect, threshold):
 
 @kernel
 def _optimise(points, subset, pose, aspect, threshold, least, sums):
-    """Move the noisy pose of a minimal set to the optimum of its inliers, in place; returns how many it has.
+    """Move the noisy pose of a minimal set to the optimum of its inliers, in place; returns their share.
 
     A pose that is left without a share of `least` on the way is given up: 0.
     """
@@ -308,7 +308,7 @@ def _optimise(points, subset, pose, aspect, threshold, least, sums):
     pixel_gated_sums(points, points.shape[1], pose, aspect, 2.0 * threshold, sums)
     if gauss_newton_step(sums, pose) < 0.0:
         return 0.0
-    return count_inliers(points, points.shape[1], pose, aspect, threshold)
+    return inlier_share(points, pose, aspect, threshold)
 
 
 @kernel

@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 
 from dsac.datasets import Frames
@@ -61,6 +60,8 @@ def build_map(
     on_progress: Callable[[MappingProgress], None] = lambda progress: None,
 ) -> SceneMap:
     """Learn a map of the scene that `frames` (with poses; with or without depth) show.
+
+    What the recording knows beyond its frames, the unit above all, `SceneMap.recorded_in` adds.
 
     The kind of settings says what learns: a head behind the shared encoder (`encoder`, default the one that
     ships), or a whole network.
@@ -149,6 +150,7 @@ def build_map(
     }
     encoder, head, shape = learner.encoder, learner.head, learner.shape
     network = encoder if isinstance(encoder, SceneNetwork) else None
+    by_focal = sorted((frames.cameras[i] for i in frames.camera_index), key=lambda c: c.relative_focal)
     info = MapInfo(
         encoder_id=encoder.id,
         encoder_digest=encoder.digest,
@@ -161,7 +163,8 @@ def build_map(
         depth_range=shape.depth_range,
         camera_spacing=shape.camera_spacing,
         num_frames=len(frames),
-        camera=frames.cameras[np.bincount(frames.camera_index).argmax()].to_text(),
+        camera=by_focal[len(by_focal) // 2].to_text(),
+        focal_range=(by_focal[0].relative_focal, by_focal[-1].relative_focal),
         supervision="depth" if exact_depth else "poses",
         source=source,
         settings={**asdict(settings), "seed": seed},

@@ -50,13 +50,13 @@ def with_triangulated_depth(
 ) -> Frames:
     """The same frames, with depth (metres, 0 where unknown) around the keypoints that could be triangulated.
 
-    Few frames are far apart and have to tell more each: up to a hundred are searched for more keypoints, at a
-    short side of 480 pixels at least.
+    Few frames are far apart and have to tell more each: less than a hundred are searched for more keypoints, at
+    a short side of 480 pixels where they have it.
     """
     assert frames.cam_from_world is not None
     num_keypoints = min(max(_KEYPOINTS // max(1, len(frames)), _LEAST_KEYPOINTS), _MOST_KEYPOINTS)
     if num_keypoints > _LEAST_KEYPOINTS:
-        short_side_px = max(short_side_px, _FINE_PX)
+        short_side_px = max(short_side_px, min(_FINE_PX, *(min(camera.size) for camera in frames.cameras)))
     matrices = frames.cam_from_world.matrix.numpy()
     frames = frames.without_depth()
     with ThreadPoolExecutor(2) as pool:

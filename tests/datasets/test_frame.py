@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -77,12 +76,3 @@ def test_missing_depth_of_some_images_counts_as_unknown(image_folder, write_imag
     depths = [frame.depth for frame in frames]
     assert all(depth is not None and depth.shape == (6, 8) for depth in depths)
     assert depths[0].min() > 0 and depths[1].max() == 0
-
-
-@pytest.mark.parametrize("shrink", [1, 2, 4])
-def test_the_camera_of_a_frame_belongs_to_its_image(image_folder, shrink):
-    frames = load_scene(image_folder).mapping
-    large = frames.camera(0).rescale((8 * shrink, 6 * shrink))
-    frame = replace(frames, cameras=[large] * len(frames.cameras))[0]
-    assert frame.image.shape == (3, 6, 8) and frame.camera.size == (8, 6)
-    torch.testing.assert_close(frame.camera.focal_px, frames.camera(0).focal_px)

@@ -267,3 +267,16 @@ def test_a_shrunk_photo_is_turned_upright_or_kept_as_the_size_says(tmp_path):
     path.write_bytes(with_exif(stored, head + struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + bytes(4)))
     assert read_image(path, enough_px=240).shape == (320, 240, 3)
     assert read_image(path, (640, 480), enough_px=240).shape == (240, 320, 3)
+
+
+def test_a_size_that_stands_far_behind_in_the_file_is_found(tmp_path):
+    """Behind 400 kB of application data, as phones write their depth maps."""
+    stored = cv2.imencode(".jpg", _waves((64, 48)))[1].tobytes()
+    head = b"II" + struct.pack("<HI", 42, 8) + struct.pack("<H", 1)
+    turned = with_exif(stored, head + struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + bytes(4))
+    ballast = 6 * (b"\xff\xe2" + struct.pack(">H", 65535) + bytes(65533))
+    path = tmp_path / "far.jpg"
+    path.write_bytes(turned[: -len(stored) + 2] + ballast + stored[2:])
+    assert read_image(path).shape == (64, 48, 3)
+    assert read_image_size(path) == (48, 64) and read_image_size(path, as_stored=True) == (64, 48)
+    assert is_stored_turned(path, (64, 48))

@@ -171,3 +171,11 @@ def test_a_focal_length_that_is_not_positive_is_refused(
 def test_camera_and_focal_length_together_are_refused(tmp_path: Path, write_image: WriteImage) -> None:
     with pytest.raises(ValueError, match="either camera or focal_px, got both"):
         load_photos([write_image(tmp_path / "a.png")], camera=Camera.simple(10, (8, 6)), focal_px=10)
+
+
+def test_a_large_photo_is_read_smaller_with_the_camera_that_belongs_to_it(tmp_path):
+    colours = np.random.default_rng(0).integers(0, 256, (1440, 1920, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "a.jpg"), colours)
+    (photo,) = load_photos([tmp_path / "a.jpg"], focal_px=1500)
+    assert photo.image.shape == (3, 720, 960) and photo.camera.size == (960, 720)
+    assert photo.camera.focal_px.tolist() == [750, 750] and photo.camera.center_px.tolist() == [480, 360]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dsac.geometry import Pose
 from dsac.kernels import cpu
-from dsac.kernels.cpu_points import draw_coherent, prepare
+from dsac.kernels.cpu_points import coherent_points, prepare
 
 _FOCAL, _CENTER = (520.0, 540.0), (300.0, 250.0)
 
@@ -147,6 +147,19 @@ def test_weights_choose_between_two_poses():
         assert max(_distance(_solve(pixels, scene, weights=np.where(chosen, 1.0, 0.1)), pose)) < 0.2
 
 
+def test_weights_choose_between_a_heavy_pose_and_one_of_more_points():
+    """Of 1700 points 1000 show the first pose and have a fifth of the weight of the others."""
+    pixels, scene, _, first = _image(0, count=1700, inliers=1.0)
+    _, _, _, second = _image(1, count=10, inliers=1.0)
+    rays = np.concatenate([(pixels - _CENTER) / _FOCAL, np.ones((1700, 1))], axis=1)
+    depth = np.random.default_rng(5).uniform(1, 4, (1700, 1))
+    other = (second.inverse() @ torch.from_numpy(rays * depth)).numpy()
+    heavy = np.random.default_rng(6).permutation(1700) >= 1000
+    scene, weights = np.where(heavy[:, None], other, scene), np.where(heavy, 5.0, 1.0)
+    for seed in range(20):
+        assert max(_distance(_solve(pixels, scene, weights=weights, seed=seed), second)) < 0.2, seed
+
+
 def test_weights_are_inverse_variances():
     """Half of the points are four times noisier: told so, the solver is nearer to the truth."""
     told, untold = [], []
@@ -243,8 +256,9 @@ def test_a_coplanar_scene_is_localized():
     assert max(_distance(_solve(pixels, scene), pose)) < 0.05
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("patches", [False, True])
-def test_points_that_agree_with_their_neighbours_are_mostly_right(patches):
+def test_points_that_agree_with_their_neighbours_are_mostly_right(patches, weighted):
     """Of a surface six in a hundred are seen right: of the most coherent points several times as many are."""
     rng = np.random.default_rng(0)
     pixels = rng.uniform((0, 0), (640, 480), (4800, 2))
@@ -256,10 +270,10 @@ def test_points_that_agree_with_their_neighbours_are_mostly_right(patches):
     scene[::50] = np.nan
 
     points, rows, center = np.empty((7, 4800), np.float32), np.empty(4800, np.uint32), np.empty(3)
-    inputs = (pixels.astype(np.float32), scene.astype(np.float32), np.empty(0, np.float32))
+    weights = rng.lognormal(size=4800).clip(max=10) if weighted else np.empty(0)
+    inputs = (x.astype(np.float32) for x in (pixels, scene, weights))
     usable, _ = prepare(*inputs, np.array([*_FOCAL, *_CENTER]), points, rows, center)
-    front = np.full((7, 100), np.nan, np.float32)
-    draw_coherent(points, rows[:usable], 8.0, front)
+    front = coherent_points(points, rows[:usable], 8.0, 100)
     row_of = {tuple(column): row for row, column in enumerate(points[:5].T)}
     chosen = [row_of[tuple(column)] for column in front[:5].T]
     assert len(set(chosen)) == 100

@@ -82,9 +82,12 @@ def test_a_map_says_what_it_was_made_from(frames: Frames) -> None:
     assert info.camera_spacing == pytest.approx(steps.mean().item())
 
 
-def test_a_map_knows_the_camera_of_most_frames(frames: Frames) -> None:
-    for rows, camera in (([0, 1, 2], frames.cameras[0]), ([1, 2, 3], frames.cameras[1])):
-        assert _build(frames[rows], replace(SMALL, steps=2)).info.camera == camera.to_text()
+def test_a_map_knows_a_typical_camera_and_the_range_of_lenses(frames: Frames) -> None:
+    wide, tele = frames.cameras
+    for rows, camera in (([0, 1, 2], wide), ([1, 2, 3], tele)):
+        info = _build(frames[rows], replace(SMALL, steps=2)).info
+        assert info.camera == camera.to_text()
+        assert info.focal_range == (wide.relative_focal, tele.relative_focal)
 
 
 def test_the_same_seed_gives_the_same_map_and_another_seed_another(frames: Frames) -> None:

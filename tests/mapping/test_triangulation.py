@@ -12,6 +12,7 @@ from lenses import through
 from dsac.datasets import Frame, FrameReader, Frames
 from dsac.datasets.synthetic import synthetic_scene
 from dsac.geometry import Camera, Pose
+from dsac.mapping import triangulation
 from dsac.mapping.triangulation import _SparseDepthReader, with_triangulated_depth
 
 SIZE = (320, 240)
@@ -156,3 +157,29 @@ def test_progress_ends_at_one(frames: Frames) -> None:
     told: list[float] = []
     with_triangulated_depth(frames[:4], short_side_px=SIZE[1], on_progress=told.append)
     assert told == sorted(told) and told[-1] == 1.0
+
+
+def test_few_frames_are_searched_for_more_keypoints_in_finer_images(monkeypatch):
+    looked = []
+
+    def look(frames: Frames, index: int, short_side_px: int, num_keypoints: int) -> triangulation._Keypoints:
+        looked.append((short_side_px, num_keypoints))
+        return triangulation._Keypoints(np.zeros((0, 2)), np.zeros((0, 128), np.float32), 1.0)
+
+    monkeypatch.setattr(triangulation, "_detect", look)
+    few, small = (Camera.simple(side, (2 * side, side)) for side in (600, 300))
+    for count, camera in ((99, few), (100, few), (30, few), (30, small)):
+        poses = Pose.identity(count, dtype=torch.float64)
+        frames = Frames([str(i) for i in range(count)], [camera], np.zeros(count, int), poses, _NoImages())
+        triangulation.with_triangulated_depth(frames, short_side_px=240)
+    assert list(dict.fromkeys(looked)) == [(480, 1212), (240, 1200), (480, 3000), (300, 3000)]
+
+
+class _NoImages:
+    has_depth = False
+
+    def read_image(self, name: str) -> np.ndarray:
+        raise AssertionError("not looked at here")
+
+    def read_depth(self, name: str, camera: Camera) -> np.ndarray:
+        raise AssertionError("not looked at here")
