@@ -82,7 +82,7 @@ def fine_tune(
         raise MapFormatError("fine-tuning is for maps of the shared encoder, got a network trained whole")
     encoder = encoder or scene_map.load_encoder(device)
     scene_map.check_encoder(encoder)
-    identity = f"{_fingerprint(scene_map.head)} {asdict(settings)} {seed}"
+    identity = f"{_fingerprint(scene_map)} {asdict(settings)} {seed}"
     kept = Checkpoint.at(checkpoint, "fine-tuning", resume)
     if kept.state is not None and kept.state.get("identity") != identity:
         raise MapFormatError(
@@ -202,7 +202,7 @@ def _encode(image: Tensor, encoder: Encoder) -> Tensor:
     return encoder(image[None])[0]
 
 
-def _fingerprint(head: SceneHead) -> str:
+def _fingerprint(scene_map: SceneMap) -> str:
     """Of what no tuning changes: a map that was tuned in place until an interrupt is still the same."""
-    data = b"".join(value.cpu().numpy().tobytes() for value in head.buffers())
-    return hashlib.sha256(data).hexdigest()[:16]
+    data = b"".join(value.cpu().numpy().tobytes() for value in scene_map.head.buffers())
+    return hashlib.sha256(data + scene_map.info.created.encode()).hexdigest()[:16]

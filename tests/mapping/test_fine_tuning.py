@@ -140,6 +140,16 @@ def test_a_map_that_was_tuned_in_place_until_an_interrupt_resumes_too(
     assert _same(resumed, _tune(shifted, frames))
 
 
+def test_the_checkpoint_of_another_map_of_the_scene_is_refused(
+    shifted: SceneMap, frames: Frames, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "ball.checkpoint"
+    _tune(shifted, frames, checkpoint=checkpoint, on_progress=_interrupt_at(8))
+    later = replace(shifted, info=replace(shifted.info, created="2030-01-01T00:00:00+00:00"))
+    with pytest.raises(MapFormatError, match="expected the checkpoint of fine-tuning this map"):
+        _tune(later, frames, checkpoint=checkpoint, resume=True)
+
+
 def test_a_crashed_fine_tuning_goes_on_from_its_last_validation(
     shifted: SceneMap, frames: Frames, tmp_path: Path
 ) -> None:
