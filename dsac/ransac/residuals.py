@@ -338,6 +338,14 @@ class PointDistance:
         return (torch.pi * self.threshold_m**2 * length / sides.prod(-1)).clamp(max=1.0)
 
 
+def inlier_mask(
+    residual: Residual, cam_from_world: Pose, correspondences: Correspondences
+) -> Bool[Tensor, "B H N"]:
+    """Which sanitised correspondences count and agree with poses (batch (B, H)) within the threshold."""
+    used = (_weights(correspondences) > 0)[:, None]
+    return (residual.errors(cam_from_world, correspondences) < residual.threshold) & used
+
+
 def gather_rows(values: Float[Tensor, "B N c"], rows: Tensor) -> Float[Tensor, "B H k c"]:
     """`values` of row indices `(B,H,k)`."""
     flat = rows.flatten(1)[..., None].expand(-1, -1, values.shape[-1])

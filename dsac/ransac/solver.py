@@ -20,7 +20,7 @@ from dsac.kernels import Backend, reference
 from dsac.ransac.losses import PoseLoss
 from dsac.ransac.minimal import P3P, Kabsch, MinimalSolver
 from dsac.ransac.refinement import Refinement, RobustRefinement
-from dsac.ransac.residuals import PointDistance, PoseResidual, ReprojectionError, Residual
+from dsac.ransac.residuals import PointDistance, PoseResidual, ReprojectionError, Residual, inlier_mask
 from dsac.ransac.sampling import Sampling, UniformSampling
 from dsac.ransac.scoring import Scoring, SoftInlierCount
 from dsac.ransac.selection import Argmax, Selected, Selection
@@ -129,9 +129,7 @@ class PoseSolver:
     def inliers(self, cam_from_world: Pose, correspondences: Correspondences) -> Bool[Tensor, "B N"]:
         """Which correspondences agree with a pose (batch (B,)) within the threshold."""
         clean = self.residual.sanitise(correspondences)
-        assert clean.weights is not None
-        errors = self.residual.errors(cam_from_world[:, None], clean)[:, 0]
-        inliers = (errors < self.residual.threshold) & (clean.weights > 0)
+        inliers = inlier_mask(self.residual, cam_from_world[:, None], clean)[:, 0]
         return inliers[:, : correspondences.pixels.shape[1]]
 
     def hypotheses(

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from dsac.geometry import Pose
 from dsac.ransac.implicit import force_balance, guarded_inverse
-from dsac.ransac.residuals import PoseResidual
+from dsac.ransac.residuals import PoseResidual, inlier_mask
 from dsac.ransac.types import Correspondences, PoseScatter
 
 HALF_TRUST_DISTANCE = 0.05  # of the median depth: a centre as uncertain as this halves the confidence
@@ -51,7 +51,7 @@ def pose_scatter(
         correspondences.weights[:, None],
         correspondences,
     )
-    inliers = (residual.errors(pose, correspondences)[:, 0] < residual.threshold) & used
+    inliers = inlier_mask(residual, pose, correspondences)[:, 0]
     pulls = balance.gradients[:, 0]
     sums, num_tiles = _tile_sums(pulls, inliers, used, correspondences.pixels)
     depth = (cam_from_world @ correspondences.scene_points)[..., 2]
