@@ -18,7 +18,7 @@ __all__ = [
     "Solution",
     "optimum_increment",
     "p3p",
-    "pose_scatter",
+    "pose_trust",
     "refine",
     "refine_gradient",
     "reprojection_error",
@@ -117,7 +117,7 @@ def refine(
     return kind(poses[..., :3]), kind(poses[..., 3]), like(scene_points)(inliers), kind(matrices)
 
 
-def pose_scatter(
+def pose_trust(
     rotation: Array,
     translation: Array,
     pixels: Array,
@@ -126,22 +126,24 @@ def pose_scatter(
     center_px: Array,
     weights: Array,
     threshold_px: float | int,
-    tiles: int,
-) -> tuple[Array, Array, Array, Array, Array, Array]:
-    """The fields of `PoseScatter` for poses (B, 1, 3, 3), (B, 1, 3), in float64, with tiles × tiles tiles."""
+    chance: float,
+    rules: tuple,
+) -> tuple[Array, Array, Array, Array]:
+    """Covariance (B, 6, 6), inliers (B, N), confidence (B,), success (B,) of poses (B, 1, 3, 3), (B, 1, 3).
+
+    `rules` are a `TrustRules`, `chance` is the probability that a point of a wrong pose is an inlier.
+    """
     rows = Rows(rotation, translation, pixels, scene_points, focal_px, center_px, weights, dtype=np.float64)
     size, count = len(rows.points), rows.points.shape[-1]
-    matrices, inliers = np.empty((3, size, 6, 6)), np.empty((size, count), np.bool_)
-    num_tiles, depth = np.empty(size, np.int64), np.empty(size)
+    covariance, inliers = np.empty((size, 6, 6)), np.empty((size, count), np.bool_)
+    confidence, success = np.empty(size), np.empty(size, np.bool_)
     for b in range(size):
         poses, *points = rows[b]
-        second, apart, together = matrices[:, b]
-        num_tiles[b], depth[b] = cpu_uncertainty.pose_scatter(
-            poses[0], *points, float(threshold_px), int(tiles), second, apart, together, inliers[b]
+        confidence[b], success[b] = cpu_uncertainty.pose_trust(
+            poses[0], *points, float(threshold_px), chance, rules, covariance[b], inliers[b]
         )
-    kind = like(scene_points)
-    second, apart, together = matrices
-    return kind(second), kind(apart), kind(together), kind(num_tiles), kind(inliers), kind(depth)
+    kind, same = like(scene_points, cast=True), like(scene_points)
+    return kind(covariance), same(inliers), kind(confidence), same(success)
 
 
 # ---- gradients ---------------------------------------------------------------------------------------

@@ -28,15 +28,20 @@ _LEAST_RATIO = 0.01  # inlier ratio that is looked for as long as nothing is fou
 
 @kernel
 def solve_rgbd_batch(
-    pixels, scene_points, depths, weights, cameras, threshold, depth_noise, confidence, max_hypotheses, seed,
-    poses, inliers, information, num_hypotheses, num_usable,
+    pixels, scene_points, depths, weights, focal, middle,
+    threshold, depth_noise, confidence, max_hypotheses, seed,
 ):  # fmt: skip
-    """Poses of a batch of images: see `dsac.kernels.cpu.solve_rgbd`. Writes the last five arguments."""
-    for b in range(len(pixels)):
+    """Poses (B, 3, 4) of a batch of images and the other fields of `Solution`: see `cpu_fused.solve_rgbd`."""
+    size, n = len(pixels), pixels.shape[1]
+    poses, inliers, information = np.empty((size, 3, 4)), np.empty((size, n), np.bool_), np.empty((size, 6, 6))
+    num_hypotheses, num_usable = np.empty(size, np.int64), np.empty(size, np.int64)
+    for b in range(size):
+        camera = (focal[b, 0], focal[b, 1], middle[b, 0], middle[b, 1])
         num_hypotheses[b], num_usable[b] = _solve_rgbd(
-            pixels[b], scene_points[b], depths[b], weights[b], cameras[b], threshold, depth_noise, confidence,
+            pixels[b], scene_points[b], depths[b], weights[b], camera, threshold, depth_noise, confidence,
             max_hypotheses, seed, poses[b], inliers[b], information[b],
         )  # fmt: skip
+    return poses, inliers, information, num_hypotheses, num_usable
 
 
 @kernel

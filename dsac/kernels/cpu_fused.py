@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,7 @@ from dsac.kernels.cpu_arrays import Array, like, numpy_array, real_array, uncent
 from dsac.kernels.cpu_points import median_point
 
 
-@dataclass(frozen=True)
-class Solution:
+class Solution(NamedTuple):
     """Poses of a batch, `cam_from_world`. Where none was found: identity, no inliers, information 0."""
 
     rotation: Array  # (B, 3, 3) float64
@@ -99,7 +98,7 @@ def solve_rgbd(
 
 
 def _solve(
-    batch: Callable[..., None],
+    batch: Callable[..., tuple[np.ndarray, ...]],
     pixels: Array,
     scene_points: Array,
     focal_px: Array,
@@ -110,36 +109,29 @@ def _solve(
     threads: int,
 ) -> Solution:
     """Call a fused kernel on the images, in threads."""
-    size = len(pixels)
     scene, shift = _centred(scene_points)
+    size = len(scene)
     scales = np.empty((size, 0), np.float32) if weights is None else real_array(weights, np.float32)
-    cameras = np.concatenate([numpy_array(focal_px), numpy_array(center_px)], axis=-1).astype(np.float64)
-    inputs = (real_array(pixels, np.float32), scene, *measured, scales, cameras)
-    poses, information = np.empty((size, 3, 4)), np.empty((size, 6, 6))
-    inliers, num_hypotheses = np.empty(scene.shape[:2], np.bool_), np.empty(size, np.int64)
-    num_usable = np.empty(size, np.int64)
-    outputs = (poses, inliers, information, num_hypotheses, num_usable)
-
-    def solve(part: slice) -> None:
-        batch(*(array[part] for array in inputs), *options, *(array[part] for array in outputs))
-
-    _in_parallel(solve, size, threads)
+    camera = real_array(focal_px, np.float64), real_array(center_px, np.float64)
+    inputs = (real_array(pixels, np.float32), scene, *measured, scales, *camera)
+    if threads <= 1 or size <= 1:
+        found = batch(*inputs, *options)
+    else:
+        found = _in_parallel(lambda part: batch(*(x[part] for x in inputs), *options), size, threads)
+    poses, *others = found
     poses = poses if shift is None else uncentred(poses, shift)
     kind = like(pixels)
-    found = (poses[..., :3], poses[..., 3], inliers, information, num_hypotheses, num_usable)
-    return Solution(*(kind(array) for array in found))
+    return Solution(kind(poses[..., :3]), kind(poses[..., 3]), *map(kind, others))
 
 
-def _in_parallel(solve, size: int, threads: int) -> None:
-    """Call `solve` on slices of the batch, in threads: the kernels release the interpreter."""
-    if threads <= 1 or size <= 1:
-        solve(slice(0, size))
-        return
-    solve(slice(0, 1))  # compiles, if this is the first call
+def _in_parallel(solve: Callable[[slice], tuple[np.ndarray, ...]], size: int, threads: int) -> list[np.ndarray]:
+    """Solve slices of the batch in threads, as the kernels release the interpreter, and put them together."""
+    first = solve(slice(0, 1))  # compiles, if this is the first call
     count = min(4 * threads, size - 1)  # slices shorter than a thread's share even out hard images
     bounds = np.linspace(1, size, count + 1).astype(int)
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(solve, [slice(int(a), int(b)) for a, b in zip(bounds, bounds[1:], strict=False)]))
+        rest = pool.map(solve, [slice(int(a), int(b)) for a, b in zip(bounds, bounds[1:], strict=False)])
+        return [np.concatenate(parts) for parts in zip(first, *rest, strict=True)]
 
 
 def _centred(scene_points: Array) -> tuple[np.ndarray, np.ndarray | None]:

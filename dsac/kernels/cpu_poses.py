@@ -122,8 +122,8 @@ def refine_poses(poses, points, weights, focal, threshold, iterations, inliers, 
     for k in range(len(poses)):
         cost = _pixel_sums(poses[k], points, weights, focal, threshold, sums)
         damping = _DAMPING
-        for _ in range(iterations):
-            gain = solve(sums, damping, step) if sums[_NUMBER] >= 3.0 else -1.0
+        for _ in range(iterations if sums[_NUMBER] >= 4.0 else 0):
+            gain = solve(sums, damping, step)
             if gain < 0.0:
                 break
             trial[:] = poses[k]

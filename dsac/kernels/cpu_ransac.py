@@ -41,7 +41,7 @@ from dsac.kernels.cpu_refine import (
 )
 
 _SUBSET = 1024
-_PLAIN_SEEDS = 64  # after so many, if as many more would not settle it, three of four are coherent points
+_PLAIN_SEEDS = 64  # after so many, if twice as many more would not settle it, three of four are coherent
 _POOL = 512  # a plain seed and its companions are among the first of the subset, ...
 _NEAR = 0.35  # seen within this distance on the plane z = 1 ...
 _FAR = 1e2  # ... but every fourth, like coherent ones, looks everywhere
@@ -66,18 +66,23 @@ _LEVELS = 8  # bounds of the apparent depth, 1.57 apart: they reach down to a 24
 
 @kernel
 def solve_rgb_batch(
-    pixels, scene_points, weights, cameras, threshold_px, largest_depth, confidence, max_hypotheses, seed,
-    poses, inliers, information, num_hypotheses, num_usable,
+    pixels, scene_points, weights, focal, middle,
+    threshold_px, largest_depth, confidence, max_hypotheses, seed,
 ):  # fmt: skip
-    """Poses of a batch of images: see `dsac.kernels.cpu.solve_rgb`. Writes the last five arguments.
+    """Poses (B, 3, 4) of a batch of images and the other fields of `Solution`: see `cpu_fused.solve_rgb`.
 
-    weights (B, N) or (B, 0); cameras (B, 4): fx, fy, cx, cy; largest_depth: 0 = unknown.
+    weights (B, N) or (B, 0); focal, middle (B, 2); largest_depth: 0 = unknown.
     """
-    for b in range(len(pixels)):
+    size, n = len(pixels), pixels.shape[1]
+    poses, inliers, information = np.empty((size, 3, 4)), np.empty((size, n), np.bool_), np.empty((size, 6, 6))
+    num_hypotheses, num_usable = np.empty(size, np.int64), np.empty(size, np.int64)
+    for b in range(size):
+        camera = (focal[b, 0], focal[b, 1], middle[b, 0], middle[b, 1])
         num_hypotheses[b], num_usable[b] = _solve_rgb(
-            pixels[b], scene_points[b], weights[b], cameras[b], threshold_px, largest_depth, confidence,
+            pixels[b], scene_points[b], weights[b], camera, threshold_px, largest_depth, confidence,
             max_hypotheses, seed, poses[b], inliers[b], information[b],
         )  # fmt: skip
+    return poses, inliers, information, num_hypotheses, num_usable
 
 
 @kernel
@@ -158,12 +163,12 @@ def _search(points, rows, subset, aspect, threshold, bounds, confidence, max_hyp
     inside = np.empty(size, np.bool_)
     local = np.empty((7, _LOCAL), np.float32)
     wide = _WIDE * threshold
-    chances = np.zeros(2)
+    richness = np.zeros(2)  # of the last seed's companions: how many times the share of right points they hold
     best, log_miss, step = _LEAST_RATIO, 0.0, 0.0
     log_enough = math.log(1.0 - confidence)
     num = 0
     while num < max_hypotheses and log_miss > log_enough:
-        if num >= _PLAIN_SEEDS and front.shape[1] == 0 and log_miss + _PLAIN_SEEDS * step > log_enough:
+        if num >= _PLAIN_SEEDS and front.shape[1] == 0 and log_miss + 2 * _PLAIN_SEEDS * step > log_enough:
             front = coherent_points(points, rows, math.sqrt(bounds[_LEVELS - 1]), _FRONT)
         kind = 1 if front.shape[1] > 0 and num % 4 > 0 else 0
         among, pool = subset, min(size, _POOL)
@@ -173,7 +178,9 @@ def _search(points, rows, subset, aspect, threshold, bounds, confidence, max_hyp
         seed = below(state, pool)
         num += 1
         ratio = min(1.0, _RICHER[kind] * best)
-        step = math.log1p(-ratio * chances[kind])
+        # `share` of the companions of a right seed are right; so is a set of three with probability share².
+        share = min(1.0, ratio * richness[kind])
+        step = math.log1p(-ratio * min(0.99, share * share))
         log_miss += step
         if _is_known(among, seed, modes, scores, aspect, wide):
             continue
@@ -182,9 +189,7 @@ def _search(points, rows, subset, aspect, threshold, bounds, confidence, max_hyp
         )
         if matching < 3 or deeper > _GROWTH * matching:
             continue
-        # `share` of the companions of a right seed are right; so is a set of three with probability share².
-        share = min(1.0, ratio * within / matching)
-        chances[kind] = min(0.99, share * share)
+        richness[kind] = within / matching
         for i in range(pool):
             inside[i] = depths[i] < bound
         m = with_companions(among, seed, inside[:pool], local)

@@ -152,7 +152,7 @@ def refine(
     ρ(e) = e² τ² / (e² + τ²) is the smooth form of the truncated square min(e, τ)² (Geman and McClure 1985):
     it has a true optimum, which the implicit function theorem needs, and is more accurate than least squares
     on hard inliers. Points behind the camera count as ρ = τ². Levenberg-Marquardt; returns poses, inliers
-    (e_i < τ) and the normal matrix Σ w_i ρ'(e_i²) J_iᵀJ_i in px². A pose with fewer than three inliers stays
+    (e_i < τ) and the normal matrix Σ w_i ρ'(e_i²) J_iᵀJ_i in px². A pose with fewer than four inliers stays
     where it is. No gradient.
     """
     measured = (pixels - center_px[:, None]) / focal_px[:, None]
@@ -288,7 +288,7 @@ def _levenberg_marquardt(
     eps = torch.finfo(rotation.dtype).eps
     cost, normal, inliers = linearise(rotation, translation)
     damping = torch.full_like(cost, _DAMPING)
-    movable = (inliers.sum(-1) >= 3)[..., None]
+    movable = (inliers.sum(-1) >= 4)[..., None]
     for _ in range(iterations):
         gradient = normal[..., :6, 6]
         step = _OVER_RELAXATION * movable * _damped_step(normal[..., :6, :6], gradient, damping)

@@ -46,14 +46,18 @@ class RobustRefinement:
     def __call__(
         self, poses: Pose, correspondences: Correspondences, generator: torch.Generator | None = None
     ) -> Pose:
-        shape = poses.shape
+        every = self.max_points is None or self.max_points >= correspondences.pixels.shape[1]
+        with_gradient = torch.is_grad_enabled() and (
+            _needs_gradient(correspondences) or poses.rotation.requires_grad
+        )
+        if every and not with_gradient:
+            return self.residual.refine(poses, correspondences, self.iterations)
         with torch.no_grad():
             errors = self.residual.errors(poses, correspondences)
         assert correspondences.weights is not None
         used = (correspondences.weights > 0)[:, None]
         enough = ((errors < self.residual.threshold) & used).sum(-1) >= 4
-
-        if self.max_points is None or self.max_points >= errors.shape[-1]:
+        if every:
             rows, start = correspondences, poses.detach()
         else:
             near = (errors < 3 * self.residual.threshold) & used
@@ -62,7 +66,7 @@ class RobustRefinement:
         refined = self.residual.refine(start, rows, self.iterations)
         if torch.is_grad_enabled() and _needs_gradient(rows):
             refined = self._with_gradient(refined, rows)
-        return where_pose(enough, refined.reshape(*shape), poses)
+        return where_pose(enough, refined.reshape(*poses.shape), poses)
 
     def _with_gradient(self, refined: Pose, rows: Correspondences) -> Pose:
         """The same poses with their derivative: from a kernel in closed form, else from autograd."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dsac.geometry import Pose
 from dsac.kernels import Backend, kernels, reference
-from dsac.ransac.types import Correspondences, PoseScatter
+from dsac.ransac.types import Correspondences, PoseEstimate, TrustRules
 
 
 @runtime_checkable
@@ -65,8 +65,10 @@ class PoseResidual(Residual, Protocol):
         """Zero increments of poses from `refine` with their derivative, where a kernel knows it."""
         ...
 
-    def scatter(self, cam_from_world: Pose, correspondences: Correspondences, tiles: int) -> PoseScatter | None:
-        """How the points pull at poses (batch (B,)), with so many tiles across, where a kernel knows it."""
+    def estimate(
+        self, cam_from_world: Pose, correspondences: Correspondences, rules: TrustRules
+    ) -> PoseEstimate | None:
+        """How far poses (batch (B,)) at the optimum can be trusted, where a kernel knows it."""
         ...
 
     def expand(
@@ -158,12 +160,15 @@ class ReprojectionError:
             return None
         return module.optimum_increment(*arguments, self.threshold_px)
 
-    def scatter(self, cam_from_world: Pose, correspondences: Correspondences, tiles: int) -> PoseScatter | None:
+    def estimate(
+        self, cam_from_world: Pose, correspondences: Correspondences, rules: TrustRules
+    ) -> PoseEstimate | None:
         arguments = (*self._arguments(cam_from_world[:, None], correspondences), _weights(correspondences))
         module = kernels(self.backend, *arguments)
-        if not hasattr(module, "pose_scatter"):
+        if not hasattr(module, "pose_trust"):
             return None
-        return PoseScatter(*module.pose_scatter(*arguments, self.threshold_px, tiles))
+        chance = self._chance(correspondences)
+        return PoseEstimate(cam_from_world, *module.pose_trust(*arguments, self.threshold_px, chance, rules))
 
     def expand(
         self, points_cam: Float[Tensor, "B K n 3"], targets: Float[Tensor, "B #K n 2"], like: Correspondences
@@ -203,9 +208,11 @@ class ReprojectionError:
 
     def chance(self, correspondences: Correspondences) -> Float[Tensor, " B"]:
         """Area of the threshold's disc against that of the image, or of the window."""
+        return correspondences.pixels.new_full((len(correspondences),), self._chance(correspondences))
+
+    def _chance(self, correspondences: Correspondences) -> float:
         width, height = correspondences.camera.size if self.window_px is None else (self.window_px,) * 2
-        area = min(1.0, torch.pi * self.threshold_px**2 / (width * height))
-        return correspondences.pixels.new_full((len(correspondences),), area)
+        return min(1.0, torch.pi * self.threshold_px**2 / (width * height))
 
     def _arguments(self, cam_from_world: Pose, c: Correspondences) -> tuple[Tensor, ...]:
         rotation, translation = cam_from_world.rotation, cam_from_world.translation
@@ -299,7 +306,7 @@ class PointDistance:
     def optimum_increment(self, cam_from_world: Pose, correspondences: Correspondences) -> None:
         return None
 
-    def scatter(self, cam_from_world: Pose, correspondences: Correspondences, tiles: int) -> None:
+    def estimate(self, cam_from_world: Pose, correspondences: Correspondences, rules: TrustRules) -> None:
         return None
 
     def expand(

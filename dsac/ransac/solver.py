@@ -25,7 +25,7 @@ from dsac.ransac.sampling import Sampling, UniformSampling
 from dsac.ransac.scoring import Scoring, SoftInlierCount
 from dsac.ransac.selection import Argmax, Selected, Selection
 from dsac.ransac.types import Correspondences, Hypotheses, PoseEstimate
-from dsac.ransac.uncertainty import chance_inliers, confidence, pose_covariance, pose_scatter
+from dsac.ransac.uncertainty import pose_estimate
 
 # Candidate sets drawn in each round, times H, as long as hypotheses that agree with their own set are missing.
 _ROUNDS = (1, 4, 16, 16, 16, 32)
@@ -108,23 +108,8 @@ class PoseSolver:
             generator = torch.Generator().manual_seed(0)
         clean = self.residual.sanitise(correspondences)
         with torch.no_grad():
-            rows = correspondences.pixels.shape[1]
-            found = self._solve_fused(clean, generator)
-            if found is None:
-                return _estimate(self._solve_staged(clean, generator), residual, clean, rows)
-            # The kernel ends at the likeliest pose under isotropic noise in space. A network's predictions
-            # are not like that: the robust cost, from there, is nearer to the truth on real images.
-            pose = self.refinement(found[:, None], clean, generator)[:, 0]
-            estimate = _estimate(pose, residual, clean, rows)
-            lost = (~estimate.success).nonzero()[:, 0]
-            if len(lost) == 0:
-                return estimate
-            # Before an image counts as lost, the other path is asked: the kernel gives up earlier, above all
-            # on a few hundred correspondences of hardly any relief.
-            second = self._solve_staged(clean[lost], generator)
-            rotation = pose.rotation.index_copy(0, lost, second.rotation)
-            translation = pose.translation.index_copy(0, lost, second.translation)
-            return _estimate(Pose(rotation, translation), residual, clean, rows)
+            estimate = self._estimate(clean, residual, generator)
+        return replace(estimate, inliers=estimate.inliers[:, : correspondences.pixels.shape[1]])
 
     def inliers(self, cam_from_world: Pose, correspondences: Correspondences) -> Bool[Tensor, "B N"]:
         """Which correspondences agree with a pose (batch (B,)) within the threshold."""
@@ -199,6 +184,26 @@ class PoseSolver:
             samples = torch.cat([samples, more], dim=1).gather(1, order[..., None].expand(-1, -1, size))
         return samples
 
+    def _estimate(
+        self, clean: Correspondences, residual: PoseResidual, generator: torch.Generator
+    ) -> PoseEstimate:
+        found = self._solve_fused(clean, generator)
+        if found is None:
+            return pose_estimate(self._solve_staged(clean, generator), residual, clean)
+        # The kernel ends at the likeliest pose under isotropic noise in space. A network's predictions
+        # are not like that: the robust cost, from there, is nearer to the truth on real images.
+        pose = self.refinement(found[:, None], clean, generator)[:, 0]
+        estimate = pose_estimate(pose, residual, clean)
+        lost = (~estimate.success).nonzero()[:, 0]
+        if len(lost) == 0:
+            return estimate
+        # Before an image counts as lost, the other path is asked: the kernel gives up earlier, above all
+        # on a few hundred correspondences of hardly any relief.
+        second = self._solve_staged(clean[lost], generator)
+        rotation = pose.rotation.index_copy(0, lost, second.rotation)
+        translation = pose.translation.index_copy(0, lost, second.translation)
+        return pose_estimate(Pose(rotation, translation), residual, clean)
+
     def _solve_staged(self, clean: Correspondences, generator: torch.Generator) -> Pose:
         refined = self.refined(self.hypotheses(clean, generator), clean, generator)
         heaviest = refined.weights.argmax(-1)
@@ -223,16 +228,3 @@ class PoseSolver:
             return None
         seed = int(torch.randint(2**31 - 1, (), generator=generator, device=generator.device))
         return residual.solve(clean, seed)
-
-
-def _estimate(pose: Pose, residual: PoseResidual, clean: Correspondences, rows: int) -> PoseEstimate:
-    """The answer about a pose; `rows` is the number of correspondences that came in."""
-    scatter = pose_scatter(pose, residual, clean)
-    covariance = pose_covariance(scatter)
-    # Any four points agree on some pose, and among the thousands that are tried one gathers twice the
-    # inliers of chance: three times as many speak for the pose.
-    enough = scatter.inliers.sum(-1) > 3 * chance_inliers(residual, clean)
-    success = enough & torch.isfinite(covariance).flatten(1).all(-1)
-    trust = confidence(scatter, covariance, residual, clean)
-    like = pose.translation
-    return PoseEstimate(pose, covariance.to(like), scatter.inliers[:, :rows], trust.to(like), success)

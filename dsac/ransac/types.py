@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dsac.geometry import Camera, Pose
+from dsac.kernels import reference
 
 
 @dataclass(frozen=True)
@@ -89,13 +91,15 @@ class Correspondences:
         masked gets no gradient.
         """
         missing = max(0, 4 - self.pixels.shape[1])
+        weights = torch.ones_like(self.pixels[..., 0]) if self.weights is None else self.weights
+        if missing == 0 and reference.settled(usable):
+            return replace(self, camera=self.camera.to(self.pixels), weights=weights)
 
         def masked(values: Tensor) -> Tensor:
             mask = usable if values.ndim == 2 else usable[..., None]
             kept = torch.where(mask, values, torch.zeros_like(values))
             return torch.nn.functional.pad(kept, (0, 0) * (values.ndim - 2) + (0, missing))
 
-        weights = torch.ones_like(self.pixels[..., 0]) if self.weights is None else self.weights
         return replace(
             self,
             pixels=masked(self.pixels),
@@ -118,16 +122,16 @@ class Hypotheses:
     scores: Float[Tensor, "B H"] | None = None
 
 
-@dataclass(frozen=True)
-class PoseScatter:
-    """How the points of each image pull at a pose: what its uncertainty is made of."""
+class TrustRules(NamedTuple):
+    """What covariance, confidence and success are told by: see `uncertainty.py`."""
 
-    second: Float[Tensor, "B 6 6"]  # G, second derivative of the cost by the increment of the pose
-    apart: Float[Tensor, "B 6 6"]  # Σ g gᵀ of the points' gradients of the cost
-    together: Float[Tensor, "B 6 6"]  # the same of the gradients' sums over tiles of the image
-    num_tiles: Int[Tensor, " B"]  # that hold inliers
-    inliers: Bool[Tensor, "B N"]
-    depth: Float[Tensor, " B"]  # median of the inliers, metres; 1 where there are none
+    tiles: int = 6  # across the image: on real maps errors go together over about a sixth of it
+    distance: float = 0.05  # of the median depth: a centre as uncertain as this halves the confidence
+    angle: float = 0.09  # radians, 5°
+    chance_factor: float = 5.0  # times the inliers of chance: that excess gives half the confidence
+    # Any four points agree on some pose, and among the thousands that are tried one gathers twice the
+    # inliers of chance: three times as many speak for the pose.
+    least_factor: float = 3.0
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ On real rooms 76 to 88 % of the errors then lie within two standard deviations, 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -24,23 +26,44 @@ from torch import Tensor
 from dsac.geometry import Pose
 from dsac.ransac.implicit import force_balance, guarded_inverse
 from dsac.ransac.residuals import PoseResidual, inlier_mask
-from dsac.ransac.types import Correspondences, PoseScatter
-
-HALF_TRUST_DISTANCE = 0.05  # of the median depth: a centre as uncertain as this halves the confidence
-HALF_TRUST_ANGLE = 0.09  # radians, 5°
-TILES = 6  # across the image: on real maps errors go together over about a sixth of it
-CHANCE_FACTOR = 5.0  # times the inliers of chance: that excess gives half the confidence
+from dsac.ransac.types import Correspondences, PoseEstimate, TrustRules
 
 
-def pose_scatter(
+def pose_estimate(
     cam_from_world: Pose,  # batch (B,), at the optimum
     residual: PoseResidual,
     correspondences: Correspondences,
-) -> PoseScatter:
-    """How the points pull at each pose; in float64."""
-    found = residual.scatter(cam_from_world, correspondences, TILES)
+    rules: TrustRules = TrustRules(),  # noqa: B008 -- immutable
+) -> PoseEstimate:
+    """The answer about a pose: by a kernel where there is one, else as written here."""
+    found = residual.estimate(cam_from_world, correspondences, rules)
     if found is not None:
         return found
+    scatter = _scatter(cam_from_world, residual, correspondences, rules.tiles)
+    covariance = _covariance(scatter)
+    expected = _chance_inliers(residual, correspondences)
+    enough = scatter.inliers.sum(-1) > rules.least_factor * expected
+    success = enough & torch.isfinite(covariance).flatten(1).all(-1)
+    trust = _confidence(scatter, covariance, expected, rules)
+    like = cam_from_world.translation
+    return PoseEstimate(cam_from_world, covariance.to(like), scatter.inliers, trust.to(like), success)
+
+
+@dataclass(frozen=True)
+class _Scatter:
+    """How the points of each image pull at a pose: what its uncertainty is made of, in float64."""
+
+    second: Float[Tensor, "B 6 6"]  # G, second derivative of the cost by the increment of the pose
+    apart: Float[Tensor, "B 6 6"]  # Σ g gᵀ of the points' gradients of the cost
+    together: Float[Tensor, "B 6 6"]  # the same of the gradients' sums over tiles of the image
+    num_tiles: Int[Tensor, " B"]  # that hold inliers
+    inliers: Bool[Tensor, "B N"]
+    depth: Float[Tensor, " B"]  # median of the inliers, metres; 1 where there are none
+
+
+def _scatter(
+    cam_from_world: Pose, residual: PoseResidual, correspondences: Correspondences, tiles: int
+) -> _Scatter:
     assert correspondences.weights is not None
     pose, used = cam_from_world[:, None], correspondences.weights > 0
     balance = force_balance(
@@ -53,10 +76,10 @@ def pose_scatter(
     )
     inliers = inlier_mask(residual, pose, correspondences)[:, 0]
     pulls = balance.gradients[:, 0]
-    sums, num_tiles = _tile_sums(pulls, inliers, used, correspondences.pixels)
+    sums, num_tiles = _tile_sums(pulls, inliers, used, correspondences.pixels, tiles)
     depth = (cam_from_world @ correspondences.scene_points)[..., 2]
     depth = torch.where(inliers, depth, torch.nan).nanmedian(-1).values.nan_to_num(1.0)
-    return PoseScatter(balance.matrix[:, 0], pulls.mT @ pulls, sums.mT @ sums, num_tiles, inliers, depth)
+    return _Scatter(balance.matrix[:, 0], pulls.mT @ pulls, sums.mT @ sums, num_tiles, inliers, depth)
 
 
 def _tile_sums(
@@ -64,20 +87,21 @@ def _tile_sums(
     inliers: Bool[Tensor, "B N"],
     used: Bool[Tensor, "B N"],
     pixels: Float[Tensor, "B N 2"],
+    tiles: int,
 ) -> tuple[Float[Tensor, "B T 6"], Int[Tensor, " B"]]:
     """The pulls summed over square tiles of the image, and how many of them hold inliers."""
     low = torch.where(used[..., None], pixels, torch.inf).amin(1, keepdim=True)
     high = torch.where(used[..., None], pixels, -torch.inf).amax(1, keepdim=True)
-    place = TILES * (pixels - low) / (high - low).amax(-1, keepdim=True).clamp_min(1e-6)
-    column, row = place.nan_to_num(0.0).long().clamp(0, TILES - 1).unbind(-1)
-    tile = TILES * row + column
-    sums = pulls.new_zeros(len(pulls), TILES**2, 6).scatter_add_(1, tile[..., None].expand_as(pulls), pulls)
-    held = torch.zeros(len(pulls), TILES**2, dtype=torch.int64, device=pulls.device)
+    place = tiles * (pixels - low) / (high - low).amax(-1, keepdim=True).clamp_min(1e-6)
+    column, row = place.nan_to_num(0.0).long().clamp(0, tiles - 1).unbind(-1)
+    tile = tiles * row + column
+    sums = pulls.new_zeros(len(pulls), tiles**2, 6).scatter_add_(1, tile[..., None].expand_as(pulls), pulls)
+    held = torch.zeros(len(pulls), tiles**2, dtype=torch.int64, device=pulls.device)
     held.scatter_add_(1, tile, inliers.long())
     return sums, (held > 0).sum(-1)
 
 
-def pose_covariance(scatter: PoseScatter) -> Float[Tensor, "B 6 6"]:
+def _covariance(scatter: _Scatter) -> Float[Tensor, "B 6 6"]:
     """Covariance of the increment; infinite on the diagonal where the points do not determine the pose."""
     matrices = torch.stack([scatter.second, scatter.apart])
     (inverse, whitening), (determined, _) = guarded_inverse(matrices)
@@ -99,18 +123,15 @@ def known_covariance(covariance: Float[Tensor, "B 6 6"], known: Bool[Tensor, " B
     return torch.where(known[:, None, None], covariance, unknown)
 
 
-def chance_inliers(residual: PoseResidual, correspondences: Correspondences) -> Float[Tensor, " B"]:
+def _chance_inliers(residual: PoseResidual, correspondences: Correspondences) -> Float[Tensor, " B"]:
     """Inliers that a wrong pose can expect: its minimal set of four, and of the others by chance."""
     assert correspondences.weights is not None
     count = (correspondences.weights > 0).sum(-1)
     return 4 + count * residual.chance(correspondences)
 
 
-def confidence(
-    scatter: PoseScatter,
-    covariance: Float[Tensor, "B 6 6"],
-    residual: PoseResidual,
-    correspondences: Correspondences,
+def _confidence(
+    scatter: _Scatter, covariance: Float[Tensor, "B 6 6"], expected: Float[Tensor, " B"], rules: TrustRules
 ) -> Float[Tensor, " B"]:
     """In [0, 1]: rises with the inliers in excess of chance, falls with the pose's standard deviation.
 
@@ -119,10 +140,9 @@ def confidence(
 
         x²/(1 + x²) · 1/(1 + (σ_r / 5°)² + (σ_t / 0.05 z)²)
     """
-    expected = chance_inliers(residual, correspondences)
-    excess = (scatter.inliers.sum(-1) - expected).clamp_min(0) / (CHANCE_FACTOR * expected)
+    excess = (scatter.inliers.sum(-1) - expected).clamp_min(0) / (rules.chance_factor * expected)
     variance = covariance.diagonal(dim1=-2, dim2=-1)
-    spread = variance[..., :3].sum(-1) / HALF_TRUST_ANGLE**2
-    tolerance = (HALF_TRUST_DISTANCE * scatter.depth).square().clamp_min(1e-30)
+    spread = variance[..., :3].sum(-1) / rules.angle**2
+    tolerance = (rules.distance * scatter.depth).square().clamp_min(1e-30)
     spread = spread + variance[..., 3:].sum(-1) / tolerance
     return excess.square() / (1 + excess.square()) / (1 + spread)

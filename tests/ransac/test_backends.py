@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -11,9 +12,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dsac.errors import BackendError
 from dsac.kernels import reference
 from dsac.ransac import DSAC, Argmax, MaxError, PoseSolver, ReprojectionError, RobustRefinement, SoftAM
-from dsac.ransac.uncertainty import pose_scatter
+from dsac.ransac.implicit import guarded_inverse
+from dsac.ransac.uncertainty import pose_estimate
 
 pytest.importorskip("numba")
+from dsac.kernels import cpu_uncertainty  # noqa: E402
 
 
 def _loss_and_gradients(backend, selection, correspondences, truth, seed=0):
@@ -62,16 +65,35 @@ def test_float32_trains_on_the_kernels_with_nearly_the_gradients_of_float64(make
         assert (ours.double() - theirs).norm() < 0.02 * theirs.norm()
 
 
-def test_what_the_uncertainty_is_made_of_is_that_of_the_reference(make_scene):
-    correspondences, truth = _scene(make_scene)
+@pytest.mark.parametrize("inlier_ratio", [0.7, 0.1, 0.0])
+def test_how_far_a_pose_is_trusted_is_as_the_reference_says(inlier_ratio, make_scene):
+    correspondences, truth = make_scene(batch=3, inlier_ratio=inlier_ratio)
+    weights = torch.rand(correspondences.pixels.shape[:2], generator=torch.Generator().manual_seed(1))
+    weights[:, ::7] = 0.0
+    correspondences = replace(correspondences, weights=weights.to(correspondences.pixels))
     pose = RobustRefinement(iterations=60)(truth[:, None], correspondences)[:, 0]
     residuals = (ReprojectionError(backend=backend) for backend in ("cpu", "reference"))
-    ours, theirs = (pose_scatter(pose, residual, correspondences) for residual in residuals)
-    assert theirs.num_tiles.min() > 10 and theirs.inliers.any() and not theirs.inliers.all()
-    second = 0.5 * (theirs.second + theirs.second.mT)
-    assert (ours.second - second).norm() < 1e-6 * second.norm()
-    for name in ("apart", "together", "num_tiles", "inliers", "depth"):
-        torch.testing.assert_close(getattr(ours, name), getattr(theirs, name), rtol=1e-9, atol=0)
+    ours, theirs = (pose_estimate(pose, residual, correspondences) for residual in residuals)
+    assert theirs.success.all() == (inlier_ratio > 0) and not theirs.inliers.all()
+    for name in ("inliers", "confidence", "success"):
+        torch.testing.assert_close(getattr(ours, name), getattr(theirs, name), rtol=1e-6, atol=1e-12)
+    for mine, expected in zip(ours.covariance, theirs.covariance, strict=True):
+        known = torch.isfinite(expected)
+        assert (torch.isfinite(mine) == known).all()
+        assert (mine[known] - expected[known]).norm() <= 1e-6 * expected[known].norm()
+
+
+@pytest.mark.parametrize("rank", range(7))
+def test_where_points_do_not_determine_a_pose_the_covariance_is_infinite(rank):
+    generator = torch.Generator().manual_seed(rank)
+    rows = torch.randn(6, rank, generator=generator, dtype=torch.float64)
+    matrix = rows @ rows.mT
+    scale = torch.tensor([1e3, 1e-2, 1.0, 5.0, 1e4, 1e-3], dtype=torch.float64)
+    matrix = scale[:, None] * matrix * scale
+    expected, determined = guarded_inverse(matrix)
+    inverse = np.empty((6, 6))
+    assert cpu_uncertainty._guarded_inverse(matrix.numpy(), inverse) == determined == (rank == 6)
+    torch.testing.assert_close(torch.from_numpy(inverse), expected, rtol=1e-6, atol=0)
 
 
 def test_a_second_derivative_is_refused(make_scene):
