@@ -10,6 +10,7 @@ Murray, ISMAR 2007) tracks. It is as exact as matching keypoints, without a dete
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -32,7 +33,6 @@ _LEAST_CORRELATION = 0.7
 _THRESHOLD_PX = 3.0
 _MAX_VIEW_ANGLE_DEG = 40.0  # between the rays that show a point now and then
 _MAX_ZOOM = 1.8
-_TILES = (8, 6)  # the landmarks to search for are spread over these
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Landmarks:
         depth = ((points - centers) * rotation[view, 2]).sum(-1)
         # the surface is taken to face the view: a step of a pixel there moves the point along the image axes
         axes = rotation[view, :2] * (depth[:, None] / self.focal_px.double().numpy()[view])[..., None]
-        return _Arrays(points, points - centers, axes)
+        return _Arrays(points, points - centers, axes, np.linalg.norm(axes[:, 0], axis=1))
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ class _Arrays:
     points: Float[np.ndarray, "L 3"]
     rays: Float[np.ndarray, "L 3"]  # from the cameras that saw them, metres
     axes: Float[np.ndarray, "L 2 3"]  # metres per pixel of the patch in x and y, world frame
+    pixel_sizes: Float[np.ndarray, " L"]  # metres
 
 
 @dataclass(frozen=True)
@@ -172,8 +173,8 @@ def working_camera(camera: Camera, zoom: float = 1.0) -> Camera:
 def grey_view(image: Float[Tensor, "3 H W"], camera: Camera, zoom: float = 1.0) -> UInt8[np.ndarray, "h w"]:
     """The photo in grey as `working_camera(camera, zoom)` sees it."""
     size = working_camera(camera, zoom).size
-    pixels = (image.permute(1, 2, 0) * 255 + 0.5).to("cpu", torch.uint8).numpy()
-    grey = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
+    pixels = np.ascontiguousarray(image.permute(1, 2, 0).to("cpu", torch.float32).numpy())
+    grey = cv2.convertScaleAbs(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), alpha=255)
     if camera.size != size:
         smaller = size[0] < camera.size[0]
         grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
@@ -197,22 +198,22 @@ def _undistortion(
 
 def visible(landmarks: Landmarks, camera: Camera, cam_from_world: Pose, most: int) -> Int[np.ndarray, " M"]:
     """At most `most` landmarks that the camera should see much as they were seen, spread over the image."""
-    arrays = landmarks._arrays
-    rays = arrays.points - cam_from_world.center.double().numpy()
-    depth, pixels = _project(camera, rays @ cam_from_world.rotation.double().numpy().T)
-    size = np.array(camera.size)
-    margin = np.minimum(pixels, size - pixels)
-    rows = np.flatnonzero((depth > 0) & (margin[:, 0] > PATCH_RADIUS) & (margin[:, 1] > PATCH_RADIUS))
+    from dsac.kernels.cpu_patches import visible_patches  # Numba, which takes a second to load
 
-    now, then = rays[rows], arrays.rays[rows]
-    lengths = np.linalg.norm(now, axis=1) * np.linalg.norm(then, axis=1)
-    angle = np.arccos(((now * then).sum(1) / np.maximum(lengths, 1e-12)).clip(-1, 1))
-    pixel_then = np.linalg.norm(arrays.axes[rows, 0], axis=1)
-    zoom = np.abs(np.log(pixel_then * float(camera.focal_px[0]) / depth[rows]))
-    alike = np.flatnonzero((angle < np.deg2rad(_MAX_VIEW_ANGLE_DEG)) & (zoom < np.log(_MAX_ZOOM)))
-    unlike = angle[alike] / np.deg2rad(_MAX_VIEW_ANGLE_DEG) + zoom[alike] / np.log(_MAX_ZOOM)
-    rows = rows[alike]
-    return rows[_spread(pixels[rows] / size, unlike, most)]
+    arrays = landmarks._arrays
+    return visible_patches(
+        arrays.points,
+        arrays.rays,
+        arrays.pixel_sizes,
+        cam_from_world.matrix[:3].double().numpy(),
+        camera.focal_px.double().numpy(),
+        camera.center_px.double().numpy(),
+        camera.size,
+        margin_px=PATCH_RADIUS,
+        max_angle=math.radians(_MAX_VIEW_ANGLE_DEG),
+        max_zoom=_MAX_ZOOM,
+        most=most,
+    )
 
 
 def predict(
@@ -222,30 +223,10 @@ def predict(
     arrays = landmarks._arrays
     rotation = cam_from_world.rotation.double().numpy()
     points_cam = arrays.points[rows] @ rotation.T + cam_from_world.translation.double().numpy()
-    depth, pixels = _project(camera, points_cam)
+    depth = points_cam[:, 2]
     axes_cam = arrays.axes[rows] @ rotation.T  # (M, 2 axes, 3)
     plane = points_cam[:, None, :2] / depth[:, None, None]
-    slope = camera.focal_px.double().numpy() / depth[:, None]
-    image_from_patch = slope[:, None] * (axes_cam[..., :2] - plane * axes_cam[..., 2:])
+    focal = camera.focal_px.double().numpy()
+    image_from_patch = (focal / depth[:, None])[:, None] * (axes_cam[..., :2] - plane * axes_cam[..., 2:])
+    pixels = plane[:, 0] * focal + camera.center_px.double().numpy()
     return pixels, np.swapaxes(image_from_patch, 1, 2)
-
-
-def _project(
-    camera: Camera, points_cam: Float[np.ndarray, "M 3"]
-) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, "M 2"]]:
-    """Depths, NaN behind the camera, and pixels."""
-    depth = np.where(points_cam[:, 2] > 0, points_cam[:, 2], np.nan)
-    plane = points_cam[:, :2] / depth[:, None]
-    return depth, plane * camera.focal_px.double().numpy() + camera.center_px.double().numpy()
-
-
-def _spread(
-    places: Float[np.ndarray, "M 2"], costs: Float[np.ndarray, " M"], most: int
-) -> Int[np.ndarray, " K"]:
-    """The cheapest of each tile of the unit square, then the second cheapest, and so on."""
-    column, row = (places * _TILES).astype(np.int16).clip(0, np.array(_TILES) - 1).T
-    tile = row * _TILES[0] + column
-    by_cost = np.argsort(costs)
-    order = by_cost[np.argsort(tile[by_cost], kind="stable")]
-    rank = np.arange(len(order)) - np.searchsorted(tile[order], tile[order])
-    return order[np.argsort(rank + costs[order] / (1 + costs.max(initial=0)), kind="stable")][:most]

@@ -1,15 +1,92 @@
-"""Search of an image for small patches: normalised cross-correlation in a window around where each is expected.
+"""Search of an image for small patches: which ones, and normalised cross-correlation around each place.
 
 Same names and arguments as in `reference_patches.py`, which says what is computed.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 
 from dsac.kernels.cpu_jit import kernel
-from dsac.kernels.reference_patches import LEAST_CONTRAST, SIZE
+from dsac.kernels.reference_patches import LEAST_CONTRAST, SIZE, TILES
+
+
+def visible_patches(
+    points: Float[np.ndarray, "L 3"],
+    rays: Float[np.ndarray, "L 3"],
+    pixel_sizes: Float[np.ndarray, " L"],
+    cam_from_world: Float[np.ndarray, "3 4"],
+    focal_px: Float[np.ndarray, "2"],
+    center_px: Float[np.ndarray, "2"],
+    size: tuple[int, int],
+    *,
+    margin_px: float,
+    max_angle: float,
+    max_zoom: float,
+    most: int,
+) -> Int[np.ndarray, " M"]:
+    """As in `reference_patches.py`."""
+    limits = float(margin_px), float(max_angle), float(max_zoom)
+    rows = _visible(
+        points, rays, pixel_sizes, cam_from_world, focal_px, center_px, float(size[0]), float(size[1]), *limits
+    )
+    return rows[:most]
+
+
+@kernel
+def _visible(points, rays, pixel_sizes, pose, focal, middle, width, height, margin, max_angle, max_zoom):
+    across, down = TILES
+    count, log_zoom, least_cosine = 0, math.log(max_zoom), math.cos(max_angle)
+    a0, a1, a2, a3 = pose[0]
+    b0, b1, b2, b3 = pose[1]
+    c0, c1, c2, c3 = pose[2]
+    x0, y0, z0 = -(a0 * a3 + b0 * b3 + c0 * c3), -(a1 * a3 + b1 * b3 + c1 * c3), -(a2 * a3 + b2 * b3 + c2 * c3)
+    u, v, depths, cosines = np.empty((4, len(points)))
+    for k in range(len(points)):  # without branches, so that it is vectorised
+        x, y, z = points[k, 0] - x0, points[k, 1] - y0, points[k, 2] - z0
+        depth = c0 * x + c1 * y + c2 * z
+        inverse = 1.0 / depth
+        u[k] = (a0 * x + a1 * y + a2 * z) * inverse * focal[0] + middle[0]
+        v[k] = (b0 * x + b1 * y + b2 * z) * inverse * focal[1] + middle[1]
+        r, s, t = rays[k, 0], rays[k, 1], rays[k, 2]
+        lengths = np.sqrt((x * x + y * y + z * z) * (r * r + s * s + t * t))
+        cosines[k] = (x * r + y * s + z * t) / max(lengths, 1e-12)
+        depths[k] = depth
+    rows, tiles, costs = np.empty(len(points), np.int64), np.empty(len(points), np.int64), np.empty(len(points))
+    for k in range(len(points)):
+        inside = u[k] > margin and v[k] > margin and width - u[k] > margin and height - v[k] > margin
+        if not (depths[k] > 0 and inside and cosines[k] > least_cosine):
+            continue
+        zoom = abs(math.log(pixel_sizes[k] * focal[0] / depths[k]))
+        if not zoom < log_zoom:
+            continue
+        rows[count] = k
+        costs[count] = math.sqrt(max((1.0 - cosines[k]) / (1.0 - least_cosine), 0.0)) + zoom / log_zoom
+        column, row = min(int(u[k] / width * across), across - 1), min(int(v[k] / height * down), down - 1)
+        tiles[count] = row * across + column
+        count += 1
+    order = np.argsort(costs[:count], kind="mergesort")
+    # a counting sort by the rank in its tile, which leaves those of one rank in the order of their costs
+    held, ranks, starts = (
+        np.zeros(across * down, np.int64),
+        np.empty(count, np.int64),
+        np.zeros(count + 1, np.int64),
+    )
+    for k in range(count):
+        tile = tiles[order[k]]
+        ranks[k] = held[tile]
+        held[tile] += 1
+        starts[ranks[k] + 1] += 1
+    for k in range(count):
+        starts[k + 1] += starts[k]
+    chosen = np.empty(count, np.int64)
+    for k in range(count):
+        chosen[starts[ranks[k]]] = rows[order[k]]
+        starts[ranks[k]] += 1
+    return chosen
 
 
 def find_patches(

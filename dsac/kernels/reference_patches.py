@@ -1,9 +1,9 @@
 """Search of an image for small patches, written out; `cpu_patches.py` is the fast one.
 
-Each patch is resampled as the image should show it (`image_from_patch`, the derivative of the map from patch
-to image), and compared at every whole-pixel shift up to `radius` in x and y from where it is expected by the
-normalised cross-correlation, which brightness and contrast do not change. The best shift is made finer by the
-vertices of two parabolas.
+`visible_patches` chooses the ones to search for and `find_patches` searches. Each patch is resampled as the
+image should show it (`image_from_patch`, the derivative of the map from patch to image), and compared at every
+whole-pixel shift up to `radius` in x and y from where it is expected by the normalised cross-correlation,
+which brightness and contrast do not change. The best shift is made finer by the vertices of two parabolas.
 """
 
 from __future__ import annotations
@@ -13,6 +13,50 @@ from jaxtyping import Float, Float32, Int, UInt8
 
 SIZE = 9  # pixels: what is compared of a patch, as a square in the image
 LEAST_CONTRAST = 4.0  # grey levels, standard deviation: below, a patch is noise
+
+
+TILES = (8, 6)  # the patches to search for are spread over these
+
+
+def visible_patches(
+    points: Float[np.ndarray, "L 3"],
+    rays: Float[np.ndarray, "L 3"],
+    pixel_sizes: Float[np.ndarray, " L"],
+    cam_from_world: Float[np.ndarray, "3 4"],
+    focal_px: Float[np.ndarray, "2"],
+    center_px: Float[np.ndarray, "2"],
+    size: tuple[int, int],
+    *,
+    margin_px: float,
+    max_angle: float,
+    max_zoom: float,
+    most: int,
+) -> Int[np.ndarray, " M"]:
+    """At most `most` of the points that a camera of image `size` (width, height) shows much as they were seen.
+
+    They were seen along `rays`, with a pixel as long as `pixel_sizes` there (metres), and count where ray and
+    scale differ by less than `max_angle` (radians) and a factor of `max_zoom`. The most alike of each tile of
+    the image come first, then the second most alike of each, and so on.
+    """
+    rotation, translation = cam_from_world[:, :3], cam_from_world[:, 3]
+    points_cam = points @ rotation.T + translation
+    depth = np.where(points_cam[:, 2] > 0, points_cam[:, 2], np.nan)
+    pixels = points_cam[:, :2] / depth[:, None] * focal_px + center_px
+    margin = np.minimum(pixels, np.array(size) - pixels)
+    now = points + rotation.T @ translation
+    cosine = (now * rays).sum(1) / np.maximum(np.linalg.norm(now, axis=1) * np.linalg.norm(rays, axis=1), 1e-12)
+    zoom = np.abs(np.log(pixel_sizes * focal_px[0] / depth))
+    alike = (margin > margin_px).all(1) & (cosine > np.cos(max_angle)) & (zoom < np.log(max_zoom))
+    rows = np.flatnonzero(alike)
+    chord = np.sqrt(((1 - cosine[rows]) / (1 - np.cos(max_angle))).clip(0))
+    costs = chord + zoom[rows] / np.log(max_zoom)
+
+    column, row = (pixels[rows] / size * TILES).astype(int).clip(0, np.array(TILES) - 1).T
+    tile = row * TILES[0] + column
+    by_cost = np.argsort(costs, kind="stable")
+    order = by_cost[np.argsort(tile[by_cost], kind="stable")]
+    rank = np.arange(len(order)) - np.searchsorted(tile[order], tile[order])
+    return rows[order[np.lexsort((costs[order], rank))][:most]]
 
 
 def find_patches(

@@ -87,3 +87,24 @@ def test_what_cannot_be_searched_for_is_not_found(module, case):
     stack = np.concatenate([flat, patches])
     found, scores = module.find_patches(image, stack, np.array([0, 1, 1, 1, 1]), centers, warps, radius=RADIUS)
     assert np.isnan(found).all() and (scores == -1).all()
+
+
+def test_the_same_patches_are_visible_to_the_kernel_as_to_the_reference():
+    rng = np.random.default_rng(3)
+    points = rng.uniform((-3, -2, -1), (3, 2, 6), size=(3000, 3))
+    rays = points - rng.normal(scale=1.5, size=points.shape)
+    turn, _ = cv2.Rodrigues(np.array([0.1, -0.3, 0.2]))
+    pose = np.column_stack([turn, [0.2, -0.1, 0.5]])
+    pixel_sizes = rng.uniform(0.5, 2.0, size=3000) * np.linalg.norm(rays, axis=1) / 500
+    camera = pose, np.array([500.0, 510.0]), np.array([330.0, 235.0]), (640, 480)
+    limits = dict(margin_px=7.0, max_angle=0.7, max_zoom=1.8)
+    for most in (50, 3000):
+        rows, expected = (
+            module.visible_patches(points, rays, pixel_sizes, *camera, **limits, most=most)
+            for module in (cpu_patches, reference_patches)
+        )
+        assert 40 < len(rows) <= most
+        np.testing.assert_array_equal(rows, expected)
+    assert (
+        len(cpu_patches.visible_patches(points[:0], rays[:0], pixel_sizes[:0], *camera, **limits, most=9)) == 0
+    )
