@@ -39,6 +39,9 @@ class MappingSettings:
     """Width of the head's layers."""
     num_blocks: int = 2
     """Residual blocks of the head."""
+    feature_noise: float = 1.0
+    """Largest standard deviation of the noise on whitened features at the start of training, half of it at the
+    end: so that the head does not lean on how things look from the mapping views alone."""
     reprojection_weight: float = 1.0
     """Of the reprojection loss beside the distance to known scene points."""
     num_views: int = 1000
@@ -56,8 +59,9 @@ class MappingSettings:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name}: expected more than 0, got {value}")
-        if self.num_landmarks < 0:
-            raise ValueError(f"num_landmarks: expected 0 or more, got {self.num_landmarks}")
+        for name in ("num_landmarks", "feature_noise"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
 
 
 def head_learner(
@@ -98,7 +102,8 @@ def head_learner(
     def update(step: int, progress: float) -> BatchLoss:
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * _one_cycle(progress)
-        loss = _batch_loss(head, buffer, shape, settings, progress, generator)
+        noise = settings.feature_noise * (1 - progress / 2)
+        loss = _batch_loss(head, buffer, shape, settings, progress, noise, generator)
         optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
         torch.nn.utils.clip_grad_norm_(head.parameters(), _MAX_GRADIENT_NORM)
@@ -107,7 +112,7 @@ def head_learner(
 
     @torch.no_grad()
     def evaluate() -> BatchLoss:
-        return _batch_loss(head, buffer, shape, settings, 1.0, generator)
+        return _batch_loss(head, buffer, shape, settings, 1.0, 0.0, generator)
 
     parts = {"head": head, "optimizer": optimizer, "generator": generator}
     return Learner(encoder, head, shape, parts, update, evaluate)
@@ -123,13 +128,18 @@ def _batch_loss(
     shape: SceneShape,
     settings: MappingSettings,
     progress: float,
+    noise: float,
     generator: torch.Generator,
 ) -> BatchLoss:
     device = buffer.cells.features.device
     rows = torch.randint(len(buffer), (settings.batch_size,), generator=generator, device=device)
     cells = buffer.take(rows)
     with torch.autocast(device.type, fast_dtype(device), enabled=fast_dtype(device) != torch.float32):
-        predicted = head(cells.features.float())
+        whitened = head.whitened(cells.features.float())
+        if noise > 0:  # of another strength for each cell
+            strength = noise * torch.rand(len(rows), 1, generator=generator, device=device)
+            whitened = whitened + strength * torch.randn(whitened.shape, generator=generator, device=device)
+        predicted = head.of_whitened(whitened)
     return mapping_loss(
         predicted,
         cells,

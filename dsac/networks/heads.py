@@ -54,7 +54,14 @@ class SceneHead(nn.Module):
         self.point = nn.Linear(width, 5)  # x, y, z, homogeneous weight, log scale
 
     def forward(self, features: Float[Tensor, "*batch C"]) -> SceneCoordinates:
-        x = self.lift((features - self.feature_mean) @ self.feature_whitening)
+        return self.of_whitened(self.whitened(features))
+
+    def whitened(self, features: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
+        """The features in the directions of their variance over the scene, which is one in each."""
+        return (features - self.feature_mean) @ self.feature_whitening
+
+    def of_whitened(self, whitened: Float[Tensor, "*batch C"]) -> SceneCoordinates:
+        x = self.lift(whitened)
         for block in self.blocks:
             x = block(x)
         with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round points by 0.2 %

@@ -16,11 +16,13 @@ from dsac.datasets import Frames
 from dsac.errors import DatasetError, MapFormatError
 from dsac.geometry import Pose
 from dsac.mapping import MappingProgress, MappingSettings, buffer, build_map, mapper, training
+from dsac.mapping.head_training import head_learner
 from dsac.scene_map import SceneMap
 
 SMALL = MappingSettings(
-    steps=120, batch_size=256, width=64, num_blocks=1, num_views=12, buffer_size=10_000, short_side_px=96
-)
+    steps=120, batch_size=256, width=64, num_blocks=1, num_views=12, buffer_size=10_000, short_side_px=96,
+    feature_noise=0.0,  # three features say all: none can stand in for another
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,21 @@ def test_mapping_learns_the_scene(frames: Frames) -> None:
     truth = truth[truth[:, 2] > 0]  # what the cameras look at
     predicted = scene_map.head((truth / RADIUS + 1) / 2)
     assert (predicted.points - truth).norm(dim=-1).median() < 0.3
+
+
+def test_features_are_noisy_while_a_head_learns_and_not_when_it_is_judged(frames: Frames) -> None:
+    judged, learned = [], []
+    for noise in (0.0, 2.0):
+        learner = head_learner(
+            frames, replace(SMALL, feature_noise=noise), ColorEncoder(),
+            seed=0, device=torch.device("cpu"), seconds=None, on_progress=lambda fraction: None,
+        )  # fmt: skip
+        judged.append(learner.evaluate().total.item())
+        learned.append(learner.update(0, 0.0).total.item())
+    assert judged[0] == judged[1]
+    assert learned[0] != learned[1]
+    with pytest.raises(ValueError, match="feature_noise: expected 0 or more, got -1.0"):
+        MappingSettings(feature_noise=-1.0)
 
 
 def test_a_map_says_what_it_was_made_from(frames: Frames) -> None:
