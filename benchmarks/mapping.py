@@ -2,7 +2,8 @@
 
     python benchmarks/mapping.py SCENE [--rows default "no landmarks" …] [--seeds 0 1 2] [--no-depth] [--list]
 
-Each row maps the scene in a process of its own and localizes all its query images. Writes
+Each row maps the scene in a process of its own and localizes all its query images; with `--left-out` the
+mapping frames that a row leaves out, by which settings are chosen without a look at the queries. Writes
 results/mapping.jsonl, a line a run that is not made again, and results/mapping.md from all lines there.
 """
 
@@ -34,6 +35,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "4000 steps": {"steps": 4000},
     "500 views": {"num_views": 500},
     "width 256": {"width": 256},
+    "no feature noise": {"feature_noise": 0.0},
     # what scene coordinates alone can do
     "no landmarks, short side 480, 1800 steps": {"num_landmarks": 0, "short_side_px": 480, "steps": 1800},
     "no landmarks, short side 480, 3000 steps": {"num_landmarks": 0, "short_side_px": 480, "steps": 3000},
@@ -41,20 +43,28 @@ ROWS: dict[str, dict[str, Any]] = {
 # queries far from the mapping frames: the default with fewer of these
 FRAMES = {
     "first 90 frames": slice(90),
+    "last 90 frames": slice(-90, None),
     "every 3rd frame": slice(None, None, 3),
     "every 10th frame": slice(None, None, 10),
 }
-ROWS |= {row: {} for row in FRAMES}
+NOISELESS = ", no feature noise"
+ROWS |= {
+    row + noise: ROWS[noise.removeprefix(", ") or "default"] for row in FRAMES for noise in ("", NOISELESS)
+}
 
 
-def run(scene_path: str, row: str, depth: bool, seed: int) -> dict[str, Any]:
+def run(scene_path: str, row: str, depth: bool, seed: int, left_out: bool = False) -> dict[str, Any]:
     """Map and evaluate once."""
     from dsac import Localizer, MappingSettings, build_map, evaluate, load_scene
     from dsac.cli import keep_freed_memory
 
     keep_freed_memory()
     scene = load_scene(scene_path)
-    frames = scene.mapping[FRAMES.get(row, slice(None))]
+    part = FRAMES.get(row.removesuffix(NOISELESS), slice(None))
+    frames = scene.mapping[part]
+    if left_out:
+        numbers = range(len(scene.mapping))
+        scene = replace(scene, query=scene.mapping[sorted({*numbers} - {*numbers[part]})])
     frames = frames if depth else frames.without_depth()
     started, started_cpu = time.monotonic(), time.process_time()
     scene_map = build_map(frames, replace(MappingSettings(), **ROWS[row]), seed=seed)
@@ -71,6 +81,7 @@ def run(scene_path: str, row: str, depth: bool, seed: int) -> dict[str, Any]:
         "supervision": "depth" if depth and scene.mapping.has_depth else "poses",
         "row": row,
         "seed": seed,
+        "left_out": left_out,
         "images": best.num_images,
         "localized": best.num_images - best.num_not_localized,
         "percent_5cm_5deg": best.percent_5cm_5deg,
@@ -87,15 +98,16 @@ def run(scene_path: str, row: str, depth: bool, seed: int) -> dict[str, Any]:
 
 def table(records: list[dict[str, Any]]) -> str:
     """A table a scene and supervision; several seeds as mean ± standard deviation."""
-    groups: dict[tuple[str, str, str], dict[str, list[dict[str, Any]]]] = {}
+    groups: dict[tuple[str, ...], dict[str, list[dict[str, Any]]]] = {}
     for record in records:
-        key = (record["scene"], record["truth"], record["supervision"])
+        key = (record["scene"], f"truth {record['truth']}", record["supervision"])
+        key += ("mapping frames that were left out",) if record.get("left_out") else ()
         groups.setdefault(key, {}).setdefault(record["row"], []).append(record)
     text = "# What each part of mapping is worth\n\n`python benchmarks/mapping.py SCENE`; "
     text += "wall and processor time of mapping include everything from reading the images on.\n"
     columns = ("percent_5cm_5deg", "percent_2cm_2deg", "percent_1cm_1deg", "median_cm", "median_deg")
-    for (scene, truth, supervision), rows in groups.items():
-        text += f"\n## {scene}, truth {truth}, {supervision}\n\n"
+    for key, rows in groups.items():
+        text += f"\n## {', '.join(key)}\n\n"
         text += "| settings | seeds | localized | % 5 cm 5° | % 2 cm 2° | % 1 cm 1° | median cm | median ° "
         text += "| median / spacing | mapping s | CPU s | map MB |\n" + "|---" * 12 + "|\n"
         for row in [row for row in ROWS if row in rows]:
@@ -131,6 +143,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS), metavar="ROW")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--no-depth", action="store_true")
+    parser.add_argument("--left-out", action="store_true", help="localize the mapping frames a row leaves out")
     parser.add_argument("--list", action="store_true", help="name the rows and stop")
     arguments = parser.parse_args()
     if arguments.list or arguments.scene is None:
@@ -138,15 +151,21 @@ def main() -> None:
         return
     lines = RESULTS / "mapping.jsonl"
     records = [json.loads(line) for line in lines.read_text().splitlines()] if lines.is_file() else []
-    made = {(r["scene"], r["supervision"] == "depth", r["row"], r["seed"]) for r in records}
+    made = {
+        (r["scene"], r["supervision"] == "depth", r["row"], r["seed"], r.get("left_out", False))
+        for r in records
+    }
     for seed in arguments.seeds:
         for row in arguments.rows:
-            if (Path(arguments.scene).name, not arguments.no_depth, row, seed) in made:
+            options = (not arguments.no_depth, row, seed, arguments.left_out)
+            if (Path(arguments.scene).name, *options) in made:
                 continue
             with multiprocessing.get_context("spawn").Pool(
                 1
             ) as pool:  # a fresh process: fresh memory and caches
-                record = pool.apply(run, (arguments.scene, row, not arguments.no_depth, seed))
+                record = pool.apply(
+                    run, (arguments.scene, row, not arguments.no_depth, seed, arguments.left_out)
+                )
             print(json.dumps(record), flush=True)
             with open(lines, "a") as file:
                 file.write(json.dumps(record) + "\n")
