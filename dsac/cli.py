@@ -24,7 +24,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 import dsac
-from dsac.errors import DsacError
+from dsac.errors import DatasetError, DsacError
 
 if TYPE_CHECKING:
     import torch
@@ -428,18 +428,37 @@ def _localize(command: Localize) -> None:
             mapping_camera=scene_map.mapping_camera,
             as_stored=scene_map.info.as_stored,
         )
-    names, poses = [], []
-    for localization in localizer.localize_frames(photos):
-        print((_as_json if command.json else _as_line)(localization, scene_map.info.metric), flush=True)
-        if localization.estimate.success.item():
-            names.append(localization.name)
-            poses.append(localization.estimate.cam_from_world[0].to("cpu", dtype=torch.float64))
-    if command.output is not None:
-        stacked = Pose.stack(poses) if poses else Pose.identity(0, dtype=torch.float64)
-        write_poses(command.output, NamedPoses(names, stacked))
+    found: dict[str, Pose] = {}
+    unread = 0
+
+    def keep() -> None:
+        if command.output is not None:
+            stacked = Pose.stack(list(found.values())) if found else Pose.identity(0, dtype=torch.float64)
+            write_poses(command.output, NamedPoses(list(found), stacked))
+
+    try:
+        for i in range(len(photos)):
+            try:
+                (localization,) = localizer.localize_frames(photos[i : i + 1])
+            except DatasetError as error:  # one damaged photo among many is no reason to leave the others
+                if len(photos) == 1:
+                    raise
+                unread += 1
+                _err.print(f"dsac: {_one_line(error)}", style="red", soft_wrap=True)
+                continue
+            print((_as_json if command.json else _as_line)(localization, scene_map.info.metric), flush=True)
+            estimate = localization.estimate
+            if estimate.success.item():
+                found[localization.name] = estimate.cam_from_world[0].to("cpu", dtype=torch.float64)
+    except KeyboardInterrupt:
+        keep()
+        raise
+    keep()
     if not command.json:
-        unit = "" if scene_map.info.metric or not names else f"; positions are in {_unit(scene_map.info)}"
-        _out.print(f"{len(names)} of {len(photos)} localized{unit}", style="dim", soft_wrap=True)
+        unit = "" if scene_map.info.metric or not found else f"; positions are in {_unit(scene_map.info)}"
+        _out.print(f"{len(found)} of {len(photos)} localized{unit}", style="dim", soft_wrap=True)
+    if unread:
+        raise DsacError(f"{unread} of {len(photos)} photos could not be read")
 
 
 def _evaluate(command: Evaluate) -> None:
