@@ -35,7 +35,6 @@ ROWS: dict[str, dict[str, Any]] = {
     "4000 steps": {"steps": 4000},
     "500 views": {"num_views": 500},
     "width 256": {"width": 256},
-    "no feature noise": {"feature_noise": 0.0},
     # what scene coordinates alone can do
     "no landmarks, short side 480, 1800 steps": {"num_landmarks": 0, "short_side_px": 480, "steps": 1800},
     "no landmarks, short side 480, 3000 steps": {"num_landmarks": 0, "short_side_px": 480, "steps": 3000},
@@ -47,10 +46,10 @@ FRAMES = {
     "every 3rd frame": slice(None, None, 3),
     "every 10th frame": slice(None, None, 10),
 }
-NOISELESS = ", no feature noise"
-ROWS |= {
-    row + noise: ROWS[noise.removeprefix(", ") or "default"] for row in FRAMES for noise in ("", NOISELESS)
-}
+ROWS |= {row: {} for row in FRAMES}
+PLAIN_ROWS = list(ROWS)
+NOISELESS = ", no feature noise"  # each row also without
+ROWS |= {row + NOISELESS: settings | {"feature_noise": 0.0} for row, settings in ROWS.items()}
 
 
 def run(scene_path: str, row: str, depth: bool, seed: int, left_out: bool = False) -> dict[str, Any]:
@@ -140,7 +139,7 @@ def _mean(values: list[float | None], digits: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scene", nargs="?")
-    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS), metavar="ROW")
+    parser.add_argument("--rows", nargs="+", default=PLAIN_ROWS, choices=list(ROWS), metavar="ROW")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--no-depth", action="store_true")
     parser.add_argument("--left-out", action="store_true", help="localize the mapping frames a row leaves out")
