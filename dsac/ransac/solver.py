@@ -10,6 +10,7 @@ The same object answers queries and trains; the five steps are its fields (DSAC,
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -104,8 +105,6 @@ class PoseSolver:
         residual = self.residual
         if not isinstance(residual, PoseResidual):
             raise TypeError(f"residual: expected one of camera poses, got {type(residual).__name__}")
-        if generator is None:
-            generator = torch.Generator().manual_seed(0)
         clean = self.residual.sanitise(correspondences)
         with torch.no_grad():
             estimate = self._estimate(clean, residual, generator)
@@ -185,46 +184,56 @@ class PoseSolver:
         return samples
 
     def _estimate(
-        self, clean: Correspondences, residual: PoseResidual, generator: torch.Generator
+        self, clean: Correspondences, residual: PoseResidual, generator: torch.Generator | None
     ) -> PoseEstimate:
-        found = self._solve_fused(clean, generator)
+        found = self._solve_fused(clean, residual, generator) if self._has_fused_steps else None
         if found is None:
             return pose_estimate(self._solve_staged(clean, generator), residual, clean)
         # The kernel ends at the likeliest pose under isotropic noise in space. A network's predictions
         # are not like that: the robust cost, from there, is nearer to the truth on real images.
         pose = self.refinement(found[:, None], clean, generator)[:, 0]
         estimate = pose_estimate(pose, residual, clean)
-        lost = (~estimate.success).nonzero()[:, 0]
-        if len(lost) == 0:
+        if estimate.success.all():
             return estimate
         # Before an image counts as lost, the other path is asked: the kernel gives up earlier, above all
         # on a few hundred correspondences of hardly any relief.
+        lost = (~estimate.success).nonzero()[:, 0]
         second = self._solve_staged(clean[lost], generator)
         rotation = pose.rotation.index_copy(0, lost, second.rotation)
         translation = pose.translation.index_copy(0, lost, second.translation)
         return pose_estimate(Pose(rotation, translation), residual, clean)
 
-    def _solve_staged(self, clean: Correspondences, generator: torch.Generator) -> Pose:
+    def _solve_staged(self, clean: Correspondences, generator: torch.Generator | None) -> Pose:
+        if generator is None:
+            generator = torch.Generator().manual_seed(0)
         refined = self.refined(self.hypotheses(clean, generator), clean, generator)
         heaviest = refined.weights.argmax(-1)
         return refined.cam_from_world[torch.arange(len(heaviest), device=heaviest.device), heaviest]
 
-    def _solve_fused(self, clean: Correspondences, generator: torch.Generator) -> Pose | None:
-        """All five steps in one kernel, if there is one and these are the steps that it takes."""
+    def _solve_fused(
+        self, clean: Correspondences, residual: PoseResidual, generator: torch.Generator | None
+    ) -> Pose | None:
+        """All five steps in one kernel, if there is one."""
+        if generator is None:
+            return residual.solve(clean, 0)
+        return residual.solve(
+            clean, int(torch.randint(2**31 - 1, (), generator=generator, device=generator.device))
+        )
+
+    @cached_property
+    def _has_fused_steps(self) -> bool:
+        """Whether these are the steps that the fused kernels take."""
         residual = self.residual
         if isinstance(residual, ReprojectionError):
             minimal = P3P(residual)
         elif isinstance(residual, PointDistance):
             minimal = Kabsch(residual)
         else:
-            return None
-        if not (
+            return False
+        return (
             self.minimal == minimal
             and self.sampling == UniformSampling()
             and self.scoring == SoftInlierCount(residual)
             and self.selection == Argmax()
             and self.refinement == RobustRefinement(residual)
-        ):
-            return None
-        seed = int(torch.randint(2**31 - 1, (), generator=generator, device=generator.device))
-        return residual.solve(clean, seed)
+        )
