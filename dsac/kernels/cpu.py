@@ -131,6 +131,7 @@ def pose_trust(
 ) -> tuple[Array, Array, Array, Array]:
     """Covariance (B, 6, 6), inliers (B, N), confidence (B,), success (B,) of poses (B, 1, 3, 3), (B, 1, 3).
 
+    The covariance is that of the increment from the left, rad² and m²; infinite on the diagonal: unknown.
     `rules` are a `TrustRules`, `chance` is the probability that a point of a wrong pose is an inlier.
     """
     rows = Rows(rotation, translation, pixels, scene_points, focal_px, center_px, weights, dtype=np.float64)

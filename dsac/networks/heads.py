@@ -61,6 +61,7 @@ class SceneHead(nn.Module):
         return (features - self.feature_mean) @ self.feature_whitening
 
     def of_whitened(self, whitened: Float[Tensor, "*batch C"]) -> SceneCoordinates:
+        """What `forward` makes of features that `whitened` gave."""
         x = self.lift(whitened)
         for block in self.blocks:
             x = block(x)

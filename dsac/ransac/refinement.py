@@ -47,10 +47,8 @@ class RobustRefinement:
         self, poses: Pose, correspondences: Correspondences, generator: torch.Generator | None = None
     ) -> Pose:
         every = self.max_points is None or self.max_points >= correspondences.pixels.shape[1]
-        with_gradient = torch.is_grad_enabled() and (
-            _needs_gradient(correspondences) or poses.rotation.requires_grad
-        )
-        if every and not with_gradient:
+        differentiable = torch.is_grad_enabled() and _needs_gradient(correspondences)
+        if every and not differentiable and not (torch.is_grad_enabled() and poses.rotation.requires_grad):
             return self.residual.refine(poses, correspondences, self.iterations)
         with torch.no_grad():
             errors = self.residual.errors(poses, correspondences)
@@ -64,7 +62,7 @@ class RobustRefinement:
             rows = self._draw(near, correspondences, generator)  # batch B·K, one pose each
             start = poses.detach().reshape(-1, 1)
         refined = self.residual.refine(start, rows, self.iterations)
-        if torch.is_grad_enabled() and _needs_gradient(rows):
+        if differentiable:
             refined = self._with_gradient(refined, rows)
         return where_pose(enough, refined.reshape(*poses.shape), poses)
 

@@ -109,18 +109,14 @@ def _covariance(scatter: _Scatter) -> Float[Tensor, "B 6 6"]:
     apart, together = _freed(num_inliers), _freed(scatter.num_tiles)
     effect = together / apart * (whitening * scatter.together).sum((-2, -1)) / 6
     size = apart * effect.clamp_min(1)
-    return known_covariance(size[:, None, None] * (inverse @ scatter.apart @ inverse), determined)
+    covariance = size[:, None, None] * (inverse @ scatter.apart @ inverse)
+    unknown = torch.diag_embed(torch.full_like(covariance[..., 0], torch.inf))
+    return torch.where(determined[:, None, None], covariance, unknown)
 
 
 def _freed(count: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
     """What the sum over so many parts misses, three of which the pose itself uses up."""
     return count / (count - 3).clamp_min(1)
-
-
-def known_covariance(covariance: Float[Tensor, "B 6 6"], known: Bool[Tensor, " B"]) -> Float[Tensor, "B 6 6"]:
-    """The covariance where it is known; elsewhere infinite on the diagonal, zero beside it."""
-    unknown = torch.diag_embed(torch.full_like(covariance[..., 0], torch.inf))
-    return torch.where(known[:, None, None], covariance, unknown)
 
 
 def _chance_inliers(residual: PoseResidual, correspondences: Correspondences) -> Float[Tensor, " B"]:

@@ -135,12 +135,17 @@ def test_rows_with_nan_infinity_or_weight_zero_are_as_if_they_were_not_there():
     assert solution.num_usable[0] == right.sum()
 
 
+def _shown_to(pose, pixels):
+    """Scene points that a camera at `pose` sees at these pixels, 1 to 4 m away."""
+    rays = np.concatenate([(pixels - _CENTER) / _FOCAL, np.ones((len(pixels), 1))], axis=1)
+    depth = np.random.default_rng(5).uniform(1, 4, (len(pixels), 1))
+    return (pose.inverse() @ torch.from_numpy(rays * depth)).numpy()
+
+
 def test_weights_choose_between_two_poses():
     pixels, scene, _, first = _image(0, count=1000, inliers=1.0)
-    _, other, _, second = _image(1, count=1000, inliers=1.0)
-    rays = np.concatenate([(pixels - _CENTER) / _FOCAL, np.ones((1000, 1))], axis=1)
-    depth = np.random.default_rng(5).uniform(1, 4, (1000, 1))
-    other = (second.inverse() @ torch.from_numpy(rays * depth)).numpy()
+    _, _, _, second = _image(1, count=1000, inliers=1.0)
+    other = _shown_to(second, pixels)
     half = np.arange(1000) % 2 == 0
     scene = np.where(half[:, None], scene, other)
     for pose, chosen in ((first, half), (second, ~half)):
@@ -151,9 +156,7 @@ def test_weights_choose_between_a_heavy_pose_and_one_of_more_points():
     """Of 1700 points 1000 show the first pose and have a fifth of the weight of the others."""
     pixels, scene, _, first = _image(0, count=1700, inliers=1.0)
     _, _, _, second = _image(1, count=10, inliers=1.0)
-    rays = np.concatenate([(pixels - _CENTER) / _FOCAL, np.ones((1700, 1))], axis=1)
-    depth = np.random.default_rng(5).uniform(1, 4, (1700, 1))
-    other = (second.inverse() @ torch.from_numpy(rays * depth)).numpy()
+    other = _shown_to(second, pixels)
     heavy = np.random.default_rng(6).permutation(1700) >= 1000
     scene, weights = np.where(heavy[:, None], other, scene), np.where(heavy, 5.0, 1.0)
     for seed in range(20):
