@@ -31,7 +31,7 @@ def solve_rgbd_batch(
     pixels, scene_points, depths, weights, focal, middle,
     threshold, depth_noise, confidence, max_hypotheses, seed,
 ):  # fmt: skip
-    """Poses (B, 3, 4) of a batch of images and the other fields of `Solution`: see `cpu_fused.solve_rgbd`."""
+    """The fields of `Solution` for a batch of images: see `cpu_fused.solve_rgbd`."""
     size, n = len(pixels), pixels.shape[1]
     poses, inliers, information = np.empty((size, 3, 4)), np.empty((size, n), np.bool_), np.empty((size, 6, 6))
     num_hypotheses, num_usable = np.empty(size, np.int64), np.empty(size, np.int64)
@@ -41,7 +41,7 @@ def solve_rgbd_batch(
             pixels[b], scene_points[b], depths[b], weights[b], camera, threshold, depth_noise, confidence,
             max_hypotheses, seed, poses[b], inliers[b], information[b],
         )  # fmt: skip
-    return poses, inliers, information, num_hypotheses, num_usable
+    return poses[:, :, :3], poses[:, :, 3], inliers, information, num_hypotheses, num_usable
 
 
 @kernel

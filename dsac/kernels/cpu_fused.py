@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dsac.kernels import cpu_depth, cpu_ransac
-from dsac.kernels.cpu_arrays import Array, like, numpy_array, real_array, uncentred
+from dsac.kernels.cpu_arrays import Array, like, numpy_array, real_array
 from dsac.kernels.cpu_points import median_point
 
 
@@ -118,10 +118,10 @@ def _solve(
         found = batch(*inputs, *options)
     else:
         found = _in_parallel(lambda part: batch(*(x[part] for x in inputs), *options), size, threads)
-    poses, *others = found
-    poses = poses if shift is None else uncentred(poses, shift)
-    kind = like(pixels)
-    return Solution(kind(poses[..., :3]), kind(poses[..., 3]), *map(kind, others))
+    if shift is not None:
+        rotation, translation, *others = found
+        found = (rotation, translation - (rotation @ shift[..., None])[..., 0], *others)
+    return Solution(*map(like(pixels), found))
 
 
 def _in_parallel(solve: Callable[[slice], tuple[np.ndarray, ...]], size: int, threads: int) -> list[np.ndarray]:

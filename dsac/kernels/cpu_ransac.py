@@ -69,7 +69,7 @@ def solve_rgb_batch(
     pixels, scene_points, weights, focal, middle,
     threshold_px, largest_depth, confidence, max_hypotheses, seed,
 ):  # fmt: skip
-    """Poses (B, 3, 4) of a batch of images and the other fields of `Solution`: see `cpu_fused.solve_rgb`.
+    """The fields of `Solution` for a batch of images: see `cpu_fused.solve_rgb`.
 
     weights (B, N) or (B, 0); focal, middle (B, 2); largest_depth: 0 = unknown.
     """
@@ -82,7 +82,7 @@ def solve_rgb_batch(
             pixels[b], scene_points[b], weights[b], camera, threshold_px, largest_depth, confidence,
             max_hypotheses, seed, poses[b], inliers[b], information[b],
         )  # fmt: skip
-    return poses, inliers, information, num_hypotheses, num_usable
+    return poses[:, :, :3], poses[:, :, 3], inliers, information, num_hypotheses, num_usable
 
 
 @kernel
