@@ -42,7 +42,7 @@ class LineDistance:
     max_error: float = 1.0
 
     def sanitise(self, correspondences: Correspondences) -> Correspondences:
-        return correspondences.sanitised(correspondences.usable)
+        return correspondences.sanitised()
 
     def errors(self, line_from_image: Pose, correspondences: Correspondences) -> Tensor:
         distance = (line_from_image @ correspondences.scene_points[:, None])[..., 1].abs()

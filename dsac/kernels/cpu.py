@@ -126,25 +126,34 @@ def pose_trust(
     center_px: Array,
     weights: Array,
     threshold_px: float | int,
+    iterations: int,
     chance: float,
     rules: tuple,
-) -> tuple[Array, Array, Array, Array]:
-    """Covariance (B, 6, 6), inliers (B, N), confidence (B,), success (B,) of poses (B, 1, 3, 3), (B, 1, 3).
+) -> tuple[Array, Array, Array, Array, Array, Array]:
+    """Poses (B, 1, 3, 3), (B, 1, 3) after at most so many iterations of `refine`, and how far to trust them.
 
-    The covariance is that of the increment from the left, rad² and m²; infinite on the diagonal: unknown.
-    `rules` are a `TrustRules`, `chance` is the probability that a point of a wrong pose is an inlier.
+    Rotations (B, 3, 3), translations (B, 3), covariance (B, 6, 6) of the increment from the left, rad² and m²,
+    infinite on the diagonal where it is unknown, inliers (B, N), confidence (B,), success (B,). `rules` are a
+    `TrustRules`, `chance` is the probability that a point of a wrong pose is an inlier.
     """
-    rows = Rows(rotation, translation, pixels, scene_points, focal_px, center_px, weights, dtype=np.float64)
+    rows = Rows(rotation, translation, pixels, scene_points, focal_px, center_px, weights)
     size, count = len(rows.points), rows.points.shape[-1]
     covariance, inliers = np.empty((size, 6, 6)), np.empty((size, count), np.bool_)
     confidence, success = np.empty(size), np.empty(size, np.bool_)
     for b in range(size):
-        poses, *points = rows[b]
         confidence[b], success[b] = cpu_uncertainty.pose_trust(
-            poses[0], *points, float(threshold_px), chance, rules, covariance[b], inliers[b]
+            *rows[b], float(threshold_px), int(iterations), chance, rules, inliers[b : b + 1], covariance[b]
         )
     kind, same = like(scene_points, cast=True), like(scene_points)
-    return kind(covariance), same(inliers), kind(confidence), same(success)
+    poses = uncentred(rows.poses[:, 0], rows.shift)
+    return (
+        kind(poses[..., :3]),
+        kind(poses[..., 3]),
+        kind(covariance),
+        same(inliers),
+        kind(confidence),
+        same(success),
+    )
 
 
 # ---- gradients ---------------------------------------------------------------------------------------

@@ -14,10 +14,7 @@ Array = Any  # torch.Tensor or np.ndarray; shapes in the docstrings
 
 
 class Rows:
-    """Correspondences as the loops want them: (B, 5, N), centred points and pixels from the principal point.
-
-    In `dtype`, or else in that of the scene points.
-    """
+    """Correspondences as the loops want them: (B, 5, N), centred points and pixels from the principal point."""
 
     def __init__(
         self,
@@ -28,18 +25,17 @@ class Rows:
         focal_px: Array,
         center_px: Array,
         weights: Array | None = None,
-        dtype: type | None = None,
     ) -> None:
-        own = np.float64 if numpy_array(scene_points).dtype == np.float64 else np.float32
-        scene = real_array(scene_points, own)
-        self.dtype = own if dtype is None else dtype
+        self.dtype = np.float64 if numpy_array(scene_points).dtype.char == "d" else np.float32
+        scene = real_array(scene_points, self.dtype)
         self.focal, middle = real_array(focal_px, np.float64), real_array(center_px, np.float64)
         self.points = np.empty((len(scene), 5, scene.shape[1]), self.dtype)  # rows contiguous for the loops
         self.shift = np.empty((len(scene), 3))
-        fill_rows(real_array(pixels, own), scene, middle, self.points, self.shift)
+        turns, moves = real_array(rotation, np.float64), real_array(translation, np.float64)
+        self.poses = np.empty((*moves.shape[:2], 3, 4))
+        flat = real_array(pixels, self.dtype)
+        fill_rows(flat, scene, middle, turns, moves, self.points, self.shift, self.poses)
         self.weights = np.ones(scene.shape[:2]) if weights is None else real_array(weights, self.dtype)
-        poses = np.concatenate([numpy_array(rotation), numpy_array(translation)[..., None]], axis=-1)
-        self.poses = uncentred(poses.astype(np.float64), -self.shift[:, None])
 
     def __getitem__(self, image: int) -> tuple[np.ndarray, ...]:
         """What the loops over the hypotheses of an image begin with."""
@@ -54,7 +50,7 @@ def uncentred(poses: np.ndarray, shift: np.ndarray) -> np.ndarray:
 
 
 def numpy_array(array: Array) -> np.ndarray:
-    return array.detach().numpy() if isinstance(array, torch.Tensor) else array
+    return array if isinstance(array, np.ndarray) else array.detach().numpy()
 
 
 def real_array(array: Array, dtype: type) -> np.ndarray:
@@ -63,6 +59,6 @@ def real_array(array: Array, dtype: type) -> np.ndarray:
 
 def like(example: Array, cast: bool = False) -> Callable[[np.ndarray], Array]:
     """How to hand an array back: as a tensor if `example` is one, and in its dtype if asked to `cast`."""
-    if isinstance(example, torch.Tensor):
-        return lambda array: torch.from_numpy(array).to(example.dtype) if cast else torch.from_numpy(array)
-    return lambda array: array.astype(example.dtype) if cast else array
+    if isinstance(example, np.ndarray):
+        return lambda array: array.astype(example.dtype) if cast else array
+    return lambda array: torch.from_numpy(array).to(example.dtype) if cast else torch.from_numpy(array)

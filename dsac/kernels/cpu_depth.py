@@ -29,19 +29,18 @@ _LEAST_RATIO = 0.01  # inlier ratio that is looked for as long as nothing is fou
 @kernel
 def solve_rgbd_batch(
     pixels, scene_points, depths, weights, focal, middle,
+    rotations, translations, inliers, information, num_hypotheses, num_usable,
     threshold, depth_noise, confidence, max_hypotheses, seed,
 ):  # fmt: skip
-    """The fields of `Solution` for a batch of images: see `cpu_fused.solve_rgbd`."""
-    size, n = len(pixels), pixels.shape[1]
-    poses, inliers, information = np.empty((size, 3, 4)), np.empty((size, n), np.bool_), np.empty((size, 6, 6))
-    num_hypotheses, num_usable = np.empty(size, np.int64), np.empty(size, np.int64)
-    for b in range(size):
+    """Fill the fields of a `Solution` for a batch of images: see `cpu_fused.solve_rgbd`."""
+    pose = np.empty((3, 4))
+    for b in range(len(pixels)):
         camera = (focal[b, 0], focal[b, 1], middle[b, 0], middle[b, 1])
         num_hypotheses[b], num_usable[b] = _solve_rgbd(
             pixels[b], scene_points[b], depths[b], weights[b], camera, threshold, depth_noise, confidence,
-            max_hypotheses, seed, poses[b], inliers[b], information[b],
+            max_hypotheses, seed, pose, inliers[b], information[b],
         )  # fmt: skip
-    return poses[:, :, :3], poses[:, :, 3], inliers, information, num_hypotheses, num_usable
+        rotations[b], translations[b] = pose[:, :3], pose[:, 3]
 
 
 @kernel

@@ -11,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from dsac.kernels import cpu_depth, cpu_ransac
-from dsac.kernels.cpu_arrays import Array, like, numpy_array, real_array
+from dsac.kernels.cpu_arrays import Array, numpy_array, real_array
 from dsac.kernels.cpu_points import median_point
 
 
@@ -98,7 +99,7 @@ def solve_rgbd(
 
 
 def _solve(
-    batch: Callable[..., tuple[np.ndarray, ...]],
+    batch: Callable[..., None],
     pixels: Array,
     scene_points: Array,
     focal_px: Array,
@@ -110,34 +111,40 @@ def _solve(
 ) -> Solution:
     """Call a fused kernel on the images, in threads."""
     scene, shift = _centred(scene_points)
-    size = len(scene)
+    size, count = scene.shape[:2]
     scales = np.empty((size, 0), np.float32) if weights is None else real_array(weights, np.float32)
     camera = real_array(focal_px, np.float64), real_array(center_px, np.float64)
-    inputs = (real_array(pixels, np.float32), scene, *measured, scales, *camera)
+    found = Solution(
+        np.empty((size, 3, 3)),
+        np.empty((size, 3)),
+        np.empty((size, count), np.bool_),
+        np.empty((size, 6, 6)),
+        np.empty(size, np.int64),
+        np.empty(size, np.int64),
+    )
+    arrays = (real_array(pixels, np.float32), scene, *measured, scales, *camera, *found)
     if threads <= 1 or size <= 1:
-        found = batch(*inputs, *options)
+        batch(*arrays, *options)
     else:
-        found = _in_parallel(lambda part: batch(*(x[part] for x in inputs), *options), size, threads)
+        _in_parallel(lambda part: batch(*(x[part] for x in arrays), *options), size, threads)
     if shift is not None:
-        rotation, translation, *others = found
-        found = (rotation, translation - (rotation @ shift[..., None])[..., 0], *others)
-    return Solution(*map(like(pixels), found))
+        found.translation[:] -= (found.rotation @ shift[..., None])[..., 0]
+    return found if isinstance(pixels, np.ndarray) else Solution(*map(torch.from_numpy, found))
 
 
-def _in_parallel(solve: Callable[[slice], tuple[np.ndarray, ...]], size: int, threads: int) -> list[np.ndarray]:
-    """Solve slices of the batch in threads, as the kernels release the interpreter, and put them together."""
-    first = solve(slice(0, 1))  # compiles, if this is the first call
+def _in_parallel(solve: Callable[[slice], None], size: int, threads: int) -> None:
+    """Solve slices of the batch in threads, as the kernels release the interpreter."""
+    solve(slice(0, 1))  # compiles, if this is the first call
     count = min(4 * threads, size - 1)  # slices shorter than a thread's share even out hard images
     bounds = np.linspace(1, size, count + 1).astype(int)
     with ThreadPoolExecutor(threads) as pool:
-        rest = pool.map(solve, [slice(int(a), int(b)) for a, b in zip(bounds, bounds[1:], strict=False)])
-        return [np.concatenate(parts) for parts in zip(first, *rest, strict=True)]
+        list(pool.map(solve, [slice(int(a), int(b)) for a, b in zip(bounds, bounds[1:], strict=False)]))
 
 
 def _centred(scene_points: Array) -> tuple[np.ndarray, np.ndarray | None]:
     """float32 points; float64 ones are first moved to their centre, which is returned too."""
     scene = numpy_array(scene_points)
-    if scene.dtype != np.float64:
+    if scene.dtype.char != "d":
         return np.ascontiguousarray(scene, np.float32), None
     shift = np.empty((len(scene), 3))
     for points, center in zip(scene, shift, strict=True):

@@ -113,15 +113,26 @@ def median_point(scene_points, center):
 
 
 @kernel
-def fill_rows(pixels, scene_points, principal_points, points, centers):
-    """Fill `points` (B, 5, N) with scene points from their `centers` (B, 3), pixels from principal points."""
+def fill_rows(pixels, scene_points, principal_points, rotation, translation, points, centers, poses):
+    """Fill `points` (B, 5, N) with scene points from their `centers` (B, 3), pixels from principal points.
+
+    And `poses` (B, H, 3, 4) with rotations and translations, which become those of the centred points.
+    """
     for b in range(len(pixels)):
-        median_point(scene_points[b], centers[b])
+        center = centers[b]
+        median_point(scene_points[b], center)
         for i in range(pixels.shape[1]):
             for axis in range(3):
-                points[b, axis, i] = np.float64(scene_points[b, i, axis]) - centers[b, axis]
+                points[b, axis, i] = np.float64(scene_points[b, i, axis]) - center[axis]
             for axis in range(2):
                 points[b, 3 + axis, i] = np.float64(pixels[b, i, axis]) - principal_points[b, axis]
+        for h in range(poses.shape[1]):
+            for i in range(3):
+                row = poses[b, h, i]
+                row[3] = translation[b, h, i]
+                for j in range(3):
+                    row[j] = rotation[b, h, i, j]
+                    row[3] += row[j] * center[j]
 
 
 @kernel

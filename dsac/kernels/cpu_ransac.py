@@ -67,22 +67,21 @@ _LEVELS = 8  # bounds of the apparent depth, 1.57 apart: they reach down to a 24
 @kernel
 def solve_rgb_batch(
     pixels, scene_points, weights, focal, middle,
+    rotations, translations, inliers, information, num_hypotheses, num_usable,
     threshold_px, largest_depth, confidence, max_hypotheses, seed,
 ):  # fmt: skip
-    """The fields of `Solution` for a batch of images: see `cpu_fused.solve_rgb`.
+    """Fill the fields of a `Solution` for a batch of images: see `cpu_fused.solve_rgb`.
 
     weights (B, N) or (B, 0); focal, middle (B, 2); largest_depth: 0 = unknown.
     """
-    size, n = len(pixels), pixels.shape[1]
-    poses, inliers, information = np.empty((size, 3, 4)), np.empty((size, n), np.bool_), np.empty((size, 6, 6))
-    num_hypotheses, num_usable = np.empty(size, np.int64), np.empty(size, np.int64)
-    for b in range(size):
+    pose = np.empty((3, 4))
+    for b in range(len(pixels)):
         camera = (focal[b, 0], focal[b, 1], middle[b, 0], middle[b, 1])
         num_hypotheses[b], num_usable[b] = _solve_rgb(
             pixels[b], scene_points[b], weights[b], camera, threshold_px, largest_depth, confidence,
-            max_hypotheses, seed, poses[b], inliers[b], information[b],
+            max_hypotheses, seed, pose, inliers[b], information[b],
         )  # fmt: skip
-    return poses[:, :, :3], poses[:, :, 3], inliers, information, num_hypotheses, num_usable
+        rotations[b], translations[b] = pose[:, :3], pose[:, 3]
 
 
 @kernel

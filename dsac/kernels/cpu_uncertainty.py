@@ -1,6 +1,6 @@
 """How far a pose can be trusted, in two passes over the points: the twin of `dsac/ransac/uncertainty.py`.
 
-`points` (5, N) and poses are those of `cpu_poses.py`, all in float64: differences of the sums matter.
+`points` (5, N) and poses are those of `cpu_poses.py`. All is told in float64: differences of the sums matter.
 """
 
 from __future__ import annotations
@@ -12,27 +12,30 @@ import numpy as np
 from dsac.kernels.cpu_backward import force, robust_slopes, second_derivative
 from dsac.kernels.cpu_jit import kernel
 from dsac.kernels.cpu_math import NUM_SUMS, cross, pose_rows, unpacked
-from dsac.kernels.cpu_poses import pixel_slopes, seen
+from dsac.kernels.cpu_poses import pixel_slopes, refine_poses, seen
 
 _MIN_EIGENVALUE = 1e-9  # of the largest, of a matrix scaled to unit diagonal: less is not determined
 _MAX_SWEEPS = 20
 
 
 @kernel
-def pose_trust(pose, points, weights, focal, threshold, chance, rules, covariance, inliers):
-    """Fill covariance (6, 6) and inliers (N,) of a pose (3, 4); returns its confidence and success.
+def pose_trust(poses, points, weights, focal, threshold, iterations, chance, rules, inliers, covariance):
+    """Refine a pose (1, 3, 4) in place, fill inliers (1, N) and covariance (6, 6); its confidence and success.
 
     `chance` is the probability that a point of a wrong pose is an inlier.
     """
-    second, apart, together = np.empty((6, 6)), np.empty((6, 6)), np.empty((6, 6))
+    second, apart, together = np.empty((1, 6, 6)), np.empty((6, 6)), np.empty((6, 6))
+    if iterations > 0:
+        refine_poses(poses, points, weights, focal, threshold, iterations, inliers, second)
     tiles, depth = _scatter(
-        pose, points, weights, focal, threshold, rules.tiles, second, apart, together, inliers
-    )
+        poses[0], points.astype(np.float64), weights.astype(np.float64), focal, threshold, rules.tiles,
+        second[0], apart, together, inliers[0],
+    )  # fmt: skip
     count = used = 0
     for i in range(len(weights)):
-        count += inliers[i]
+        count += inliers[0, i]
         used += weights[i] > 0.0
-    known = _sandwich(second, apart, together, count, tiles, covariance)
+    known = _sandwich(second[0], apart, together, count, tiles, covariance)
     expected = 4 + used * chance
     x = max(count - expected, 0.0) / (rules.chance_factor * expected)
     turn, shift = 0.0, 0.0

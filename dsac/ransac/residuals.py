@@ -66,9 +66,9 @@ class PoseResidual(Residual, Protocol):
         ...
 
     def estimate(
-        self, cam_from_world: Pose, correspondences: Correspondences, rules: TrustRules
+        self, cam_from_world: Pose, correspondences: Correspondences, iterations: int, rules: TrustRules
     ) -> PoseEstimate | None:
-        """How far poses (batch (B,)) at the optimum can be trusted, where a kernel knows it."""
+        """Poses (batch (B,)) after `iterations` of `refine`, and their trust, where a kernel knows it."""
         ...
 
     def expand(
@@ -114,7 +114,7 @@ class ReprojectionError:
         return self.max_error_px
 
     def sanitise(self, correspondences: Correspondences) -> Correspondences:
-        return correspondences.sanitised(correspondences.usable)
+        return correspondences.sanitised()
 
     def targets(self, correspondences: Correspondences) -> Float[Tensor, "B N 2"]:
         return correspondences.pixels
@@ -161,14 +161,17 @@ class ReprojectionError:
         return module.optimum_increment(*arguments, self.threshold_px)
 
     def estimate(
-        self, cam_from_world: Pose, correspondences: Correspondences, rules: TrustRules
+        self, cam_from_world: Pose, correspondences: Correspondences, iterations: int, rules: TrustRules
     ) -> PoseEstimate | None:
         arguments = (*self._arguments(cam_from_world[:, None], correspondences), _weights(correspondences))
         module = kernels(self.backend, *arguments)
         if not hasattr(module, "pose_trust"):
             return None
         chance = self._chance(correspondences)
-        return PoseEstimate(cam_from_world, *module.pose_trust(*arguments, self.threshold_px, chance, rules))
+        rotation, translation, *trust = module.pose_trust(
+            *arguments, self.threshold_px, iterations, chance, rules
+        )
+        return PoseEstimate(Pose(rotation, translation), *trust)
 
     def expand(
         self, points_cam: Float[Tensor, "B K n 3"], targets: Float[Tensor, "B #K n 2"], like: Correspondences
@@ -251,7 +254,7 @@ class PointDistance:
             raise ValueError("camera_points: expected (B, N, 3) for a solver of RGB-D, got None")
         measured = (torch.isfinite(points).all(-1) & (points[..., 2] > 0))[..., None]
         points = torch.where(measured, points, torch.zeros_like(points))
-        return replace(correspondences, camera_points=points).sanitised(correspondences.usable)
+        return replace(correspondences, camera_points=points).sanitised()
 
     def targets(self, correspondences: Correspondences) -> Float[Tensor, "B N 4"]:
         """Homogeneous: (camera point, 1), or (unit direction of the ray, 0) where there is no depth."""
@@ -306,7 +309,9 @@ class PointDistance:
     def optimum_increment(self, cam_from_world: Pose, correspondences: Correspondences) -> None:
         return None
 
-    def estimate(self, cam_from_world: Pose, correspondences: Correspondences, rules: TrustRules) -> None:
+    def estimate(
+        self, cam_from_world: Pose, correspondences: Correspondences, iterations: int, rules: TrustRules
+    ) -> None:
         return None
 
     def expand(

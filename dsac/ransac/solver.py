@@ -102,10 +102,8 @@ class PoseSolver:
         Without a generator the draws come from a fixed seed: the same input has the same answer.
         Raises: `TypeError` when the residual is none of camera poses.
         """
-        residual = self.residual
-        if not isinstance(residual, PoseResidual):
-            raise TypeError(f"residual: expected one of camera poses, got {type(residual).__name__}")
-        clean = self.residual.sanitise(correspondences)
+        residual = self._pose_residual
+        clean = residual.sanitise(correspondences)
         with torch.no_grad():
             estimate = self._estimate(clean, residual, generator)
         return replace(estimate, inliers=estimate.inliers[:, : correspondences.pixels.shape[1]])
@@ -191,14 +189,14 @@ class PoseSolver:
             return pose_estimate(self._solve_staged(clean, generator), residual, clean)
         # The kernel ends at the likeliest pose under isotropic noise in space. A network's predictions
         # are not like that: the robust cost, from there, is nearer to the truth on real images.
-        pose = self.refinement(found[:, None], clean, generator)[:, 0]
-        estimate = pose_estimate(pose, residual, clean)
+        estimate = pose_estimate(found, residual, clean, RobustRefinement.iterations)
         if estimate.success.all():
             return estimate
         # Before an image counts as lost, the other path is asked: the kernel gives up earlier, above all
         # on a few hundred correspondences of hardly any relief.
         lost = (~estimate.success).nonzero()[:, 0]
         second = self._solve_staged(clean[lost], generator)
+        pose = estimate.cam_from_world
         rotation = pose.rotation.index_copy(0, lost, second.rotation)
         translation = pose.translation.index_copy(0, lost, second.translation)
         return pose_estimate(Pose(rotation, translation), residual, clean)
@@ -219,6 +217,12 @@ class PoseSolver:
         return residual.solve(
             clean, int(torch.randint(2**31 - 1, (), generator=generator, device=generator.device))
         )
+
+    @cached_property
+    def _pose_residual(self) -> PoseResidual:
+        if not isinstance(self.residual, PoseResidual):  # slow: it looks for every method
+            raise TypeError(f"residual: expected one of camera poses, got {type(self.residual).__name__}")
+        return self.residual
 
     @cached_property
     def _has_fused_steps(self) -> bool:

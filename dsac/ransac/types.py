@@ -84,7 +84,7 @@ class Correspondences:
             return finite
         return finite & torch.isfinite(self.weights) & (self.weights > 0)
 
-    def sanitised(self, usable: Bool[Tensor, "B N"]) -> Correspondences:
+    def sanitised(self) -> Correspondences:
         """The same with weights given, finite values everywhere, and weight 0 where not `usable`.
 
         Rows of weight 0 fill up to at least four, so that every step has something to index. What is
@@ -92,8 +92,9 @@ class Correspondences:
         """
         missing = max(0, 4 - self.pixels.shape[1])
         weights = torch.ones_like(self.pixels[..., 0]) if self.weights is None else self.weights
-        if missing == 0 and reference.settled(usable):
+        if missing == 0 and len(self) > 0 and reference.settled(self._all_usable()):
             return replace(self, camera=self.camera.to(self.pixels), weights=weights)
+        usable = self.usable
 
         def masked(values: Tensor) -> Tensor:
             mask = usable if values.ndim == 2 else usable[..., None]
@@ -109,6 +110,13 @@ class Correspondences:
             weights=masked(weights),
             grid=None if missing else self.grid,
         )
+
+    def _all_usable(self) -> Bool[Tensor, ""]:
+        """Whether every row is, at a third of the cost of asking each (coordinates of 1e35 may say no)."""
+        total = self.pixels.sum() + self.scene_points.sum()  # finite only if all that is added is
+        if self.weights is None:
+            return total.abs() < torch.inf
+        return ((total + self.weights.sum()).abs() < torch.inf) & (self.weights.amin() > 0)
 
 
 @dataclass(frozen=True)

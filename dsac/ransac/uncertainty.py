@@ -30,15 +30,21 @@ from dsac.ransac.types import Correspondences, PoseEstimate, TrustRules
 
 
 def pose_estimate(
-    cam_from_world: Pose,  # batch (B,), at the optimum
+    cam_from_world: Pose,  # batch (B,)
     residual: PoseResidual,
     correspondences: Correspondences,
+    iterations: int = 0,
     rules: TrustRules = TrustRules(),  # noqa: B008 -- immutable
 ) -> PoseEstimate:
-    """The answer about a pose: by a kernel where there is one, else as written here."""
-    found = residual.estimate(cam_from_world, correspondences, rules)
+    """The answer about a pose at the optimum, or so many iterations away from it.
+
+    By a kernel where there is one, else as written here.
+    """
+    found = residual.estimate(cam_from_world, correspondences, iterations, rules)
     if found is not None:
         return found
+    if iterations > 0:
+        cam_from_world = residual.refine(cam_from_world[:, None], correspondences, iterations)[:, 0]
     scatter = _scatter(cam_from_world, residual, correspondences, rules.tiles)
     covariance = _covariance(scatter)
     expected = _chance_inliers(residual, correspondences)

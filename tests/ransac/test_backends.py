@@ -10,6 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dsac.errors import BackendError
+from dsac.geometry import Pose
 from dsac.kernels import reference
 from dsac.ransac import DSAC, Argmax, MaxError, PoseSolver, ReprojectionError, RobustRefinement, SoftAM
 from dsac.ransac.implicit import guarded_inverse
@@ -63,6 +64,24 @@ def test_float32_trains_on_the_kernels_with_nearly_the_gradients_of_float64(make
     torch.testing.assert_close(loss.double(), expected_loss, rtol=1e-2, atol=0)
     for ours, theirs in zip(gradients, expected, strict=True):
         assert (ours.double() - theirs).norm() < 0.02 * theirs.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_pose_that_is_refined_on_the_way_is_trusted_like_the_refined_pose(dtype, make_scene):
+    correspondences, truth = make_scene(batch=3, inlier_ratio=0.5, dtype=dtype)
+    correspondences = correspondences.sanitised()
+    start = Pose.exp(0.01 * torch.randn(3, 6, generator=torch.Generator().manual_seed(3)).to(dtype)) @ truth
+    residual = ReprojectionError(backend="cpu")
+    refined = RobustRefinement()(start[:, None], correspondences)[:, 0]
+    expected = pose_estimate(refined, residual, correspondences)
+    single = dtype == torch.float32
+    tolerance = {"rtol": 1e-3, "atol": 1e-6} if single else {"rtol": 1e-7, "atol": 1e-12}
+    for backend in ("cpu", "reference"):
+        estimate = pose_estimate(start, ReprojectionError(backend=backend), correspondences, iterations=20)
+        assert (estimate.cam_from_world.center_distance(start) > 1e-3).all()
+        assert estimate.cam_from_world.center_distance(refined).max() < (1e-4 if single else 1e-9)
+        for name in ("covariance", "confidence"):
+            torch.testing.assert_close(getattr(estimate, name), getattr(expected, name), **tolerance)
 
 
 @pytest.mark.parametrize("inlier_ratio", [0.7, 0.1, 0.0])

@@ -39,7 +39,7 @@ def _pool(make_scene, selection, refinement=None, num_hypotheses=12, inlier_rati
     correspondences, truth = make_scene(batch=batch, inlier_ratio=inlier_ratio, noise_m=0.02)
     # a truth a few centimetres away keeps every loss away from the kink at zero
     truth = Pose.exp(torch.full((batch, 6), 0.03, dtype=torch.float64)) @ truth
-    clean = correspondences.sanitised(correspondences.usable)
+    clean = correspondences.sanitised()
     with torch.no_grad():
         samples = solver.hypotheses(correspondences, torch.Generator().manual_seed(0)).samples
 

@@ -13,7 +13,7 @@ def _solver_and_scene(kind, make_scene):
     correspondences, truth = make_scene(
         batch=2, inlier_ratio=1.0, noise_m=0.0 if kind == "p3p" else 0.01, depth=kind == "kabsch"
     )
-    clean = correspondences.sanitised(correspondences.usable)
+    clean = correspondences.sanitised()
     solver = P3P() if kind == "p3p" else Kabsch()
     generator = torch.Generator().manual_seed(1)
     samples = torch.rand(2, 5, clean.pixels.shape[1], generator=generator).topk(solver.sample_size).indices
@@ -24,7 +24,7 @@ def _solver_and_scene(kind, make_scene):
 def test_minimal_sets_of_exact_points_give_the_exact_pose(kind, make_scene):
     correspondences, truth = make_scene(batch=2, inlier_ratio=1.0, noise_m=0.0, depth=True)
     solver, _, samples, _ = _solver_and_scene(kind, make_scene)
-    hypotheses = solver(correspondences.sanitised(correspondences.usable), samples)
+    hypotheses = solver(correspondences.sanitised(), samples)
     assert hypotheses.valid.all()
     assert hypotheses.sample_error.max() < 2e-6
     assert hypotheses.cam_from_world.center_distance(truth[:, None]).max() < 1e-8

@@ -156,7 +156,7 @@ def test_an_image_of_nothing_finite_is_not_localized_and_gives_zero_gradient(bad
 def test_weights_steer_the_draw_and_the_fit(make_scene):
     """At 3 % inliers, which uniform draws miss, weights that know them find the pose."""
     correspondences, truth = make_scene(grid=(30, 40), inlier_ratio=0.03)
-    clean = correspondences.sanitised(correspondences.usable)
+    clean = correspondences.sanitised()
     right = SOLVERS["argmax"].residual.errors(truth[:, None], clean)[:, 0] < 10
     weights = torch.where(right, 1.0, 1e-3).to(torch.float64)
     solver = PoseSolver.rgb(sampling=WeightedSampling(), backend="reference")
