@@ -319,7 +319,7 @@ def test_photos_of_the_mapping_cameras_shape_need_no_focal_length(corner: Path, 
     _, guessed, err = run("localize", corner / "corner.dsac", image, "--json")
     _, given, _ = run("localize", corner / "corner.dsac", image, "--json", "--camera", camera)
     assert json.loads(guessed)["cam_from_world"] == json.loads(given)["cam_from_world"] is not None
-    assert f"the mapping images' is taken: {camera} (1 photos of its shape)" in " ".join(err.split())
+    assert f"the mapping images' is taken: {camera} (photos of its shape: 1)" in " ".join(err.split())
 
 
 def test_a_photo_that_a_phone_stored_turned_is_localized_like_any_other(

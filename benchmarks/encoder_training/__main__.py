@@ -1,6 +1,6 @@
-"""Train the compact encoder; goes on from the checkpoint in the output folder if there is one.
+"""Train the encoder; goes on from the checkpoint in the output folder if there is one.
 
-PYTHONPATH=.:benchmarks python -m encoder_training --data ../shared/data --output runs/encoder
+PYTHONPATH=.:benchmarks python -m encoder_training --photos FOLDER --output runs/encoder --minutes 60
 """
 
 from __future__ import annotations
@@ -13,94 +13,96 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
+from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
 from dsac.networks.encoder import load_encoder
 from encoder_training.pack import load_pack
-from encoder_training.teachers import XFeat
 from encoder_training.training import Trainer, TrainingSettings
 
-HELD_OUT = 20  # every so many photos one is held out, for `encoder_training.retrieval`
-_SAVE_SECONDS = 120.0
+_SAVE_SECONDS = 300.0
 _LOG_STEPS = 25
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with `photos` and `teachers`")
+    parser.add_argument("--photos", type=Path, required=True, help="folder with *.jpg of anything")
     parser.add_argument("--output", type=Path, required=True, help="weights, checkpoint, log and image cache")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--rooms", type=int, default=12, help="rendered rooms")
-    parser.add_argument("--frames", type=int, default=60, help="frames of a room")
+    parser.add_argument("--galleries", type=int, default=6, help="walls of 24 photos")
+    parser.add_argument("--rooms", type=int, default=6, help="furnished rooms, of one layout")
+    parser.add_argument("--places", type=int, default=28, help="rooms full of things, of as many layouts")
+    parser.add_argument("--frames", type=int, default=60, help="frames of a room or place")
     parser.add_argument("--minutes", type=float, help="time for this training, instead of its steps")
     for option in fields(TrainingSettings):
-        if isinstance(option.default, (bool, int, float)):
-            kind = type(option.default)
+        if isinstance(option.default, (int, float)):
             name = f"--{option.name.replace('_', '-')}"
-            parser.add_argument(name, default=option.default, type=_boolean if kind is bool else kind)
+            parser.add_argument(name, default=option.default, type=type(option.default))
     arguments = vars(parser.parse_args())
-    settings = TrainingSettings(
-        **{
-            option.name: arguments[option.name]
-            for option in fields(TrainingSettings)
-            if option.name in arguments
-        }
-    )
-    train(
-        settings,
-        **{name: arguments[name] for name in ("data", "output", "device", "rooms", "frames", "minutes")},
-    )
-
-
-def train(
-    settings: TrainingSettings,
-    data: Path,
-    output: Path,
-    device: str,
-    rooms: int,
-    frames: int,
-    minutes: float | None,
-) -> None:
+    names = [option.name for option in fields(TrainingSettings) if option.name in arguments]
+    settings = TrainingSettings(**{name: arguments[name] for name in names})
+    output = arguments["output"]
     output.mkdir(parents=True, exist_ok=True)
-    photos = sorted((data / "photos").glob("*.jpg"))
-    photos = [photo for i, photo in enumerate(photos) if i % HELD_OUT]
-    pack = load_pack(photos, list(range(1000, 1000 + rooms)), frames, output).to(device)
-    xfeat = XFeat(data / "teachers" / "xfeat.npz").to(device)
-    trainer = Trainer(pack, load_encoder("efficientnet-lite0", device).float(), xfeat, settings)
+    photos = sorted(arguments["photos"].glob("*.jpg"))
+    scenes = {kind: arguments[kind] for kind in ("galleries", "rooms", "places", "frames")}
+    try:
+        pack = load_pack(photos, cache=output, **scenes).to(arguments["device"])
+    except ValueError as error:
+        parser.error(f"{arguments['photos']}: {error}")
+    start = load_encoder("efficientnet-lite0", arguments["device"], torch.float32)
+    train(Trainer(pack, start, settings), output, arguments["minutes"])
+
+
+def train(trainer: Trainer, output: Path, minutes: float | None) -> None:
+    """To the end of the settings' steps, or of so many minutes in all."""
     checkpoint, seconds = output / "checkpoint.pt", 0.0
     if checkpoint.is_file():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        if state.get("made_of") != _made_of(trainer):
+            raise SystemExit(f"{checkpoint}: of other images or settings; give another --output")
         trainer.resume(state)
         seconds = state["seconds"]
-    budget = None if minutes is None else 60 * minutes
     begin, last_save = time.monotonic() - seconds, time.monotonic()
-    with (output / "log.jsonl").open("a") as log:
-        log.write(json.dumps({"sources": len(pack), **asdict(settings), "minutes": minutes}) + "\n")
+    columns = (*Progress.get_default_columns()[:3], TimeRemainingColumn(), TextColumn("{task.fields[state]}"))
+    with (output / "log.jsonl").open("a") as log, Progress(*columns) as bar:
+        task = bar.add_task("training the encoder", total=1.0, state="")
+        log.write(json.dumps({**_made_of(trainer), "minutes": minutes}) + "\n")
+        parts: list[dict[str, float]] = []
         while True:
             seconds = time.monotonic() - begin
-            progress = trainer.step / settings.steps if budget is None else seconds / budget
-            finished = progress >= 1
-            if finished or time.monotonic() - last_save > _SAVE_SECONDS:
-                last_save = time.monotonic()
+            progress = trainer.step / trainer.settings.steps if minutes is None else seconds / (60 * minutes)
+            if progress >= 1 or time.monotonic() - last_save > _SAVE_SECONDS:
                 _save(trainer, seconds, output)
-            if finished:
-                break
-            parts = trainer.train_step(progress)
-            if trainer.step % _LOG_STEPS == 0:
-                line = {"step": trainer.step, "progress": progress, "seconds": seconds, **parts}
-                log.write(json.dumps({name: round(value, 5) for name, value in line.items()}) + "\n")
+                last_save = time.monotonic()
+            if progress < 1:
+                parts.append(trainer.train_step(progress))
+                bar.update(task, completed=progress)
+            if parts and (progress >= 1 or trainer.step % _LOG_STEPS == 0):
+                mean = {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
+                line = {"step": trainer.step, "progress": progress, "seconds": seconds, **mean}
+                log.write(json.dumps({name: round(value, 4) for name, value in line.items()}) + "\n")
                 log.flush()
+                bar.update(
+                    task, state=f"loss {mean['loss']:.2f}, {100 * mean['good']:.0f} % of the cells right"
+                )
+                parts = []
+            if progress >= 1:
+                break
+
+
+def _made_of(trainer: Trainer) -> dict:
+    """What a checkpoint must have in common with a training that goes on from it."""
+    pack = trainer.pack
+    images = {"images": len(pack), "scenes": int(pack.scene.max()) + 1, "bytes": pack.halved.sum().item()}
+    return json.loads(json.dumps({**images, **asdict(trainer.settings)}))
 
 
 def _save(trainer: Trainer, seconds: float, output: Path) -> None:
     part = output / "checkpoint.part"
-    torch.save({**trainer.state(), "seconds": seconds}, part)
+    torch.save({**trainer.state(), "seconds": seconds, "made_of": _made_of(trainer)}, part)
     part.replace(output / "checkpoint.pt")
     weights = {name: value.cpu().contiguous() for name, value in trainer.average.items()}
-    safetensors.torch.save_file(weights, output / "compact.safetensors")
-
-
-def _boolean(text: str) -> bool:
-    return {"true": True, "false": False}[text.lower()]
+    safetensors.torch.save_file(weights, part)
+    part.replace(output / "encoder.safetensors")
 
 
 if __name__ == "__main__":

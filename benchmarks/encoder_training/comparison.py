@@ -1,6 +1,7 @@
 """Encoders as the product uses them: map a recording with each, localize its queries, one JSON line a map.
 
-PYTHONPATH=.:benchmarks python -m encoder_training.comparison RECORDING --encoders efficientnet-lite0 compact
+PYTHONPATH=.:benchmarks python -m encoder_training.comparison RECORDING \
+    --encoders efficientnet-lite0 runs/encoder/encoder.safetensors
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ from dsac.networks.encoder import ENCODERS, load_encoder, read_encoder
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recording")
-    parser.add_argument("--encoders", nargs="+", default=list(ENCODERS))
-    parser.add_argument("--weights", type=Path, help="of a compact encoder, in place of the ones that ship")
+    parser.add_argument("--encoders", nargs="+", default=ENCODERS, help="that ship, or files of weights")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--steps", type=int, default=MappingSettings.steps)
     parser.add_argument("--views", type=int, default=MappingSettings.num_views)
@@ -28,10 +28,10 @@ def main() -> None:
     scene = dsac.load_scene(arguments.recording)
     for seed in arguments.seeds:
         for id in arguments.encoders:
-            if arguments.weights and id == "compact":
-                encoder = read_encoder(id, arguments.weights.read_bytes(), arguments.device)
-            else:
+            if id in ENCODERS:
                 encoder = load_encoder(id, arguments.device)
+            else:
+                encoder = read_encoder(id, Path(id).read_bytes(), arguments.device)
             began = time.process_time()
             settings = MappingSettings(steps=arguments.steps, num_views=arguments.views)
             scene_map = build_map(scene.mapping, settings, encoder=encoder, device=arguments.device, seed=seed)

@@ -1,7 +1,8 @@
-"""The images that the encoder learns from, once on the device: photos, and rendered rooms with exact geometry.
+"""The images that the encoder learns from, once on the device: scenes of which each has a head of its own.
 
-A photo is a plane at depth 1 whose only partner is itself; a frame of a room has depth, a pose, and as partners
-the frames that see much of the same. Both are the same to `pairs.py`.
+A scene is a gallery of photos on a wall, a furnished room or a place (`places.py`). All are the same to
+`views.py`: images with depth and pose. Heads learn from some images of a scene and are judged by others, taken
+from elsewhere; of a gallery all do both, for its views are drawn around the photos' planes.
 """
 
 from __future__ import annotations
@@ -15,18 +16,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from dsac.datasets import Frames
 from dsac.datasets.synthetic import synthetic_scene
+from encoder_training.places import read_photo, render_place
 
 SIZE = (640, 480)
 FOCAL_PX = 525.0  # of the rendered frames, and what photos are taken to have
+PHOTOS_OF_A_GALLERY = 24
+_RECIPE = 1  # to be counted up when this file or `places.py` makes other images
 _DEPTH_STEP = 2  # depth is kept at every other pixel
 _MAX_DEPTH_EDGE = 0.05  # of the depth, over 3×3 kept pixels: more is an edge, whose depth is anyone's
-_MIN_OVERLAP = 0.35  # of a frame's pixels that a partner sees
-_MAX_PARTNERS = 12
+_COLUMNS = 6  # of photos on the wall
+_SPACING = (1.4, 1.1)  # from one photo's middle to the next, in focal lengths
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,10 @@ class Pack:
     halved: UInt8[Tensor, "S 3 h w"]  # half the resolution, for views that need less
     depth: Float[Tensor, "S h w"]  # 0 where unknown or at an edge
     cam_from_world: Float[Tensor, "S 3 4"]
-    partners: Int[Tensor, "S P"]  # with repetitions, so that all have as many
-    scene: Int[Tensor, " S"]  # images of one scene show the same things
+    scene: Int[Tensor, " S"]
+    planar: Bool[Tensor, " S"]  # a photo: views may be taken from the side
+    learned: Bool[Tensor, " S"]  # heads learn from its views
+    judged: Bool[Tensor, " S"]  # and are judged by its views
 
     def __len__(self) -> int:
         return len(self.images)
@@ -47,96 +53,94 @@ class Pack:
         return Pack(**{name: value.to(device) for name, value in vars(self).items()})
 
 
-def load_pack(photos: list[Path], room_seeds: list[int], frames_per_room: int, cache: Path) -> Pack:
-    """The pack of these photos and rooms; from the cache file if it was made of the same before."""
-    key = hashlib.sha256(repr([[p.name for p in photos], room_seeds, frames_per_room]).encode()).hexdigest()[
-        :12
-    ]
+def load_pack(photos: list[Path], galleries: int, rooms: int, places: int, frames: int, cache: Path) -> Pack:
+    """So many scenes of each kind, with `frames` of rooms and places; from the cache if it was made before.
+
+    Raises: `ValueError` when there are too few photos, or one is none.
+    """
+    needed = max(galleries * PHOTOS_OF_A_GALLERY, 1 if places else 0)
+    if len(photos) < needed:
+        raise ValueError(f"photos: expected {needed} or more for {galleries} galleries, got {len(photos)}")
+    known = [(photo.name, photo.stat().st_size) for photo in photos]
+    recipe = (_RECIPE, known, galleries, rooms, places, frames)
+    key = hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]
     path = cache / f"pack-{key}.pt"
     if not path.is_file():
-        parts = ([photo_pack(photos)] if photos else []) + [
-            room_pack(seed, frames_per_room) for seed in room_seeds
-        ]
+        order = np.random.default_rng(0).permutation(len(photos))[: galleries * PHOTOS_OF_A_GALLERY]
+        walls = [order[i : i + PHOTOS_OF_A_GALLERY] for i in range(0, len(order), PHOTOS_OF_A_GALLERY)]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            parts = [
+                *pool.map(lambda wall: gallery_pack([photos[i] for i in wall]), walls),
+                *pool.map(lambda seed: room_pack(seed, frames), range(1000, 1000 + rooms)),
+                *pool.map(lambda seed: place_pack(photos, seed, frames), range(100, 100 + places)),
+            ]
         cache.mkdir(parents=True, exist_ok=True)
-        torch.save(vars(joined(parts)), path)
+        torch.save(vars(joined(parts)), part := path.with_suffix(".part"))
+        part.replace(path)
     return Pack(**torch.load(path, weights_only=True))
 
 
-def photo_pack(photos: list[Path]) -> Pack:
-    """Photos, filling the frame's shape; portraits lie on their side (any roll is as good)."""
-    images = []
-    for path in photos:
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-        if image is None:
-            raise ValueError(f"{path}: expected an image, got something else")
-        if image.shape[0] > image.shape[1]:
-            image = np.ascontiguousarray(np.rot90(image))
-        images.append(_filling(image))
+def gallery_pack(photos: list[Path]) -> Pack:
+    """Photos side by side on a wall, a focal length away; portraits lie on their side (any roll is as good).
+
+    Raises: `ValueError` when one is no photo.
+    """
     count = len(photos)
-    depth = torch.ones(count, SIZE[1] // _DEPTH_STEP, SIZE[0] // _DEPTH_STEP, dtype=torch.float16)
-    pose = torch.eye(3, 4).expand(count, 3, 4)
-    own = torch.arange(count)
-    return _pack(images, depth, pose, own[:, None].expand(count, _MAX_PARTNERS), own)
+    depth = torch.ones(count, SIZE[1] // _DEPTH_STEP, SIZE[0] // _DEPTH_STEP)
+    place = torch.arange(count)
+    pose = torch.eye(3, 4).repeat(count, 1, 1)
+    pose[:, 0, 3] = -_SPACING[0] * (place % _COLUMNS - (_COLUMNS - 1) / 2)
+    pose[:, 1, 3] = -_SPACING[1] * (place // _COLUMNS - (PHOTOS_OF_A_GALLERY // _COLUMNS - 1) / 2)
+    both = torch.ones(count, dtype=torch.bool)
+    return _pack([_filling(read_photo(path)) for path in photos], depth, pose, both, both, both)
 
 
 def room_pack(seed: int, num_frames: int) -> Pack:
-    """Frames of both walks through a room, rendered; frames without a partner are left out."""
+    """Frames of both walks through the furnished room: the walk for mapping, and the one for queries."""
     scene = synthetic_scene(num_frames // 2, num_frames - num_frames // 2, SIZE, seed)
     numbered = [(frames, i) for frames in (scene.mapping, scene.query) for i in range(len(frames))]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        images, depths, poses = zip(*pool.map(lambda job: _frame(*job), numbered), strict=True)
-    depth, pose = torch.stack(depths), torch.stack(poses)
-    partners = _partners(depth.float(), pose)
-    kept = [i for i, found in enumerate(partners) if found]
-    number = {i: n for n, i in enumerate(kept)}
-    table = torch.tensor(
-        [[number[found[k % len(found)]] for k in range(_MAX_PARTNERS)] for found in partners if found]
-    )
-    return _pack([images[i] for i in kept], depth[kept], pose[kept], table, torch.zeros(len(kept)).long())
+    images, depths, poses = zip(*(_frame(*numbers) for numbers in numbered), strict=True)
+    return _rendered(list(images), list(depths), torch.stack(poses))
 
 
-def _frame(frames: Frames, index: int) -> tuple[np.ndarray, Tensor, Tensor]:
+def place_pack(photos: list[Path], seed: int, num_frames: int) -> Pack:
+    """Frames of a place, from both sides. Raises: `ValueError` when a photo is none."""
+    place = render_place(photos, seed, num_frames, SIZE, FOCAL_PX)
+    return _rendered(place.images, place.depths, torch.from_numpy(place.cam_from_world).float())
+
+
+def joined(parts: list[Pack]) -> Pack:
+    """One after the other, each with a scene of its own."""
+    together = {name: torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])}
+    together["scene"] = torch.repeat_interleave(torch.tensor([len(part) for part in parts]))
+    return Pack(**together)
+
+
+def _frame(frames: Frames, index: int) -> tuple[np.ndarray, np.ndarray, Tensor]:
     frame = frames[index]
     assert frame.depth is not None and frame.cam_from_world is not None
     image = (frame.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-    depth = frame.depth.numpy()[_DEPTH_STEP // 2 :: _DEPTH_STEP, _DEPTH_STEP // 2 :: _DEPTH_STEP]
+    return image, frame.depth.numpy(), frame.cam_from_world.matrix[:3].float()
+
+
+def _rendered(images: list[np.ndarray], depths: list[np.ndarray], poses: Float[Tensor, "S 3 4"]) -> Pack:
+    """Of frames whose second half is taken from elsewhere."""
+    kept = torch.from_numpy(np.stack([_without_edges(depth) for depth in depths]))
+    elsewhere = torch.arange(len(images)) >= len(images) // 2
+    return _pack(images, kept, poses, torch.zeros_like(elsewhere), ~elsewhere, elsewhere)
+
+
+def _without_edges(depth: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "h w"]:
+    kept = depth[_DEPTH_STEP // 2 :: _DEPTH_STEP, _DEPTH_STEP // 2 :: _DEPTH_STEP]
     window = np.ones((3, 3))
-    edge = cv2.dilate(depth, window) > (1 + _MAX_DEPTH_EDGE) * cv2.erode(depth, window)
-    return (
-        image,
-        torch.from_numpy(np.where(edge, 0, depth)).half(),
-        frame.cam_from_world.matrix[:3].float(),
-    )
-
-
-def _partners(depth: Float[Tensor, "S h w"], pose: Float[Tensor, "S 3 4"]) -> list[list[int]]:
-    """For each frame the others that see much of it from elsewhere, by a coarse grid of its points."""
-    step = 16
-    sparse = depth[:, step // 2 :: step, step // 2 :: step]
-    y, x = torch.meshgrid(*(torch.arange(n) * step + step / 2 + 0.5 for n in sparse.shape[1:]), indexing="ij")
-    center = torch.tensor(SIZE) / 2
-    rays = torch.stack([x, y, torch.zeros_like(x)], -1) * _DEPTH_STEP - torch.tensor([*center, -FOCAL_PX])
-    result = []
-    for i in range(len(depth)):
-        known = sparse[i] > 0
-        points = rays[known] / FOCAL_PX * sparse[i][known][:, None]
-        points = (points - pose[i, :, 3]) @ pose[i, :, :3]  # to the world
-        seen = []
-        for j in range(len(depth)):
-            in_j = points @ pose[j, :, :3].T + pose[j, :, 3]
-            pixel = (in_j[:, :2] / in_j[:, 2:] * FOCAL_PX + center) / _DEPTH_STEP
-            inside = (
-                (in_j[:, 2] > 0.1) & (pixel >= 0).all(1) & (pixel < torch.tensor(depth.shape[:0:-1])).all(1)
-            )
-            column, row = pixel[inside].long().T
-            same = (depth[j, row, column] / in_j[inside, 2] - 1).abs() < 0.03
-            seen.append(same.sum().item() / max(1, sparse[i].numel()) if j != i else 0.0)
-        order = np.random.default_rng(i).permutation(len(seen))
-        result.append([int(j) for j in order if seen[j] > _MIN_OVERLAP][:_MAX_PARTNERS])
-    return result
+    edge = cv2.dilate(kept, window) > (1 + _MAX_DEPTH_EDGE) * cv2.erode(kept, window)
+    return np.where(edge, 0, kept)
 
 
 def _filling(image: np.ndarray) -> np.ndarray:
+    """The middle of an image, of the frame's size."""
+    if image.shape[0] > image.shape[1]:
+        image = np.ascontiguousarray(np.rot90(image))
     scale = max(SIZE[0] / image.shape[1], SIZE[1] / image.shape[0])
     size = (max(SIZE[0], round(image.shape[1] * scale)), max(SIZE[1], round(image.shape[0] * scale)))
     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
@@ -144,22 +148,11 @@ def _filling(image: np.ndarray) -> np.ndarray:
     return image[top : top + SIZE[1], left : left + SIZE[0]]
 
 
-def _pack(images: list[np.ndarray], depth: Tensor, pose: Tensor, partners: Tensor, scene: Tensor) -> Pack:
+def _pack(
+    images: list[np.ndarray], depth: Tensor, pose: Tensor, planar: Tensor, learned: Tensor, judged: Tensor
+) -> Pack:
     half = (SIZE[0] // 2, SIZE[1] // 2)
     halved = [cv2.resize(image, half, interpolation=cv2.INTER_AREA) for image in images]
     stack = [torch.from_numpy(np.stack(x)).permute(0, 3, 1, 2).contiguous() for x in (images, halved)]
-    return Pack(stack[0], stack[1], depth.half(), pose.contiguous(), partners.contiguous(), scene)
-
-
-def joined(parts: list[Pack]) -> Pack:
-    partners, scenes, images, names = [], [], 0, 0
-    for part in parts:
-        partners.append(part.partners + images)
-        scenes.append(part.scene + names)
-        images += len(part)
-        names += int(part.scene.max()) + 1
-    whole = {
-        name: torch.cat([getattr(part, name) for part in parts])
-        for name in ("images", "halved", "depth", "cam_from_world")
-    }
-    return Pack(**whole, partners=torch.cat(partners), scene=torch.cat(scenes))
+    scene = torch.zeros(len(images), dtype=torch.int64)
+    return Pack(stack[0], stack[1], depth.half(), pose, scene, planar, learned, judged)

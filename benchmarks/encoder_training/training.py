@@ -1,231 +1,265 @@
-"""Training of the compact encoder: EfficientNet-lite0 made narrow in closed form, then contrasted.
+"""Training of the encoder by what it is for: heads that regress scene coordinates, judged from elsewhere.
 
-    loss = contrast  +  ½ · (1 − cos(read-out, XFeat))  +  ⅕ · |whitened(trunk) − whitened(EfficientNet-lite0)|²
-
-`contrast` is the symmetric cross-entropy (InfoNCE, van den Oord et al. 2018) that each cell of view a has to
-find its own place in view b among all places of the batch, and back, by the cosine of the encoder's features.
-Teachers see view a before light, blur and noise were put on; the encoder sees it after.
+Many scenes have a head each. A head learns from views of its scene as in mapping, on features that it takes as
+they are. The encoder learns from the heads' errors at other views of the same things: from other sides and
+distances, in other light, which no head has learned. So the encoder is asked for features that carry a head
+from the views it knows to those it does not; contrast between cells, which asks for features that differ
+wherever the place does, was tried before and harms there (docs/encoder.md). The loss of a cell whose point is
+predicted at a distance d is 2 log(1 + d/m), m a twentieth of the scene's scale, for heads and encoder alike.
 """
 
 from __future__ import annotations
 
+import copy
 import math
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor
 
-from dsac.networks.encoder import CompactEncoder, EfficientNetLite, fast_dtype
-from encoder_training.narrowing import narrow
+from dsac.networks.encoder import EfficientNetLite, fast_dtype
+from dsac.networks.heads import HeadArchitecture, SceneHead
 from encoder_training.pack import Pack
-from encoder_training.pairs import Pairs, ViewLimits, draw_pairs
-from encoder_training.teachers import XFeat, whitening_matrix
+from encoder_training.views import JUDGED, LEARNED, ViewLimits, draw_views
+
+Encode = Callable[[Float[Tensor, "B 3 H W"]], Float[Tensor, "B n C"]]
+
+_NEAR = 0.05  # of the scene's scale
+_GOOD = 0.075  # of the scene's scale: such cells count as right in the log
+_FEATURE_NOISE = 0.75  # the largest, for heads: as in the middle of mapping
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """The shipped weights' settings stand in `docs/encoder.md`."""
+    """How the encoder is trained; docs/encoder.md has what came out."""
 
-    steps: int = 20_000
-    batch_size: int = 6
-    """Pairs of views in a step."""
-    room_share: float = 0.5
-    """Of the pairs that come from rooms, whose views differ in depth, the others from photos."""
-    cells: int = 256
-    """Correspondences of a pair that are contrasted."""
-    learning_rate: float = 1e-3
-    """Highest, of what is new; what EfficientNet-lite0 brought learns at a fifth of it."""
-    weight_decay: float = 0.01
-    teaching_weight: float = 0.2
-    xfeat_weight: float = 0.5
-    train_depthwise: bool = False
-    """Train the trunk's depthwise kernels too: half of a step's time on a processor."""
-    averaging: float = 0.999
-    """Of the exponential moving average that is kept."""
+    steps: int = 4000
+    scenes_per_step: int = 2
+    """A gallery with the probability `gallery_share`."""
+    gallery_share: float = 0.2
+    judged_views: int = 5
+    """Views of a scene that a step learns from."""
+    learned_views: int = 3
+    """Views of a scene that its head gets new in a step."""
+    learning_rate: float = 2e-4
+    """Highest, of the encoder."""
+    first_block: int = 3
+    """Blocks before it stay as they are, and so do all depthwise kernels."""
+    remembered_views: int = 64
+    """Whose cells a head learns from; the oldest go."""
+    cells: int = 500
+    """Of a view that a head remembers, on average."""
+    first_lessons: int = 300
+    """Steps of a head before the encoder learns from it."""
+    lessons: int = 2
+    """Steps of a head whenever its scene is drawn."""
+    batch_size: int = 2048
+    """Cells in a step of a head."""
+    width: int = 256
+    """Of the heads."""
+    averaging: float = 0.995
+    """Of the exponential moving average of the weights that is kept."""
     seed: int = 0
-    views: ViewLimits = field(default_factory=ViewLimits)
-
-
-class Trainee(nn.Module):
-    """The encoder and what only its training needs; it starts as close to the teacher as its width allows."""
-
-    mean: Tensor
-    whitening: Tensor
-
-    def __init__(self, teacher: EfficientNetLite, images: Float[Tensor, "B 3 H W"]) -> None:
-        super().__init__()
-        encoder = self.encoder = CompactEncoder().to(images.device)
-        narrow(teacher, encoder.trunk, images)
-        with torch.no_grad():
-            rows = teacher(images).permute(0, 2, 3, 1).flatten(0, 2)
-            self.register_buffer("mean", rows.mean(0))
-            self.register_buffer("whitening", whitening_matrix(rows - rows.mean(0)))
-            strongest = self.whitening[:, -encoder.num_features :].T
-            encoder.skip.weight.copy_(strongest[..., None, None])
-            encoder.skip.bias.copy_(-strongest @ self.mean)
-            nn.init.zeros_(encoder.project.weight)
-            nn.init.zeros_(encoder.project.bias)
-        self.log_sharpness = nn.Parameter(torch.tensor(math.log(1 / 0.1)))
-        self.xfeat = nn.Conv2d(encoder.num_features, XFeat.num_features, 1)
-
-    def distance(self, trunk: Float[Tensor, "B 152 h w"], taught: Float[Tensor, "B 152 h w"]) -> Tensor:
-        """Mean squared difference of whitened features, without the few that are far off."""
-        difference = (trunk.float() - taught.float()).permute(0, 2, 3, 1) @ self.whitening
-        return difference.square().clamp_max(25).mean()
+    learned: ViewLimits = LEARNED
+    judged: ViewLimits = JUDGED
 
 
 class Trainer:
-    """One step after the other; a pure function of settings and step number, so that it can be resumed."""
+    """One step after the other. What is drawn depends on seed and step alone, the rest is in `state`.
 
-    def __init__(
-        self, pack: Pack, teacher: EfficientNetLite, xfeat: nn.Module, settings: TrainingSettings
-    ) -> None:
-        self.pack, self.teacher, self.xfeat, self.settings = pack, teacher, xfeat, settings
+    `start` is in float32.
+    """
+
+    def __init__(self, pack: Pack, start: EfficientNetLite, settings: TrainingSettings) -> None:
+        self.pack, self.settings = pack, settings
         self.device = pack.images.device
         self.step = 0
-        is_planar = pack.partners[:, 0] == torch.arange(len(pack), device=self.device)
-        self._photos, self._rooms = is_planar.nonzero()[:, 0], (~is_planar).nonzero()[:, 0]
-        with torch.random.fork_rng([]):
-            torch.manual_seed(settings.seed)
-            self.trainee = Trainee(teacher, self._first_images()).to(self.device)
-        self.trainee.to(memory_format=torch.channels_last)
-        self.average = {name: value.clone() for name, value in self.trainee.encoder.state_dict().items()}
-        if not settings.train_depthwise:
-            for block in self.trainee.encoder.trunk.blocks:
-                block.depthwise.weight.requires_grad_(False)
-        inherited = list(self.trainee.encoder.trunk.parameters())
-        known = {id(parameter) for parameter in inherited}
-        groups = [
-            {"params": [p for p in self.trainee.parameters() if id(p) not in known], "share": 1.0},
-            {"params": inherited, "share": 0.2},
+        self.encoder = copy.deepcopy(start).requires_grad_(False)
+        self.average = {name: value.clone() for name, value in self.encoder.state_dict().items()}
+        self.learners: dict[int, _Learner] = {}
+        self._galleries = pack.scene[pack.planar].unique().tolist()
+        self._rooms = pack.scene[~pack.planar].unique().tolist()
+        self._trained = [
+            parameter
+            for block in self.encoder.blocks[settings.first_block :]
+            for name, parameter in block.named_parameters()
+            if name != "depthwise.weight"
         ]
-        self.optimizer = torch.optim.AdamW(groups, lr=1.0, weight_decay=settings.weight_decay)
+        for parameter in self._trained:
+            parameter.requires_grad_(True)
+        self.optimizer = torch.optim.AdamW(self._trained, lr=settings.learning_rate, weight_decay=0.0)
 
     def train_step(self, progress: float) -> dict[str, float]:
-        """One update at `progress` (0 to 1) of the schedule; the parts of its loss."""
+        """One update at `progress` (0 to 1) of the schedule; loss and share of good cells of judged views."""
         s = self.settings
         generator = torch.Generator(self.device).manual_seed(s.seed * 1_000_003 + self.step)
-        pairs = draw_pairs(self.pack, self._sources(generator), s.views, generator)
-        parts = self._losses(pairs, generator)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["share"] * s.learning_rate * _one_cycle(progress)
+        losses, good = [], []
         self.optimizer.zero_grad(set_to_none=True)
-        parts["loss"].backward()
-        torch.nn.utils.clip_grad_norm_(self.trainee.parameters(), 1.0)
+        for scene in self._draw_scenes(generator):
+            learner = self.learners.get(scene) or self._new_learner(scene, generator)
+            learner.look(s.learned_views, self.encode, generator)
+            learner.learn(s.lessons, 1e-3, generator)
+            loss, share = learner.judge(s.judged_views, self.encode, generator)
+            (loss / s.scenes_per_step).backward()
+            losses.append(loss.item())
+            good.append(share.item())
+        for group in self.optimizer.param_groups:
+            group["lr"] = s.learning_rate * _one_cycle(progress)
+        torch.nn.utils.clip_grad_norm_(self._trained, 1.0, error_if_nonfinite=True)
         self.optimizer.step()
         self.step += 1
         decay = min(s.averaging, self.step / (self.step + 10))
         with torch.no_grad():
-            for name, value in self.trainee.encoder.state_dict().items():
+            for name, value in self.encoder.state_dict().items():
                 self.average[name].lerp_(value, 1 - decay)
-        return {name: value.item() for name, value in parts.items()}
+        return {"loss": sum(losses) / s.scenes_per_step, "good": sum(good) / s.scenes_per_step}
 
-    def _losses(self, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
-        s, trainee = self.settings, self.trainee
-        with self._autocast():
-            trunk = trainee.encoder.trunk(torch.cat([pairs.images_a, pairs.images_b]))
-            features = trainee.encoder.mix(trunk)
-            read = trainee.xfeat(features[: len(pairs.images_a)])
-        a, b, usable, place = matched_rows(features.float(), pairs, s.cells, generator)
-        contrast, found = contrast_loss(a, b, usable, place, trainee.log_sharpness.exp().clamp_max(50))
-        with torch.no_grad(), self._autocast():
-            taught = self.teacher(pairs.clean_a)
-            matched = self.xfeat(pairs.clean_a)
-        teaching = trainee.distance(trunk[: len(taught)], taught)
-        xfeat = (1 - F.cosine_similarity(read.float(), matched.float(), dim=1)).mean()
-        loss = contrast + s.teaching_weight * teaching + s.xfeat_weight * xfeat
-        return {"loss": loss, "contrast": contrast, "found": found, "teaching": teaching, "xfeat": xfeat}
-
-    def _autocast(self) -> torch.autocast:
+    def encode(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B n C"]:
+        """Rows of features."""
         fast = fast_dtype(self.device)
-        return torch.autocast(self.device.type, fast, enabled=fast != torch.float32)
+        with torch.autocast(self.device.type, fast, enabled=fast != torch.float32):
+            return self.encoder(images).flatten(2).mT
 
     def state(self) -> dict:
         return {
             "step": self.step,
-            "trainee": self.trainee.state_dict(),
+            "encoder": self.encoder.state_dict(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
+            "learners": {scene: learner.state() for scene, learner in self.learners.items()},
         }
 
     def resume(self, state: dict) -> None:
         self.step = state["step"]
-        self.trainee.load_state_dict(state["trainee"])
+        self.encoder.load_state_dict(state["encoder"])
         self.average = {name: value.to(self.device) for name, value in state["average"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
+        for scene, learner in state["learners"].items():
+            self.learners[scene] = _Learner(self.pack, scene, self.encoder.num_features, self.settings)
+            self.learners[scene].resume(learner)
 
-    def _sources(self, generator: torch.Generator) -> Tensor:
-        """Source images of one batch: from rooms and photos, none twice."""
-        rooms = round(self.settings.batch_size * self.settings.room_share) if len(self._photos) else 10**9
-        rooms = min(rooms, self.settings.batch_size) if len(self._rooms) else 0
-        chosen = []
-        for images, count in ((self._rooms, rooms), (self._photos, self.settings.batch_size - rooms)):
-            order = torch.randperm(len(images), generator=generator, device=self.device)
-            chosen.append(images[order[:count]])
-        return torch.cat(chosen)
+    def _draw_scenes(self, generator: torch.Generator) -> list[int]:
+        drawn = []
+        for chance, place in torch.rand(
+            self.settings.scenes_per_step, 2, generator=generator, device=self.device
+        ).tolist():
+            gallery = bool(self._galleries) and (chance < self.settings.gallery_share or not self._rooms)
+            among = self._galleries if gallery else self._rooms
+            drawn.append(among[int(place * len(among))])
+        return drawn
 
-    def _first_images(self) -> Tensor:
-        """Views that the narrow network is fitted on."""
-        generator = torch.Generator(self.device).manual_seed(self.settings.seed)
-        batches = [
-            draw_pairs(self.pack, self._sources(generator), self.settings.views, generator)
-            for _ in range(_FIRST_BATCHES)
+    def _new_learner(self, scene: int, generator: torch.Generator) -> _Learner:
+        """A head that has had its first lessons."""
+        s = self.settings
+        learner = self.learners[scene] = _Learner(self.pack, scene, self.encoder.num_features, s)
+        while not learner.is_full:
+            learner.look(min(8, s.remembered_views), self.encode, generator)
+        learner.head.fit_normalisation(learner.features.float())
+        for rate in (1e-3, 3e-3, 2e-3, 1e-3):
+            learner.learn(math.ceil(s.first_lessons / 4), rate, generator)
+        return learner
+
+
+class _Learner:
+    """The head of one scene and the cells that it learns from."""
+
+    def __init__(self, pack: Pack, scene: int, num_features: int, settings: TrainingSettings) -> None:
+        self.pack, self.settings = pack, settings
+        device = pack.images.device
+        rows = pack.scene == scene
+        self._learned, self._judged = ((rows & part).nonzero()[:, 0] for part in (pack.learned, pack.judged))
+        size = settings.remembered_views * settings.cells
+        self.features = torch.empty(size, num_features, dtype=fast_dtype(device), device=device)
+        self.points = torch.empty(size, 3, device=device)
+        self._count = 0  # of all cells ever remembered
+        with torch.random.fork_rng([]):
+            torch.manual_seed(settings.seed)
+            self.head = SceneHead(HeadArchitecture(num_features, settings.width)).to(device)
+        self._optimizer = torch.optim.AdamW(self.head.parameters(), lr=1e-3, weight_decay=0.01)
+
+    @property
+    def is_full(self) -> bool:
+        return self._count >= len(self.points)
+
+    @torch.no_grad()
+    def look(self, count: int, encode: Encode, generator: torch.Generator) -> None:
+        """Remember some cells of so many new views."""
+        views = draw_views(
+            self.pack, self._some(self._learned, count, generator), self.settings.learned, generator
+        )
+        if not views.known.any():
+            raise ValueError(f"image {self._learned[0].item()} and others: no cell with a known scene point")
+        rows, points = encode(views.images)[views.known], views.points[views.known]
+        order = torch.randperm(len(rows), generator=generator, device=rows.device)[
+            : count * self.settings.cells
         ]
-        return torch.cat([pairs.clean_a for pairs in batches])
+        place = (self._count + torch.arange(len(order), device=rows.device)) % len(self.points)
+        self.features[place] = rows[order].to(self.features.dtype)
+        self.points[place] = points[order]
+        if self._count == 0:
+            center = points.median(0).values
+            self.head.scene_center.copy_(center)
+            self.head.scene_scale.copy_((points - center).norm(dim=-1).median())
+        self._count += len(order)
 
+    def learn(self, steps: int, rate: float, generator: torch.Generator) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self.head.requires_grad_(True)
+        for _ in range(steps):
+            size, device = self.settings.batch_size, self.points.device
+            chosen = torch.randint(len(self.points), (size,), generator=generator, device=device)
+            rows = self.head.whitened(self.features[chosen].float())
+            strength = _FEATURE_NOISE * torch.rand(size, 1, generator=generator, device=device)
+            rows = rows + strength * torch.randn(rows.shape, generator=generator, device=device)
+            self._optimizer.zero_grad(set_to_none=True)
+            self._losses(rows, self.points[chosen])[0].backward()
+            torch.nn.utils.clip_grad_norm_(self.head.parameters(), 1.0)
+            self._optimizer.step()
 
-_FIRST_BATCHES = 8
+    def judge(self, count: int, encode: Encode, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The loss of so many views from elsewhere, for the encoder, and the share of cells that are right."""
+        views = draw_views(
+            self.pack, self._some(self._judged, count, generator), self.settings.judged, generator
+        )
+        self.head.requires_grad_(False)
+        rows = self.head.whitened(encode(views.images)[views.known].float())
+        return self._losses(rows, views.points[views.known])
 
+    def state(self) -> dict:
+        return {
+            "head": self.head.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "features": self.features,
+            "points": self.points,
+            "count": self._count,
+        }
 
-# ---- contrast ------------------------------------------------------------------------------------
+    def resume(self, state: dict) -> None:
+        self.head.load_state_dict(state["head"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.features.copy_(state["features"])
+        self.points.copy_(state["points"])
+        self._count = state["count"]
 
+    def _losses(self, whitened: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        device = points.device
+        fast = fast_dtype(device)
+        with torch.autocast(device.type, fast, enabled=fast != torch.float32):
+            predicted = self.head.of_whitened(whitened).points
+        off = (predicted - points).norm(dim=-1) / self.head.scene_scale
+        return 2 * torch.log1p(off / _NEAR).mean(), (off < _GOOD).float().mean()
 
-def matched_rows(
-    features: Float[Tensor, "B2 C h w"], pairs: Pairs, cells: int, generator: torch.Generator
-) -> tuple[Float[Tensor, "B M C"], Float[Tensor, "B M C"], Bool[Tensor, "B M"], Float[Tensor, "B M 2"]]:
-    """Unit features of `cells` random visible cells of views a, and of their places in views b; the places."""
-    count, (width, height) = len(pairs.images_a), pairs.images_a.shape[:1:-1]
-    visible = pairs.visible.flatten(1)
-    lottery = torch.rand(visible.shape, generator=generator, device=visible.device) * visible
-    chosen = lottery.topk(min(cells, visible.shape[1]), dim=1).indices
-    usable = visible.gather(1, chosen)
-    place = pairs.pixels_b.flatten(1, 2).gather(1, chosen[..., None].expand(-1, -1, 2))
-    channels = features.shape[1]
-    a = features[:count].flatten(2).mT.gather(1, chosen[..., None].expand(-1, -1, channels))
-    size = torch.tensor([width, height], device=place.device)
-    grid = (place * 2 / size - 1).clamp(-2, 2)[:, :, None]
-    b = F.grid_sample(features[count:], grid, padding_mode="border", align_corners=False)[..., 0].mT
-    return F.normalize(a, dim=-1), F.normalize(b, dim=-1), usable, place
-
-
-_SAME_PLACE_PX = 6.0  # nearer than this in view b, two cells of view a are no mistake for one another
-
-
-def contrast_loss(
-    a: Float[Tensor, "B M C"],
-    b: Float[Tensor, "B M C"],
-    usable: Bool[Tensor, "B M"],
-    place: Float[Tensor, "B M 2"],
-    sharpness: Float[Tensor, ""],
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Symmetric InfoNCE over all usable rows of the batch, and how often the most similar is the right one."""
-    count, cells = usable.shape
-    similarity = sharpness * a.flatten(0, 1) @ b.flatten(0, 1).T
-    near = torch.cdist(place, place) < _SAME_PLACE_PX
-    near &= ~torch.eye(cells, dtype=torch.bool, device=near.device)
-    similarity = similarity.masked_fill(torch.block_diag(*near), -torch.inf)
-    keep = usable.flatten()
-    similarity = similarity[keep][:, keep]
-    truth = torch.arange(len(similarity), device=similarity.device)
-    loss = 0.5 * (F.cross_entropy(similarity, truth) + F.cross_entropy(similarity.T, truth))
-    return loss, (similarity.detach().argmax(1) == truth).float().mean()
+    @staticmethod
+    def _some(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        return images[torch.randint(len(images), (count,), generator=generator, device=images.device)]
 
 
 def _one_cycle(progress: float) -> float:
     """Linear warm-up, then half a cosine down to zero."""
-    warm_up = 0.03
+    warm_up = 0.05
     if progress < warm_up:
         return max(0.02, progress / warm_up)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warm_up) / (1 - warm_up))))

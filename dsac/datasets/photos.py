@@ -119,12 +119,12 @@ def _likely_cameras(
             )
     if mapping_camera is not None and of_mapping:
         logger.warning(
-            "no camera given, the mapping images' is taken: %s (%d photos of its shape)",
+            "no camera given, the mapping images' is taken: %s (photos of its shape: %d)",
             mapping_camera.to_text(), len(of_mapping),
         )  # fmt: skip
     if of_exif:
         logger.warning(
-            "focal length from EXIF data, good to a few percent: %.0f to %.0f px (%d photos)",
+            "focal length from EXIF data, good to a few percent: %.0f to %.0f px (photos: %d)",
             min(of_exif), max(of_exif), len(of_exif),
         )  # fmt: skip
     return cameras

@@ -32,6 +32,8 @@ class Rows:
         self.points = np.empty((len(scene), 5, scene.shape[1]), self.dtype)  # rows contiguous for the loops
         self.shift = np.empty((len(scene), 3))
         turns, moves = real_array(rotation, np.float64), real_array(translation, np.float64)
+        if len(moves) != len(scene):  # the loops do not look
+            raise ValueError(f"poses: expected batch {len(scene)} like scene_points, got {len(moves)}")
         self.poses = np.empty((*moves.shape[:2], 3, 4))
         flat = real_array(pixels, self.dtype)
         fill_rows(flat, scene, middle, turns, moves, self.points, self.shift, self.poses)

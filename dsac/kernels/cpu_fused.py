@@ -128,7 +128,8 @@ def _solve(
     else:
         _in_parallel(lambda part: batch(*(x[part] for x in arrays), *options), size, threads)
     if shift is not None:
-        found.translation[:] -= (found.rotation @ shift[..., None])[..., 0]
+        known = found.information.any((1, 2))
+        found.translation[known] -= (found.rotation @ shift[..., None])[known, :, 0]
     return found if isinstance(pixels, np.ndarray) else Solution(*map(torch.from_numpy, found))
 
 

@@ -1,6 +1,6 @@
 """How far a pose can be trusted, in two passes over the points: the twin of `dsac/ransac/uncertainty.py`.
 
-`points` (5, N) and poses are those of `cpu_poses.py`. All is told in float64: differences of the sums matter.
+`points` (5, N) and poses are those of `cpu_poses.py`. Trust is told in float64: differences of the sums matter.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-DEFAULT_ENCODER = "efficientnet-lite0"
+ENCODERS = ("efficientnet-lite0",)  # that ship; the first is the default
 
 
 @runtime_checkable
@@ -36,24 +36,29 @@ class Encoder(Protocol):
         ...
 
 
-def load_encoder(id: str = DEFAULT_ENCODER, device: torch.device | str = "cpu") -> OwnEncoder:
-    """An encoder that ships with the package, in the device's fast precision.
+def load_encoder(
+    id: str = ENCODERS[0], device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> EfficientNetLite:
+    """An encoder that ships with the package, by default in the device's fast precision.
 
     Raises: `ValueError` for an id that does not ship.
     """
+    if id not in ENCODERS:
+        raise ValueError(f"encoder: expected one that ships, {' or '.join(ENCODERS)}, got {id}")
     path = resources.files("dsac.networks") / "weights" / f"{id}.safetensors"
-    if id not in ENCODERS or not path.is_file():
-        raise ValueError(f"encoder: expected {DEFAULT_ENCODER}, the one that ships, got {id}")
-    return read_encoder(id, path.read_bytes(), device)
+    return read_encoder(id, path.read_bytes(), device, dtype)
 
 
-def read_encoder(id: str, weights: bytes, device: torch.device | str = "cpu") -> OwnEncoder:
-    """An encoder of one of our architectures with the weights of a safetensors file."""
-    encoder = ENCODERS[id]()
+def read_encoder(
+    id: str, weights: bytes, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> EfficientNetLite:
+    """An encoder by the name `id` with the weights of a safetensors file."""
+    encoder = EfficientNetLite()
     encoder.load_state_dict(safetensors.torch.load(weights))
+    encoder.id = id
     encoder.digest = hashlib.sha256(weights).hexdigest()[:16]
-    encoder = encoder.eval().requires_grad_(False)
-    return encoder.to(device, fast_dtype(device)).to(memory_format=torch.channels_last)  # type: ignore
+    encoder = encoder.eval().requires_grad_(False).to(device, dtype or fast_dtype(device))
+    return encoder.to(memory_format=torch.channels_last)  # type: ignore
 
 
 def fast_dtype(device: torch.device | str) -> torch.dtype:
@@ -86,32 +91,24 @@ _BLOCKS = (
     (80, 240, 3, 2), (80, 480, 3, 1), (80, 480, 3, 1),
     (112, 480, 5, 1), (112, 672, 5, 1), (112, 672, 5, 1),
 )  # fmt: skip
-# As wide as the time allows: what is expanded at strides 2 and 4 is the dearest by far.
-_NARROW_BLOCKS = (
-    (16, 32, 3, 1),
-    (24, 32, 3, 2), (24, 64, 3, 1),
-    (40, 72, 5, 2), (40, 120, 5, 1),
-    (80, 240, 3, 2), (80, 320, 3, 1), (80, 320, 3, 1),
-    (112, 400, 5, 1), (112, 320, 5, 1),
-)  # fmt: skip
 _LAST_AT_STRIDE_8 = 4
 
 
 class EfficientNetLite(nn.Module):
     """Blocks 0 to 10 of EfficientNet-lite0: 40 channels at stride 8 beside 112 at stride 16."""
 
-    id = DEFAULT_ENCODER
+    id = "untrained"
     digest = "untrained"
     stride = 8
     size_multiple = 16
     num_features = 40 + 112
 
-    def __init__(self, blocks: tuple[tuple[int, int, int, int], ...] = _BLOCKS) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 32, 3, stride=2)
         channels = 32
         self.blocks = nn.ModuleList()
-        for i, (out_channels, wide, kernel, stride) in enumerate(blocks):
+        for i, (out_channels, wide, kernel, stride) in enumerate(_BLOCKS):
             self.blocks.append(_InvertedResidual(channels, wide, out_channels, kernel, stride, expand=i > 0))
             channels = out_channels
 
@@ -129,42 +126,6 @@ class EfficientNetLite(nn.Module):
         x = (images - 127 / 255) * (255 / 128)
         x = x.to(self.stem.weight.dtype).contiguous(memory_format=torch.channels_last)
         return F.relu6(_conv_same(self.stem, x), inplace=True)
-
-
-class CompactEncoder(nn.Module):
-    """Ours: EfficientNet-lite0 without its last block and narrowed where it is dear, then both strides mixed.
-
-    Takes three fifths of its time. `benchmarks/encoder_training` teaches it to find the same place again at
-    another scale, turned, from elsewhere and in other light. Its weights do not ship yet (docs/encoder.md).
-    """
-
-    id = "compact"
-    digest = "untrained"
-    stride = 8
-    size_multiple = 16
-    num_features = 128
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.trunk = EfficientNetLite(_NARROW_BLOCKS)
-        channels, mixed = self.trunk.num_features, 64
-        self.skip = nn.Conv2d(channels, self.num_features, 1)
-        self.squeeze = nn.Conv2d(channels, mixed, 1)
-        self.look_around = nn.Conv2d(mixed, mixed, 3, padding=1, groups=mixed)
-        self.project = nn.Conv2d(mixed, self.num_features, 1)
-
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
-        return self.mix(self.trunk(images))
-
-    def mix(self, both: Float[Tensor, "B 152 h w"]) -> Float[Tensor, "B C h w"]:
-        """The coarse channels are only interpolated: here they meet what is at the cell and beside it."""
-        x = F.relu(self.squeeze(both), inplace=True)
-        x = F.relu(self.look_around(x), inplace=True)
-        return self.skip(both) + self.project(x)
-
-
-OwnEncoder = EfficientNetLite | CompactEncoder
-ENCODERS = {encoder.id: encoder for encoder in (EfficientNetLite, CompactEncoder)}
 
 
 class _InvertedResidual(nn.Module):

@@ -110,6 +110,7 @@ class PoseSolver:
 
     def inliers(self, cam_from_world: Pose, correspondences: Correspondences) -> Bool[Tensor, "B N"]:
         """Which correspondences agree with a pose (batch (B,)) within the threshold."""
+        _check_batch(cam_from_world, correspondences)
         clean = self.residual.sanitise(correspondences)
         inliers = inlier_mask(self.residual, cam_from_world[:, None], clean)[:, 0]
         return inliers[:, : correspondences.pixels.shape[1]]
@@ -139,9 +140,7 @@ class PoseSolver:
         Argmax and SoftAM: the loss of their one pose; DSAC: the expectation over hypotheses. `hypotheses` is a
         pool of this solver to go on with; otherwise one is drawn.
         """
-        if cam_from_world.shape != (len(correspondences),):
-            expected = (len(correspondences),)
-            raise ValueError(f"cam_from_world: expected batch {expected}, got {tuple(cam_from_world.shape)}")
+        _check_batch(cam_from_world, correspondences)
         if hypotheses is None:
             hypotheses = self.hypotheses(correspondences, generator)
         refined = self.refined(hypotheses, correspondences, generator)
@@ -195,11 +194,8 @@ class PoseSolver:
         # Before an image counts as lost, the other path is asked: the kernel gives up earlier, above all
         # on a few hundred correspondences of hardly any relief.
         lost = (~estimate.success).nonzero()[:, 0]
-        second = self._solve_staged(clean[lost], generator)
-        pose = estimate.cam_from_world
-        rotation = pose.rotation.index_copy(0, lost, second.rotation)
-        translation = pose.translation.index_copy(0, lost, second.translation)
-        return pose_estimate(Pose(rotation, translation), residual, clean)
+        second = pose_estimate(self._solve_staged(clean[lost], generator), residual, clean[lost])
+        return estimate.with_images(lost, second)
 
     def _solve_staged(self, clean: Correspondences, generator: torch.Generator | None) -> Pose:
         if generator is None:
@@ -241,3 +237,9 @@ class PoseSolver:
             and self.selection == Argmax()
             and self.refinement == RobustRefinement(residual)
         )
+
+
+def _check_batch(cam_from_world: Pose, correspondences: Correspondences) -> None:
+    expected = (len(correspondences),)
+    if cam_from_world.shape != expected:
+        raise ValueError(f"cam_from_world: expected batch {expected}, got {tuple(cam_from_world.shape)}")

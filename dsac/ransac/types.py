@@ -92,7 +92,7 @@ class Correspondences:
         """
         missing = max(0, 4 - self.pixels.shape[1])
         weights = torch.ones_like(self.pixels[..., 0]) if self.weights is None else self.weights
-        if missing == 0 and len(self) > 0 and reference.settled(self._all_usable()):
+        if missing == 0 and len(self) > 0 and self._all_usable():
             return replace(self, camera=self.camera.to(self.pixels), weights=weights)
         usable = self.usable
 
@@ -111,12 +111,17 @@ class Correspondences:
             grid=None if missing else self.grid,
         )
 
-    def _all_usable(self) -> Bool[Tensor, ""]:
-        """Whether every row is, at a third of the cost of asking each (coordinates of 1e35 may say no)."""
+    @torch.no_grad()
+    def _all_usable(self) -> bool:
+        """Whether every row is, at a third of the cost of asking each; coordinates of 1e35 may say no.
+
+        A device is not asked: the host would wait for it.
+        """
         total = self.pixels.sum() + self.scene_points.sum()  # finite only if all that is added is
         if self.weights is None:
-            return total.abs() < torch.inf
-        return ((total + self.weights.sum()).abs() < torch.inf) & (self.weights.amin() > 0)
+            return reference.settled(total.abs() < torch.inf)
+        total = total + self.weights.sum()
+        return reference.settled((total.abs() < torch.inf) & (self.weights.amin() > 0))
 
 
 @dataclass(frozen=True)
@@ -176,6 +181,21 @@ class PoseEstimate:
             self.inliers.to(like.device),
             self.confidence.to(like),
             self.success.to(like.device),
+        )
+
+    def with_images(self, images: Int[Tensor, " M"], other: PoseEstimate) -> PoseEstimate:
+        """With the M images of another estimate in place of these."""
+
+        def put(into: Tensor, values: Tensor) -> Tensor:
+            return into.index_copy(0, images, values)
+
+        ours, theirs = self.cam_from_world, other.cam_from_world
+        return PoseEstimate(
+            Pose(put(ours.rotation, theirs.rotation), put(ours.translation, theirs.translation)),
+            put(self.covariance, other.covariance),
+            put(self.inliers, other.inliers),
+            put(self.confidence, other.confidence),
+            put(self.success, other.success),
         )
 
     def __len__(self) -> int:

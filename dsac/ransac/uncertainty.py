@@ -36,7 +36,7 @@ def pose_estimate(
     iterations: int = 0,
     rules: TrustRules = TrustRules(),  # noqa: B008 -- immutable
 ) -> PoseEstimate:
-    """The answer about a pose at the optimum, or so many iterations away from it.
+    """The answer about a pose, after at most so many iterations of `residual.refine` (0: the pose as it is).
 
     By a kernel where there is one, else as written here.
     """

@@ -74,7 +74,9 @@ def test_exif_data_are_the_fallback_and_that_is_said(tmp_path: Path, caplog: pyt
     # on a 36 mm × 24 mm picture of 10 px a millimetre
     assert [photos.camera(i).focal_px[0].item() for i in range(2)] == pytest.approx([500, 280])
     (record,) = caplog.records
-    assert record.getMessage() == "focal length from EXIF data, good to a few percent: 280 to 500 px (2 photos)"
+    assert (
+        record.getMessage() == "focal length from EXIF data, good to a few percent: 280 to 500 px (photos: 2)"
+    )
     caplog.clear()
     load_photos([tmp_path], focal_px=450)
     assert not caplog.records
@@ -117,8 +119,10 @@ def test_the_camera_of_the_mapping_images_serves_where_exif_data_do_not_contradi
     ]
     assert cameras[3].to_text() == "SIMPLE_RADIAL,180,120,250,89,60.5,0.1"
     said = " ".join(record.getMessage() for record in caplog.records)
-    assert "the mapping images' is taken: SIMPLE_RADIAL,360,240,500,178,121,0.1 (2 photos of its shape)" in said
-    assert "focal length from EXIF data, good to a few percent: 260 to 500 px (2 photos)" in said
+    assert (
+        "the mapping images' is taken: SIMPLE_RADIAL,360,240,500,178,121,0.1 (photos of its shape: 2)" in said
+    )
+    assert "focal length from EXIF data, good to a few percent: 260 to 500 px (photos: 2)" in said
     write_image(tmp_path / "e.png", (8, 6))
     with pytest.raises(DatasetError, match="e.png: no focal length"):
         load_photos([tmp_path / "e.png"], mapping_camera=mapping_camera)

@@ -209,9 +209,10 @@ def test_seeds_are_looked_for_where_rays_lie_on_a_line():
 @pytest.mark.parametrize("count", [0, 1, 2, 3])
 def test_fewer_than_four_points_have_no_pose(count):
     pixels, scene, _, _ = _image(count=10)
-    solution = _solve(pixels[:count], scene[:count])
-    assert np.array_equal(solution.rotation[0], np.eye(3)) and not solution.translation.any()
-    assert not solution.inliers.any() and not solution.information.any()
+    for dtype in (np.float32, np.float64):
+        solution = _solve(pixels[:count], scene[:count].astype(dtype))
+        assert np.array_equal(solution.rotation[0], np.eye(3)) and not solution.translation.any()
+        assert not solution.inliers.any() and not solution.information.any()
 
 
 def test_a_hundred_thousand_points():

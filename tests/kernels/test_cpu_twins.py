@@ -40,6 +40,12 @@ def test_reprojection_error_equals_the_reference(dtype):
     )  # float32 on coordinates of hundreds of pixels
 
 
+def test_poses_of_another_batch_are_refused():
+    (rotation, translation, *arrays), _, _ = _problem()
+    with pytest.raises(ValueError, match="poses: expected batch"):
+        cpu.reprojection_error(rotation[:1], translation[:1], *arrays, 100.0)
+
+
 def test_soft_inlier_count_equals_the_reference():
     arrays, weights, _ = _problem()
     ours = cpu.soft_inlier_count(*arrays, weights, 10.0, 100.0)

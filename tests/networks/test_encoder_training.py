@@ -1,19 +1,26 @@
-"""The encoder's recipe: exact correspondences, a start near the teacher, a loss that falls, resuming."""
+"""The encoder's recipe: views with exact scene points, heads that learn, a loss that falls, resuming."""
 
 from __future__ import annotations
 
+import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
-from encoder_training.narrowing import narrow
-from encoder_training.pack import SIZE, Pack, joined, load_pack, photo_pack, room_pack
-from encoder_training.pairs import ViewLimits, draw_pairs
-from encoder_training.training import Trainee, Trainer, TrainingSettings, contrast_loss
+from encoder_training.__main__ import train
+from encoder_training.pack import SIZE, Pack, gallery_pack, joined, load_pack, place_pack, room_pack
+from encoder_training.training import Trainer, TrainingSettings
+from encoder_training.views import JUDGED, LEARNED, draw_views
 
-from dsac.networks.encoder import CompactEncoder, EfficientNetLite, load_encoder
+import dsac.networks
+from dsac.networks.encoder import EfficientNetLite, load_encoder
+
+SHIPPED = Path(dsac.networks.__file__).parent / "weights" / "efficientnet-lite0.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -21,130 +28,97 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Smooth coloured noise: every place looks different, and interpolation changes little."""
     folder = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(0)
-    paths = []
     for i, size in enumerate([(700, 520), (480, 640), (640, 480)]):  # one portrait
-        image = cv2.resize(
-            rng.integers(0, 256, (24, 24, 3), dtype=np.uint8), size, interpolation=cv2.INTER_CUBIC
-        )
-        paths.append(folder / f"{i}.png")
-        cv2.imwrite(str(paths[-1]), image)
-    return paths
+        image = rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f"{i}.jpg"), cv2.resize(image, size, interpolation=cv2.INTER_CUBIC))
+    return sorted(folder.glob("*.jpg"))
 
 
 @pytest.fixture(scope="module")
 def pack(photos: list[Path]) -> Pack:
-    return joined([photo_pack(photos), room_pack(7, 12)])
+    return joined([gallery_pack(photos), room_pack(7, 12), place_pack(photos, 1, 12)])
 
 
 @pytest.fixture(scope="module")
-def teacher() -> EfficientNetLite:
+def start() -> EfficientNetLite:
     torch.set_num_threads(1)
-    encoder = load_encoder("efficientnet-lite0").float()
-    assert isinstance(encoder, EfficientNetLite)
-    return encoder
+    return load_encoder("efficientnet-lite0", dtype=torch.float32)
 
 
-class ColorTeacher(torch.nn.Module):
-    """In XFeat's place, whose weights do not ship."""
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.avg_pool2d(images, 8).repeat(1, 22, 1, 1)[:, :64]
-
-
-SMALL = ViewLimits(size=(128, 96))
-UNCHANGED_LIGHT = ViewLimits(size=(128, 96), light=0, max_blur_px=1e-3, max_noise=0)
+def small(pack: Pack, start: EfficientNetLite, **settings) -> Trainer:
+    sizes = {
+        name: replace(limits, size=(160, 128)) for name, limits in (("learned", LEARNED), ("judged", JUDGED))
+    }
+    quick = {"remembered_views": 8, "cells": 100, "first_lessons": 40, "batch_size": 256, "width": 64}
+    return Trainer(pack, start, TrainingSettings(**{**quick, **sizes, "judged_views": 2, **settings}))
 
 
-def trainer(pack: Pack, teacher: EfficientNetLite) -> Trainer:
-    return Trainer(pack, teacher, ColorTeacher(), TrainingSettings(batch_size=2, cells=64, views=SMALL))
+def test_a_scene_has_images_to_learn_from_and_to_be_judged_by(pack: Pack) -> None:
+    assert pack.scene.tolist() == [0] * 3 + [1] * 12 + [2] * 12
+    assert (pack.learned | pack.judged).all()
+    assert ((pack.learned & pack.judged) == pack.planar).all() and pack.planar.sum() == 3
+    for scene in range(3):
+        assert pack.learned[pack.scene == scene].any() and pack.judged[pack.scene == scene].any()
 
 
-def test_a_cell_and_its_place_in_the_other_view_show_the_same(pack: Pack) -> None:
-    generator = torch.Generator().manual_seed(1)
+def test_the_scene_points_of_a_view_are_what_its_cells_show(pack: Pack) -> None:
+    """Carried back into the source they lie where the source looks like the view."""
+    limits = replace(LEARNED, light=0, max_blur_px=1e-3, max_noise=0)
     sources = torch.arange(len(pack))
-    differences, others, seen = [], [], []
-    for _ in range(3):
-        pairs = draw_pairs(pack, sources, UNCHANGED_LIGHT, generator)
-        grid = pairs.pixels_b * 2 / torch.tensor(SMALL.size) - 1
-        a = torch.nn.functional.avg_pool2d(
-            pairs.clean_a[..., 3:, 3:], 2, stride=8
-        )  # the pixels at a cell's centre
-        b = torch.nn.functional.grid_sample(pairs.images_b, grid, align_corners=False)
-        wrong = torch.nn.functional.grid_sample(pairs.images_b, -grid, align_corners=False)
-        differences.append((a - b).abs().mean(1))
-        others.append((a - wrong).abs().mean(1))
-        seen.append(pairs.visible)
-    visible = torch.cat(seen)
-    assert visible.float().mean() > 0.2
-    assert torch.cat(differences)[visible].median() < 0.25 * torch.cat(others)[visible].median()
+    views = draw_views(pack, sources, limits, torch.Generator().manual_seed(1))
+    pose = pack.cam_from_world
+    points = views.points @ pose[:, :, :3].mT + pose[:, None, :, 3]
+    pixels = points[..., :2] / points[..., 2:].clamp_min(1e-6) * 525 + torch.tensor(SIZE) / 2
+    grid = (pixels * 2 / torch.tensor(SIZE) - 1)[:, :, None]
+    there = torch.nn.functional.grid_sample(pack.images.float() / 255, grid, align_corners=False)[..., 0].mT
+    here = torch.nn.functional.avg_pool2d(views.images[..., 3:, 3:], 2, stride=8).flatten(2).mT
+    difference, other = (there - here).abs().mean(-1), (there.roll(1, 1) - here).abs().mean(-1)
+    for kind in (pack.planar, ~pack.planar):
+        known = views.known[kind]
+        assert 0.2 < known.float().mean() < 1
+        assert difference[kind][known].median() < 0.05 and other[kind][known].mean() > 0.05
 
 
-def test_narrowing_keeps_most_of_the_features(pack: Pack, teacher: EfficientNetLite) -> None:
-    pairs = draw_pairs(
-        pack, torch.arange(len(pack)), ViewLimits(size=(320, 256)), torch.Generator().manual_seed(2)
-    )
-    narrowed = CompactEncoder().trunk
-    narrow(teacher, narrowed, pairs.clean_a)
+def test_images_judged_show_what_the_learned_ones_show(pack: Pack) -> None:
+    for scene in range(3):
+        of = pack.scene == scene
+        generator = torch.Generator().manual_seed(2)
+        points = []
+        for part in (pack.learned, pack.judged):
+            views = draw_views(pack, (of & part).nonzero()[:, 0], LEARNED, generator)
+            points.append(views.points[views.known][::7])
+        distance = torch.cdist(points[1], points[0]).amin(1)
+        assert (distance < 0.15).float().mean() > 0.3
+
+
+def test_the_encoder_learns_what_its_heads_need(pack: Pack, start: EfficientNetLite) -> None:
+    run, untrained = (small(pack, start, learning_rate=1e-3, lessons=0, averaging=0.5) for _ in range(2))
+    for _ in range(30):
+        run.train_step(0.05)
     with torch.no_grad():
-        wanted, got = teacher(pairs.clean_a), narrowed(pairs.clean_a)
-    assert (wanted - got).var() < 0.35 * wanted.var()
-    assert sum(p.numel() for p in narrowed.parameters()) < 0.6 * sum(p.numel() for p in teacher.parameters())
-
-
-def test_the_start_gives_the_teachers_strongest_whitened_directions(
-    pack: Pack, teacher: EfficientNetLite
-) -> None:
-    images = draw_pairs(pack, torch.arange(len(pack)), SMALL, torch.Generator().manual_seed(3)).clean_a
-    start = Trainee(teacher, images)
-    with torch.no_grad():
-        given = start.encoder(images).permute(0, 2, 3, 1)
-        taught = (teacher(images).permute(0, 2, 3, 1) - start.mean) @ start.whitening[:, -128:]
-    assert given.shape == (len(pack), 12, 16, 128)
-    assert (given - taught).square().mean() < 0.5 * taught.square().mean()
-
-
-def test_narrowing_to_the_same_width_changes_nothing(pack: Pack, teacher: EfficientNetLite) -> None:
-    images = draw_pairs(pack, torch.arange(4), SMALL, torch.Generator().manual_seed(2)).clean_a
-    same = EfficientNetLite()
-    narrow(teacher, same, torch.cat([images] * 8))
-    with torch.no_grad():
-        wanted, got = teacher(images), same(images)
-    assert (wanted - got).norm() < 0.05 * wanted.norm()  # least squares with a ridge
-
-
-def test_the_contrast_is_least_where_each_finds_its_own() -> None:
-    rows = torch.nn.functional.normalize(
-        torch.randn(2, 16, 32, generator=torch.Generator().manual_seed(0)), dim=-1
-    )
-    usable = torch.ones(2, 16, dtype=torch.bool)
-    usable[1, 3] = False
-    place = 100 * torch.arange(16.0)[:, None].expand(2, 16, 2)
-    sharpness = torch.tensor(20.0)
-    right, found = contrast_loss(rows, rows, usable, place, sharpness)
-    wrong, lost = contrast_loss(rows, rows.roll(1, dims=1), usable, place, sharpness)
-    assert found == 1 and lost == 0
-    assert right < 0.1 < wrong
-    # places that are the same are no mistake
-    near, _ = contrast_loss(rows, rows, usable, torch.zeros_like(place), sharpness)
-    assert near < right
-
-
-def test_training_lowers_the_loss(pack: Pack, teacher: EfficientNetLite) -> None:
-    run = trainer(pack, teacher)
-    losses = [run.train_step(min(0.3, step / 20))["loss"] for step in range(30)]
-    assert sum(losses[-6:]) < 0.9 * sum(losses[:6])
+        before, after = (
+            [
+                learner.judge(16, trainer.encode, torch.Generator().manual_seed(1))[0]
+                for learner in run.learners.values()
+            ]
+            for trainer in (untrained, run)
+        )
+    assert sum(after) < 0.97 * sum(before)
+    moved = {name for name, value in run.average.items() if not torch.equal(value, start.state_dict()[name])}
+    assert {name.split(".")[1] for name in moved} == {str(block) for block in range(3, 11)}
+    assert not any("depthwise.weight" in name for name in moved)
 
 
 def test_a_resumed_training_ends_like_an_uninterrupted_one(
-    pack: Pack, teacher: EfficientNetLite, tmp_path: Path
+    pack: Pack, start: EfficientNetLite, tmp_path: Path
 ) -> None:
-    whole, first = trainer(pack, teacher), trainer(pack, teacher)
+    whole, first = small(pack, start), small(pack, start)
     for step in range(4):
         whole.train_step(step / 4)
     for step in range(2):
         first.train_step(step / 4)
     torch.save(first.state(), tmp_path / "state.pt")
-    second = trainer(pack, teacher)
+    second = small(pack, start)
     second.resume(torch.load(tmp_path / "state.pt", weights_only=True))
     for step in range(2, 4):
         second.train_step(step / 4)
@@ -153,15 +127,33 @@ def test_a_resumed_training_ends_like_an_uninterrupted_one(
         assert torch.equal(second.average[name], value), name
 
 
-def test_the_pack_of_the_same_images_is_read_from_its_cache(photos: list[Path], tmp_path: Path) -> None:
-    made = load_pack(photos, [], 0, tmp_path)
-    again = load_pack(photos, [], 0, tmp_path)
-    assert len(list(tmp_path.iterdir())) == 1
+def test_what_training_leaves_is_an_encoder(pack: Pack, start: EfficientNetLite, tmp_path: Path) -> None:
+    train(small(pack, start, steps=2), tmp_path, None)
+    with pytest.raises(SystemExit, match="of other images or settings"):
+        train(small(pack, start, steps=3), tmp_path, None)
+    written = EfficientNetLite()
+    written.load_state_dict(safetensors.torch.load_file(tmp_path / "encoder.safetensors"))
+    shipped = safetensors.torch.load_file(SHIPPED)
+    for name, value in written.state_dict().items():
+        if name.startswith(("stem.", "blocks.0.", "blocks.1.", "blocks.2.")) or "depthwise.weight" in name:
+            assert torch.equal(value, shipped[name]), name
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert lines[0]["scenes"] == 3 and lines[1]["step"] == 2 and math.isfinite(lines[1]["loss"])
+
+
+def test_the_pack_of_the_same_images_is_read_from_its_cache(
+    photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = load_pack(photos, 0, 0, 1, 2, tmp_path)
+    monkeypatch.setattr("encoder_training.pack.place_pack", None)
+    again = load_pack(photos, 0, 0, 1, 2, tmp_path)
     assert torch.equal(made.images, again.images)
-    assert made.images.shape == (3, 3, SIZE[1], SIZE[0])
+    assert made.images.shape == (2, 3, SIZE[1], SIZE[0])
+    with pytest.raises(ValueError, match="photos: expected 24 or more for 1 galleries, got 3"):
+        load_pack(photos, 1, 0, 0, 0, tmp_path)
 
 
 def test_a_photo_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "no.jpg").write_bytes(b"no image")
     with pytest.raises(ValueError, match="no.jpg: expected an image"):
-        photo_pack([tmp_path / "no.jpg"])
+        gallery_pack([tmp_path / "no.jpg"])

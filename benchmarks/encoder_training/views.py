@@ -1,11 +1,8 @@
-"""Batches of view pairs with exact correspondences, made on the device of the pack.
+"""Views of the pack's images with the scene point of every cell, made on the device of the pack.
 
 A view is a virtual camera that looks at a part of a source image: turned, rolled and zoomed about the source's
-centre (exact for any scene) and, for photos, moved around their plane. A cell of view a is followed through
-
-    view a ─▶ source a ─▶ (depth, poses) ─▶ source b ─▶ view b
-
-and counts where both sources show it. Each view is then exposed, lit, tinted and blurred on its own.
+centre (exact for any scene) and, for photos, moved around their plane. Rectangles of other views hide parts of
+it; then it is exposed, lit, tinted and blurred.
 """
 
 from __future__ import annotations
@@ -20,67 +17,86 @@ from torch import Tensor
 from dsac.networks.encoder import cell_centers
 from encoder_training.pack import FOCAL_PX, SIZE, Pack
 
+_CELL = 8  # pixels
+_MOST_HIDDEN = 3  # rectangles that hide parts of a view
+_HIDDEN_CELLS = (4, 13)  # shortest, longest side of one
+
 
 @dataclass(frozen=True)
 class ViewLimits:
-    """How far views may differ; wider than mapping's own augmentation, so that features hold beyond it."""
+    """How far views may differ from their sources."""
 
-    size: tuple[int, int] = (320, 256)
-    min_scale: float = 0.4  # pixels of the view per pixel of the source, of 640×480: queries are half as large
-    max_scale: float = 1.4
-    max_roll_deg: float = 40.0
-    max_orbit_deg: float = 45.0  # around the plane of a photo
+    size: tuple[int, int] = (320, 240)
+    min_scale: float = 0.35  # pixels of the view per pixel of the source, of 640×480: queries are half as large
+    max_scale: float = 0.9
+    max_roll_deg: float = 25.0
+    max_orbit_deg: float = 15.0  # around the plane of a photo
     max_turn_deg: float = 5.0  # of the target off the view's centre
-    light: float = 1.0  # strength of all changes of exposure, tint, saturation, shade and gamma
-    max_blur_px: float = 2.2  # longest standard deviation: along a motion, or out of focus
+    light: float = 0.5  # strength of all changes of exposure, tint, saturation, shade and gamma
+    max_blur_px: float = 1.2  # longest standard deviation: along a motion, or out of focus
     max_noise: float = 0.03
 
 
+LEARNED = ViewLimits()  # about as mapping's own
+JUDGED = ViewLimits(
+    min_scale=0.3, max_scale=1.2, max_roll_deg=35.0, max_orbit_deg=45.0, light=1.0, max_blur_px=1.8
+)
+
+
 @dataclass(frozen=True)
-class Pairs:
-    """B pairs of views; `pixels_b` says where in view b each cell centre of view a is."""
+class Views:
+    """B views; the scene points of their cells, where they are known."""
 
-    clean_a: Float[Tensor, "B 3 H W"]  # before light and blur: what teachers see
-    images_a: Float[Tensor, "B 3 H W"]
-    images_b: Float[Tensor, "B 3 H W"]
-    pixels_b: Float[Tensor, "B h w 2"]
-    visible: Bool[Tensor, "B h w"]
+    images: Float[Tensor, "B 3 H W"]
+    points: Float[Tensor, "B n 3"]
+    known: Bool[Tensor, "B n"]
 
 
-def draw_pairs(
-    pack: Pack, sources: Tensor, limits: ViewLimits, generator: torch.Generator, stride: int = 8
-) -> Pairs:
-    """One pair for each of `sources` (B,), with a random partner as the second source."""
+def draw_views(pack: Pack, sources: Tensor, limits: ViewLimits, generator: torch.Generator) -> Views:
+    """One view of each of `sources` (B,)."""
     device, count = sources.device, len(sources)
-    pick = torch.randint(pack.partners.shape[1], (count,), generator=generator, device=device)
-    partners = pack.partners[sources, pick]
-    planar = partners == sources
-    # of some places in source a, the first that source b shows too
-    targets_a = _uniform(generator, device, count, 8, 2, low=0.2, high=0.8) * torch.tensor(SIZE, device=device)
-    targets_b, seen = _follow(pack, sources, partners, targets_a)
-    first = seen.float().argmax(1)[:, None, None].expand(-1, 1, 2)
-    target_a, target_b = (x.gather(1, first)[:, 0] for x in (targets_a, targets_b))
-
-    source_from_a = _source_from_view(target_a, planar, limits, generator)
-    source_from_b = _source_from_view(target_b, planar, limits, generator)
-    cells = cell_centers(limits.size, stride).to(device, torch.float32)
-    in_source_a = _apply(source_from_a, cells.reshape(1, -1, 2))
-    in_source_b, visible = _follow(pack, sources, partners, in_source_a)
-    in_b = _apply(torch.linalg.inv(source_from_b), in_source_b)
-    visible &= _inside(in_b, limits.size)
-    grid = (count, *cells.shape[:2])
-    clean_a = _resample(pack, sources, source_from_a, limits.size)
-    clean_b = _resample(pack, partners, source_from_b, limits.size)
-    return Pairs(
-        clean_a,
-        _photographed(clean_a, limits, generator),
-        _photographed(clean_b, limits, generator),
-        in_b.reshape(*grid, 2),
-        visible.reshape(grid),
-    )
+    target = _uniform(generator, device, count, 2, low=0.15, high=0.85) * torch.tensor(SIZE, device=device)
+    source_from_view = _source_from_view(target, pack.planar[sources], limits, generator)
+    cells = cell_centers(limits.size, _CELL).to(device, torch.float32).reshape(1, -1, 2)
+    points, known = _scene_points(pack, sources, _apply(source_from_view, cells))
+    images = _resample(pack, sources, source_from_view, limits.size)
+    hidden = _hidden(count, limits.size, generator)
+    pixels = hidden.repeat_interleave(_CELL, 1).repeat_interleave(_CELL, 2)
+    images = torch.where(pixels[:, None], images.roll(1, 0), images)
+    return Views(_photographed(images, limits, generator), points, known & ~hidden.flatten(1))
 
 
 # ---- geometry ------------------------------------------------------------------------------------
+
+
+def _scene_points(
+    pack: Pack, sources: Tensor, pixels: Float[Tensor, "B n 2"]
+) -> tuple[Float[Tensor, "B n 3"], Bool[Tensor, "B n"]]:
+    """What is seen at pixels of the sources, and whether that is known."""
+    depth = _depth_at(pack, sources, pixels)
+    middle = torch.tensor(SIZE, device=pixels.device) / 2
+    rays = torch.cat([(pixels - middle) / FOCAL_PX, torch.ones_like(pixels[..., :1])], -1)
+    pose = pack.cam_from_world[sources]
+    return (rays * depth[..., None] - pose[:, None, :, 3]) @ pose[:, :, :3], depth > 0
+
+
+def _hidden(count: int, size: tuple[int, int], generator: torch.Generator) -> Bool[Tensor, "B h w"]:
+    """Which cells of each view something else hides: some rectangles."""
+    width, height = size[0] // _CELL, size[1] // _CELL
+    device = generator.device
+    column, row = torch.arange(width, device=device), torch.arange(height, device=device)[:, None]
+    hidden = torch.zeros(count, height, width, dtype=torch.bool, device=device)
+    number = torch.randint(_MOST_HIDDEN + 1, (count,), generator=generator, device=device)
+    low, high = _HIDDEN_CELLS
+    for k in range(_MOST_HIDDEN):
+        wide, tall = (
+            torch.randint(low, high + 1, (count, 1, 1), generator=generator, device=device) for _ in range(2)
+        )
+        left = (_uniform(generator, device, count, 1, 1, low=0, high=1) * (width - wide)).long()
+        top = (_uniform(generator, device, count, 1, 1, low=0, high=1) * (height - tall)).long()
+        inside = (column >= left) & (column < left + wide) & (row >= top) & (row < top + tall)
+        hidden |= inside & (k < number)[:, None, None]
+    return hidden
 
 
 def _source_from_view(
@@ -88,7 +104,7 @@ def _source_from_view(
 ) -> Float[Tensor, "B 3 3"]:
     """Homographies from pixels of random views, which look about at `target`, to pixels of their sources."""
     device, count = target.device, len(target)
-    log_scale = _uniform(generator, device, count, low=limits.min_scale, high=limits.max_scale, log=True)
+    scale = _uniform(generator, device, count, low=limits.min_scale, high=limits.max_scale, log=True)
     roll = _uniform(generator, device, count, low=-1, high=1) * torch.pi / 180 * limits.max_roll_deg
     direction = _uniform(generator, device, count, low=0, high=2 * torch.pi)
     orbit = _uniform(generator, device, count, low=0, high=1) * torch.pi / 180 * limits.max_orbit_deg
@@ -102,7 +118,7 @@ def _source_from_view(
         [around[..., 0], around[..., 1], torch.tensor([0.0, 0, 1]).to(axis).expand(count, 3)], -1
     )
     source = _intrinsics(torch.full_like(roll, FOCAL_PX), SIZE)
-    view = _intrinsics(FOCAL_PX * log_scale, limits.size)
+    view = _intrinsics(FOCAL_PX * scale, limits.size)
     one = torch.ones_like(target[:, :1])
     ray = moved @ torch.linalg.inv(source) @ torch.cat([target, one], -1)[..., None]
     ray = F.normalize(ray[..., 0], dim=-1)
@@ -113,23 +129,6 @@ def _source_from_view(
     turned = _rotation(torch.cat([turn, roll[:, None]], -1))
     view_from_source = view @ turned @ towards @ moved @ torch.linalg.inv(source)
     return torch.linalg.inv(view_from_source)
-
-
-def _follow(
-    pack: Pack, sources: Tensor, partners: Tensor, pixels: Float[Tensor, "B N 2"]
-) -> tuple[Float[Tensor, "B N 2"], Bool[Tensor, "B N"]]:
-    """Where the partners show what is at `pixels` of the sources, and whether they do."""
-    depth = _depth_at(pack, sources, pixels)
-    middle = torch.tensor(SIZE, device=pixels.device) / 2
-    rays = torch.cat([(pixels - middle) / FOCAL_PX, torch.ones_like(pixels[..., :1])], -1)
-    a, b = pack.cam_from_world[sources], pack.cam_from_world[partners]
-    world = (rays * depth[..., None] - a[:, None, :, 3]) @ a[:, :, :3]
-    points = world @ b[:, :, :3].mT + b[:, None, :, 3]
-    z = points[..., 2]
-    front = z > 1e-2
-    followed = points[..., :2] / torch.where(front, z, torch.ones_like(z))[..., None] * FOCAL_PX + middle
-    seen = _depth_at(pack, partners, followed)
-    return followed, (depth > 0) & front & (seen > 0) & ((seen / z - 1).abs() < 0.03)
 
 
 def _depth_at(pack: Pack, sources: Tensor, pixels: Float[Tensor, "B N 2"]) -> Float[Tensor, "B N"]:
@@ -213,7 +212,7 @@ def _blurred(
     if count == 0:
         return images
     rows = torch.randperm(len(images), generator=generator, device=device)[:count]
-    along = _uniform(generator, device, count, low=0.3, high=1) * max_px
+    along = (_uniform(generator, device, count, low=0.3, high=1) * max_px).clamp_min(1e-3)
     across = along * _uniform(generator, device, count, low=0.15, high=1)
     angle = _uniform(generator, device, count, low=0, high=torch.pi)
     radius = 4
