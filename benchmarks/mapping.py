@@ -48,25 +48,33 @@ FRAMES = {
 }
 ROWS |= {row: {} for row in FRAMES}
 PLAIN_ROWS = list(ROWS)
-NOISELESS = ", no feature noise"  # each row also without
-ROWS |= {row + NOISELESS: settings | {"feature_noise": 0.0} for row, settings in ROWS.items()}
+# each row also with these
+VARIANTS = {
+    ", EfficientNet-lite0": {"encoder": "efficientnet-lite0"},
+    ", no feature noise": {"feature_noise": 0.0},
+}
+for variant, change in VARIANTS.items():
+    ROWS |= {row + variant: settings | change for row, settings in ROWS.items()}
 
 
 def run(scene_path: str, row: str, depth: bool, seed: int, left_out: bool = False) -> dict[str, Any]:
     """Map and evaluate once."""
     from dsac import Localizer, MappingSettings, build_map, evaluate, load_scene
     from dsac.cli import keep_freed_memory
+    from dsac.networks.encoder import ENCODERS, load_encoder
 
     keep_freed_memory()
     scene = load_scene(scene_path)
-    part = FRAMES.get(row.removesuffix(NOISELESS), slice(None))
+    part = FRAMES.get(row.split(",")[0], slice(None))
     frames = scene.mapping[part]
     if left_out:
         numbers = range(len(scene.mapping))
         scene = replace(scene, query=scene.mapping[sorted({*numbers} - {*numbers[part]})])
     frames = frames if depth else frames.without_depth()
     started, started_cpu = time.monotonic(), time.process_time()
-    scene_map = build_map(frames, replace(MappingSettings(), **ROWS[row]), seed=seed)
+    changes = dict(ROWS[row])
+    encoder = load_encoder(changes.pop("encoder", ENCODERS[0]))
+    scene_map = build_map(frames, replace(MappingSettings(), **changes), encoder=encoder, seed=seed)
     seconds, cpu_seconds = time.monotonic() - started, time.process_time() - started_cpu
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "map.dsac"

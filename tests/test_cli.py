@@ -147,7 +147,7 @@ def test_mapping_writes_a_map_and_its_log_and_nothing_else(corner: Path, run: Ru
     assert log[-1]["step"] == 60 and log[-1]["fraction"] == 1.0
     code, out, _ = run("info", corner / "corner.dsac")
     assert code == 0
-    assert "60 steps" in out and "efficientnet-lite0" in out and "6 frames" in out
+    assert "60 steps" in out and "dsac-lite0" in out and "6 frames" in out
 
 
 def test_localize_tells_and_writes_poses(corner: Path, run: Run, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def _save(trainer: Trainer, seconds: float, output: Path) -> None:
     part = output / "checkpoint.part"
     torch.save({**trainer.state(), "seconds": seconds, "made_of": _made_of(trainer)}, part)
     part.replace(output / "checkpoint.pt")
-    weights = {name: value.cpu().contiguous() for name, value in trainer.average.items()}
+    weights = {name: value.cpu().contiguous() for name, value in trainer.weights().items()}
     safetensors.torch.save_file(weights, part)
     part.replace(output / "encoder.safetensors")
 

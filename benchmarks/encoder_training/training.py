@@ -60,7 +60,9 @@ class TrainingSettings:
     width: int = 256
     """Of the heads."""
     averaging: float = 0.995
-    """Of the exponential moving average of the weights that is kept."""
+    """Of the exponential moving average of the weights."""
+    kept: float = 0.5
+    """Of the way from the start to that average, where the weights that are kept lie."""
     seed: int = 0
     learned: ViewLimits = LEARNED
     judged: ViewLimits = JUDGED
@@ -77,7 +79,8 @@ class Trainer:
         self.device = pack.images.device
         self.step = 0
         self.encoder = copy.deepcopy(start).requires_grad_(False)
-        self.average = {name: value.clone() for name, value in self.encoder.state_dict().items()}
+        self._start = {name: value.clone() for name, value in self.encoder.state_dict().items()}
+        self.average = {name: value.clone() for name, value in self._start.items()}
         self.learners: dict[int, _Learner] = {}
         self._galleries = pack.scene[pack.planar].unique().tolist()
         self._rooms = pack.scene[~pack.planar].unique().tolist()
@@ -121,6 +124,10 @@ class Trainer:
         fast = fast_dtype(self.device)
         with torch.autocast(self.device.type, fast, enabled=fast != torch.float32):
             return self.encoder(images).flatten(2).mT
+
+    def weights(self) -> dict[str, Tensor]:
+        """What is kept: better at unknown places than either end (WiSE-FT, Wortsman et al., CVPR 2022)."""
+        return {name: value.lerp(self.average[name], self.settings.kept) for name, value in self._start.items()}
 
     def state(self) -> dict:
         return {

@@ -1,9 +1,10 @@
 """Encoders: an image to a grid of features, shared by all scenes and frozen while a scene is mapped.
 
-The one that ships, `efficientnet-lite0`, is the truncated EfficientNet-lite0 (Tan & Le 2019, the variant
-without squeeze-and-excitation and with ReLU6): its features at strides 8 and 16, the latter upsampled, side
-by side. Batch normalisation is folded into the convolutions. Where the weights come from stands in
-`weights/README.md`. Any other module with the members of `Encoder` can take its place.
+Those that ship are truncated EfficientNet-lite0 (Tan & Le 2019, the variant without squeeze-and-excitation and
+with ReLU6): its features at strides 8 and 16, the latter upsampled, side by side. Batch normalisation is folded
+into the convolutions. `efficientnet-lite0` is as its authors trained it, `dsac-lite0` was trained further by us
+(docs/encoder.md); where the weights come from stands in `weights/README.md`. Any other module with the members
+of `Encoder` can take their place.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-ENCODERS = ("efficientnet-lite0",)  # that ship; the first is the default
+ENCODERS = ("dsac-lite0", "efficientnet-lite0")  # that ship; the first is the default
 
 
 @runtime_checkable

@@ -41,12 +41,24 @@ def test_what_ships_is_an_encoder(encoder: EfficientNetLite) -> None:
     assert encoder.id == ENCODERS[0]
 
 
-def test_the_digest_is_of_the_weights_file(encoder: EfficientNetLite) -> None:
-    path = resources.files("dsac.networks") / "weights" / f"{encoder.id}.safetensors"
-    weights = path.read_bytes()
+@pytest.mark.parametrize("id", ENCODERS)
+def test_the_digest_is_of_the_weights_file(id: str) -> None:
+    encoder, folder = load_encoder(id), resources.files("dsac.networks") / "weights"
+    weights = (folder / f"{id}.safetensors").read_bytes()
+    assert encoder.id == id
     assert encoder.digest == hashlib.sha256(weights).hexdigest()[:16]
-    assert encoder.digest == read_encoder(encoder.id, weights).digest != type(encoder).digest
+    assert encoder.digest == read_encoder(id, weights).digest != type(encoder).digest
+    assert encoder.digest in (folder / "README.md").read_text(encoding="utf-8")
     assert len(weights) <= 4_000_000
+
+
+def test_ours_is_efficientnet_lite0_but_for_what_was_trained() -> None:
+    ours, theirs = (load_encoder(id, dtype=torch.float32).state_dict() for id in ENCODERS)
+    changed = {name for name, value in ours.items() if not torch.equal(value, theirs[name])}
+    assert {int(name.split(".")[1]) for name in changed} == set(range(3, 11))
+    assert not any(name.endswith("depthwise.weight") for name in changed)
+    for name in changed:
+        assert (ours[name] - theirs[name]).norm() < 0.5 * theirs[name].norm()
 
 
 @pytest.mark.parametrize("id", ["resnet", "compact", "../encoder"])
