@@ -69,6 +69,12 @@ def fast_dtype(device: torch.device | str) -> torch.dtype:
     return torch.float32
 
 
+def fast_autocast(device: torch.device) -> torch.autocast:
+    """In which networks compute in the device's fast precision."""
+    fast = fast_dtype(device)
+    return torch.autocast(device.type, fast, enabled=fast != torch.float32)
+
+
 def working_size(size: tuple[int, int], short_side_px: int, multiple: int) -> tuple[int, int]:
     """The (width, height) closest to `size` in shape with that short side, both multiples of `multiple`."""
     scale = short_side_px / min(size)
@@ -114,19 +120,16 @@ class EfficientNetLite(nn.Module):
             channels = out_channels
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
-        fine = x = self.start(images)
+        x = (images - 127 / 255).mul_(255 / 128)
+        x = x.to(self.stem.weight.dtype).contiguous(memory_format=torch.channels_last)
+        before, after = _zeros_around(self.stem)
+        fine = x = _conv_relu6(self.stem, F.pad(x, (before, after) * 2))
         for i, block in enumerate(self.blocks):
             x = block(x)
             if i == _LAST_AT_STRIDE_8:
                 fine = x
         coarse = F.interpolate(x, size=fine.shape[-2:], mode="bilinear", align_corners=False)
         return torch.cat([fine, coarse], dim=1)
-
-    def start(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 32 H2 W2"]:
-        """What block 0 gets."""
-        x = (images - 127 / 255) * (255 / 128)
-        x = x.to(self.stem.weight.dtype).contiguous(memory_format=torch.channels_last)
-        return F.relu6(_conv_same(self.stem, x), inplace=True)
 
 
 class _InvertedResidual(nn.Module):
@@ -141,22 +144,41 @@ class _InvertedResidual(nn.Module):
         self.project = nn.Conv2d(wide, out_channels, 1)
         self.residual = stride == 1 and channels == out_channels
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.project(self.widened(x))
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C2 H2 W2"]:
+        before, after = _zeros_around(self.depthwise)
+        even = before == after
+        y = x if even else F.pad(x, (before, after) * 2)  # here and not below, where it is a sixth of the data
+        if self.expand is not None:
+            y = _conv_relu6(self.expand, y)
+            if not even:
+                _clear_around(y, before, after)
+        y = self.project(_conv_relu6(self.depthwise, y, padding=before if even else 0))
         return x + y if self.residual else y
 
-    def widened(self, x: Tensor) -> Tensor:
-        """What is projected."""
-        y = F.relu6(self.expand(x), inplace=True) if self.expand is not None else x
-        return F.relu6(_conv_same(self.depthwise, y), inplace=True)
+
+def _zeros_around(conv: nn.Conv2d) -> tuple[int, int]:
+    """Left and above, right and below: as the weights were trained with, for sides divisible by the stride."""
+    total = conv.kernel_size[0] - conv.stride[0]
+    return total // 2, total - total // 2
 
 
-def _conv_same(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """Zero padding as the weights were trained with: what is odd goes to the right and bottom."""
-    kernel, stride = conv.kernel_size[0], conv.stride[0]
-    if stride == 1:
-        return F.conv2d(x, conv.weight, conv.bias, padding=kernel // 2, groups=conv.groups)
-    total = kernel - stride  # for sides divisible by the stride
-    before = total // 2
-    x = F.pad(x, (before, total - before, before, total - before))
-    return F.conv2d(x, conv.weight, conv.bias, stride=stride, groups=conv.groups)
+def _clear_around(y: Float[Tensor, "B C H W"], before: int, after: int) -> None:
+    height, width = y.shape[-2:]
+    for i in (*range(before), *range(-after, 0)):
+        y[:, :, i % height] = 0
+        y[..., i % width] = 0
+
+
+def _conv_relu6(conv: nn.Conv2d, x: Float[Tensor, "B C H W"], padding: int = 0) -> Float[Tensor, "B C2 H2 W2"]:
+    """One pass where oneDNN does both; the same values otherwise."""
+    tracked = torch.is_grad_enabled()
+    if _ONE_PASS and x.device.type == "cpu" and not tracked and not torch.is_autocast_enabled("cpu"):
+        stride, paddings, limits = list(conv.stride), [padding, padding], [0.0, 6.0]
+        return torch.ops.mkldnn._convolution_pointwise(
+            x, conv.weight, conv.bias, paddings, stride, [1, 1], conv.groups, "hardtanh", limits, ""
+        )
+    y = F.conv2d(x, conv.weight, conv.bias, conv.stride, padding, groups=conv.groups)
+    return F.relu6(y, inplace=not tracked)
+
+
+_ONE_PASS = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")

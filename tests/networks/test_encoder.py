@@ -9,6 +9,7 @@ from importlib import resources
 import pytest
 import safetensors.torch
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -100,6 +101,52 @@ def test_features_describe_what_is_at_the_centre_of_their_cell(
         away = cell_centers((224, 160), 1).float() - cell_centers((224, 160), 8)[row, column].float()
         offsets.append((influence[..., None] * away).sum((0, 1)) / influence.sum())
     assert torch.stack(offsets).mean(0).norm() < 0.5 * encoder.stride
+
+
+def _plainly(encoder: EfficientNetLite, images: torch.Tensor) -> torch.Tensor:
+    """Each layer by itself, zeros around what it gets."""
+
+    def layer(conv: torch.nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+        total = conv.kernel_size[0] - conv.stride[0]
+        before, after = total // 2, total - total // 2
+        x = F.pad(x, (before, after, before, after))
+        return F.conv2d(x, conv.weight, conv.bias, conv.stride, groups=conv.groups)
+
+    x = ((images - 127 / 255) * (255 / 128)).to(encoder.stem.weight.dtype)
+    x = F.relu6(layer(encoder.stem, x))
+    outputs = []
+    for block in encoder.blocks:
+        wide = x if block.expand is None else F.relu6(layer(block.expand, x))
+        out = layer(block.project, F.relu6(layer(block.depthwise, wide)))
+        x = x + out if block.residual else out
+        outputs.append(x)
+    coarse = F.interpolate(outputs[-1], scale_factor=2, mode="bilinear")
+    return torch.cat([outputs[4], coarse], dim=1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_fast_way_through_the_layers_is_the_plain_one(
+    encoder: EfficientNetLite, images: torch.Tensor, dtype: torch.dtype
+) -> None:
+    encoder = deepcopy(encoder).to(dtype)
+    expected = _plainly(encoder, images).float()
+    slack = (1e-5 if dtype == torch.float32 else 0.02) * expected.norm()
+    with torch.inference_mode():
+        assert (encoder(images).float() - expected).norm() < slack
+    assert (encoder(images).float() - expected).norm() < slack
+
+
+def test_gradients_of_the_fast_way_are_those_of_the_plain_one(
+    encoder: EfficientNetLite, images: torch.Tensor
+) -> None:
+    exact = deepcopy(encoder).double().requires_grad_()
+    pixels = images[:1, :, :64, :96].double().requires_grad_()
+    inputs = [pixels, *exact.parameters()]
+    expected = torch.autograd.grad(_plainly(exact, pixels).square().mean(), inputs)
+    for gradient, plain in zip(
+        torch.autograd.grad(exact(pixels).square().mean(), inputs), expected, strict=True
+    ):
+        assert (gradient - plain).norm() <= 1e-9 * plain.norm()
 
 
 def test_weights_that_were_written_are_read(images: torch.Tensor) -> None:
