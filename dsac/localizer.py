@@ -24,7 +24,7 @@ from dsac.datasets import Frames
 from dsac.errors import MapFormatError
 from dsac.geometry import Camera
 from dsac.landmarks import align, grey_view, working_camera
-from dsac.networks.encoder import Encoder, cell_centers, fast_dtype, working_size
+from dsac.networks.encoder import Encoder, cell_centers, fast_autocast, fast_dtype, working_size
 from dsac.networks.heads import SceneCoordinates
 from dsac.networks.score_network import ScoreNetwork
 from dsac.ransac.scoring import LearnedScore
@@ -165,7 +165,7 @@ class Localizer:
     def _predict(self, features: Float[Tensor, "B C h w"]) -> SceneCoordinates:
         dtype = fast_dtype(self.device)
         rows = features.flatten(2).mT
-        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+        with fast_autocast(self.device):
             return self.head(rows.float() if dtype == torch.float32 else rows)
 
     def _correspondences(

@@ -14,6 +14,7 @@ import torch
 from ball_world import POSE, ColorEncoder, FramesInMemory, ball_frames, exact_map, photograph
 
 import dsac.localizer
+import dsac.networks.encoder
 from dsac.datasets import Frames
 from dsac.errors import MapFormatError
 from dsac.geometry import Camera, Pose
@@ -32,7 +33,8 @@ OPENCV = Camera.from_params("OPENCV", [280, 290, 140, 90, -0.2, 0.05, 0.003, -0.
 def localizer(monkeypatch: pytest.MonkeyPatch) -> Localizer:
     torch.set_num_threads(1)
     # half precision would round the exact points by some millimetres on the processors that have it
-    monkeypatch.setattr(dsac.localizer, "fast_dtype", lambda device: torch.float32)
+    for module in (dsac.localizer, dsac.networks.encoder):
+        monkeypatch.setattr(module, "fast_dtype", lambda device: torch.float32)
     return Localizer(exact_map(WORKING_PX), encoder=ColorEncoder())
 
 

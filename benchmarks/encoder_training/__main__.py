@@ -15,7 +15,10 @@ import safetensors.torch
 import torch
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
+from dsac.errors import DsacError
+from dsac.mapping.training import Checkpoint
 from dsac.networks.encoder import load_encoder
+from dsac.scene_map import write_atomically
 from encoder_training.pack import load_pack
 from encoder_training.training import Trainer, TrainingSettings
 
@@ -41,7 +44,6 @@ def main() -> None:
     names = [option.name for option in fields(TrainingSettings) if option.name in arguments]
     settings = TrainingSettings(**{name: arguments[name] for name in names})
     output = arguments["output"]
-    output.mkdir(parents=True, exist_ok=True)
     photos = sorted(arguments["photos"].glob("*.jpg"))
     scenes = {kind: arguments[kind] for kind in ("galleries", "rooms", "places", "frames")}
     try:
@@ -49,32 +51,48 @@ def main() -> None:
     except ValueError as error:
         parser.error(f"{arguments['photos']}: {error}")
     start = load_encoder("efficientnet-lite0", arguments["device"], torch.float32)
-    train(Trainer(pack, start, settings), output, arguments["minutes"])
+    try:
+        train(Trainer(pack, start, settings), output, arguments["minutes"])
+    except DsacError as error:
+        parser.error(str(error))
 
 
 def train(trainer: Trainer, output: Path, minutes: float | None) -> None:
-    """To the end of the settings' steps, or of so many minutes in all."""
-    checkpoint, seconds = output / "checkpoint.pt", 0.0
-    if checkpoint.is_file():
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        if state.get("made_of") != _made_of(trainer):
-            raise SystemExit(f"{checkpoint}: of other images or settings; give another --output")
-        trainer.resume(state)
-        seconds = state["seconds"]
+    """To the end of the settings' steps, or of so many minutes in all; an interrupt keeps what was learned.
+
+    Raises: `MapFormatError` when the checkpoint in the output folder is damaged.
+    """
+    made_of, seconds = _made_of(trainer), 0.0
+    checkpoint = Checkpoint.at(output / "checkpoint.pt", "training the encoder", resume=True)
+    if checkpoint.state is not None:
+        if checkpoint.state.get("made_of") != made_of:
+            raise SystemExit(f"{checkpoint.path}: of other images or settings; give another --output")
+        trainer.resume(dict(checkpoint.state))
+        seconds = checkpoint.state["seconds"]
+
+    def save() -> None:
+        checkpoint.save({**trainer.state(), "seconds": seconds, "made_of": made_of})
+        weights = {name: value.cpu().contiguous() for name, value in trainer.weights().items()}
+        write_atomically(output / "encoder.safetensors", safetensors.torch.save(weights))
+
     begin, last_save = time.monotonic() - seconds, time.monotonic()
     columns = (*Progress.get_default_columns()[:3], TimeRemainingColumn(), TextColumn("{task.fields[state]}"))
     with (output / "log.jsonl").open("a") as log, Progress(*columns) as bar:
         task = bar.add_task("training the encoder", total=1.0, state="")
-        log.write(json.dumps({**_made_of(trainer), "minutes": minutes}) + "\n")
+        log.write(json.dumps({**made_of, "minutes": minutes}) + "\n")
         parts: list[dict[str, float]] = []
         while True:
             seconds = time.monotonic() - begin
             progress = trainer.step / trainer.settings.steps if minutes is None else seconds / (60 * minutes)
             if progress >= 1 or time.monotonic() - last_save > _SAVE_SECONDS:
-                _save(trainer, seconds, output)
+                save()
                 last_save = time.monotonic()
             if progress < 1:
-                parts.append(trainer.train_step(progress))
+                try:
+                    parts.append(trainer.train_step(progress))
+                except KeyboardInterrupt:
+                    save()
+                    raise
                 bar.update(task, completed=progress)
             if parts and (progress >= 1 or trainer.step % _LOG_STEPS == 0):
                 mean = {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
@@ -94,15 +112,6 @@ def _made_of(trainer: Trainer) -> dict:
     pack = trainer.pack
     images = {"images": len(pack), "scenes": int(pack.scene.max()) + 1, "bytes": pack.halved.sum().item()}
     return json.loads(json.dumps({**images, **asdict(trainer.settings)}))
-
-
-def _save(trainer: Trainer, seconds: float, output: Path) -> None:
-    part = output / "checkpoint.part"
-    torch.save({**trainer.state(), "seconds": seconds, "made_of": _made_of(trainer)}, part)
-    part.replace(output / "checkpoint.pt")
-    weights = {name: value.cpu().contiguous() for name, value in trainer.weights().items()}
-    safetensors.torch.save_file(weights, part)
-    part.replace(output / "encoder.safetensors")
 
 
 if __name__ == "__main__":

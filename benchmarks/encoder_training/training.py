@@ -19,13 +19,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dsac.networks.encoder import EfficientNetLite, fast_dtype
-from dsac.networks.heads import HeadArchitecture, SceneHead
+from dsac.mapping.head_training import one_cycle
+from dsac.networks.encoder import EfficientNetLite, fast_autocast, fast_dtype
+from dsac.networks.heads import HeadArchitecture, SceneHead, with_noise
 from encoder_training.pack import Pack
-from encoder_training.views import JUDGED, LEARNED, ViewLimits, draw_views
+from encoder_training.views import JUDGED, LEARNED, ViewLimits, Views, draw_views
 
 Encode = Callable[[Float[Tensor, "B 3 H W"]], Float[Tensor, "B n C"]]
 
+_WARM_UP = 0.05, 0.02
 _NEAR = 0.05  # of the scene's scale
 _GOOD = 0.075  # of the scene's scale: such cells count as right in the log
 _FEATURE_NOISE = 0.75  # the largest, for heads: as in the middle of mapping
@@ -109,7 +111,7 @@ class Trainer:
             losses.append(loss.item())
             good.append(share.item())
         for group in self.optimizer.param_groups:
-            group["lr"] = s.learning_rate * _one_cycle(progress)
+            group["lr"] = s.learning_rate * one_cycle(progress, *_WARM_UP)
         torch.nn.utils.clip_grad_norm_(self._trained, 1.0, error_if_nonfinite=True)
         self.optimizer.step()
         self.step += 1
@@ -121,8 +123,7 @@ class Trainer:
 
     def encode(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B n C"]:
         """Rows of features."""
-        fast = fast_dtype(self.device)
-        with torch.autocast(self.device.type, fast, enabled=fast != torch.float32):
+        with fast_autocast(self.device):
             return self.encoder(images).flatten(2).mT
 
     def weights(self) -> dict[str, Tensor]:
@@ -193,9 +194,7 @@ class _Learner:
     @torch.no_grad()
     def look(self, count: int, encode: Encode, generator: torch.Generator) -> None:
         """Remember some cells of so many new views."""
-        views = draw_views(
-            self.pack, self._some(self._learned, count, generator), self.settings.learned, generator
-        )
+        views = self._views(self._learned, self.settings.learned, count, generator)
         if not views.known.any():
             raise ValueError(f"image {self._learned[0].item()} and others: no cell with a known scene point")
         rows, points = encode(views.images)[views.known], views.points[views.known]
@@ -219,18 +218,14 @@ class _Learner:
             size, device = self.settings.batch_size, self.points.device
             chosen = torch.randint(len(self.points), (size,), generator=generator, device=device)
             rows = self.head.whitened(self.features[chosen].float())
-            strength = _FEATURE_NOISE * torch.rand(size, 1, generator=generator, device=device)
-            rows = rows + strength * torch.randn(rows.shape, generator=generator, device=device)
             self._optimizer.zero_grad(set_to_none=True)
-            self._losses(rows, self.points[chosen])[0].backward()
+            self._losses(with_noise(rows, _FEATURE_NOISE, generator), self.points[chosen])[0].backward()
             torch.nn.utils.clip_grad_norm_(self.head.parameters(), 1.0)
             self._optimizer.step()
 
     def judge(self, count: int, encode: Encode, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The loss of so many views from elsewhere, for the encoder, and the share of cells that are right."""
-        views = draw_views(
-            self.pack, self._some(self._judged, count, generator), self.settings.judged, generator
-        )
+        views = self._views(self._judged, self.settings.judged, count, generator)
         self.head.requires_grad_(False)
         rows = self.head.whitened(encode(views.images)[views.known].float())
         return self._losses(rows, views.points[views.known])
@@ -252,21 +247,11 @@ class _Learner:
         self._count = state["count"]
 
     def _losses(self, whitened: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-        device = points.device
-        fast = fast_dtype(device)
-        with torch.autocast(device.type, fast, enabled=fast != torch.float32):
+        with fast_autocast(points.device):
             predicted = self.head.of_whitened(whitened).points
         off = (predicted - points).norm(dim=-1) / self.head.scene_scale
         return 2 * torch.log1p(off / _NEAR).mean(), (off < _GOOD).float().mean()
 
-    @staticmethod
-    def _some(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        return images[torch.randint(len(images), (count,), generator=generator, device=images.device)]
-
-
-def _one_cycle(progress: float) -> float:
-    """Linear warm-up, then half a cosine down to zero."""
-    warm_up = 0.05
-    if progress < warm_up:
-        return max(0.02, progress / warm_up)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warm_up) / (1 - warm_up))))
+    def _views(self, images: Tensor, limits: ViewLimits, count: int, generator: torch.Generator) -> Views:
+        chosen = torch.randint(len(images), (count,), generator=generator, device=images.device)
+        return draw_views(self.pack, images[chosen], limits, generator)

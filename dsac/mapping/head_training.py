@@ -17,8 +17,8 @@ from dsac.mapping.learner import Learner
 from dsac.mapping.losses import BatchLoss, mapping_loss
 from dsac.mapping.scene_shape import SceneShape
 from dsac.mapping.views import Augmentation
-from dsac.networks.encoder import Encoder, fast_dtype
-from dsac.networks.heads import HeadArchitecture, SceneHead
+from dsac.networks.encoder import Encoder, fast_autocast
+from dsac.networks.heads import HeadArchitecture, SceneHead, with_noise
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def head_learner(
 
     def update(step: int, progress: float) -> BatchLoss:
         for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * _one_cycle(progress)
+            group["lr"] = settings.learning_rate * one_cycle(progress, *_WARM_UP)
         noise = settings.feature_noise * (1 - progress / 2)
         loss = _batch_loss(head, buffer, shape, settings, progress, noise, generator)
         optimizer.zero_grad(set_to_none=True)
@@ -118,7 +118,7 @@ def head_learner(
     return Learner(encoder, head, shape, parts, update, evaluate)
 
 
-_WARM_UP = 0.1  # of the training, with a linearly rising rate
+_WARM_UP = 0.1, 0.04
 _MAX_GRADIENT_NORM = 1.0
 
 
@@ -134,11 +134,10 @@ def _batch_loss(
     device = buffer.cells.features.device
     rows = torch.randint(len(buffer), (settings.batch_size,), generator=generator, device=device)
     cells = buffer.take(rows)
-    with torch.autocast(device.type, fast_dtype(device), enabled=fast_dtype(device) != torch.float32):
+    with fast_autocast(device):
         whitened = head.whitened(cells.features.float())
-        if noise > 0:  # of another strength for each cell
-            strength = noise * torch.rand(len(rows), 1, generator=generator, device=device)
-            whitened = whitened + strength * torch.randn(whitened.shape, generator=generator, device=device)
+        if noise > 0:
+            whitened = with_noise(whitened, noise, generator)
         predicted = head.of_whitened(whitened)
     return mapping_loss(
         predicted,
@@ -151,8 +150,11 @@ def _batch_loss(
     )
 
 
-def _one_cycle(progress: float) -> float:
-    """Linear warm-up, then half a cosine down to zero (after Smith & Topin 2018)."""
-    if progress < _WARM_UP:
-        return max(0.04, progress / _WARM_UP)
-    return 0.5 * (1 + math.cos(math.pi * (progress - _WARM_UP) / (1 - _WARM_UP)))
+def one_cycle(progress: float, warm_up: float, least: float) -> float:
+    """Share of the highest rate: up from `least` over `warm_up` of the training, then down half a cosine.
+
+    After Smith & Topin 2018.
+    """
+    if progress < warm_up:
+        return max(least, progress / warm_up)
+    return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))

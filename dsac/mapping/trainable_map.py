@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dsac.geometry import Camera, Pose
 from dsac.localizer import cell_weights
-from dsac.networks.encoder import cell_centers, fast_dtype
+from dsac.networks.encoder import cell_centers, fast_autocast
 from dsac.networks.score_network import ScoreNetwork
 from dsac.ransac import Correspondences
 from dsac.scene_map import SceneMap
@@ -51,8 +51,7 @@ class TrainableMap(nn.Module):
         """
         size, batch = views[0].camera.size, len(views)
         content = torch.stack([view.content for view in views])
-        dtype = fast_dtype(content.device)
-        with torch.autocast(content.device.type, dtype, enabled=dtype != torch.float32):  # as queries are
+        with fast_autocast(content.device):  # as queries are
             features = content if self.encoder is None else self.encoder(content.float() / 255)
             rows, grid = _one_cell_a_block(features.shape[-2:], thinning, batch, generator)
             rows = rows.to(content.device)

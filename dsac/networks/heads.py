@@ -83,6 +83,14 @@ class SceneHead(nn.Module):
         self.feature_whitening.copy_(axes * (variances + floor).rsqrt())
 
 
+def with_noise(
+    whitened: Float[Tensor, "M C"], largest: float, generator: torch.Generator
+) -> Float[Tensor, "M C"]:
+    """Whitened features with noise of another standard deviation for each row, at most `largest`."""
+    strength = largest * torch.rand(len(whitened), 1, generator=generator, device=whitened.device)
+    return whitened + strength * torch.randn(whitened.shape, generator=generator, device=whitened.device)
+
+
 class LinearHead(nn.Module):
     """Rows of features to scene points, at first the scene's centre; all cells count as equally good."""
 

@@ -7,7 +7,7 @@ Batch letters: B images, N correspondences, H hypotheses, k points of a minimal 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -164,49 +164,36 @@ class PoseEstimate:
     @staticmethod
     def cat(estimates: Sequence[PoseEstimate]) -> PoseEstimate:
         """The images of all of them; there must be one at least, all with the same number of rows."""
-        poses = [estimate.cam_from_world for estimate in estimates]
-        return PoseEstimate(
-            Pose(torch.cat([p.rotation for p in poses]), torch.cat([p.translation for p in poses])),
-            torch.cat([estimate.covariance for estimate in estimates]),
-            torch.cat([estimate.inliers for estimate in estimates]),
-            torch.cat([estimate.confidence for estimate in estimates]),
-            torch.cat([estimate.success for estimate in estimates]),
-        )
+        return _each(lambda *values: torch.cat(values), *estimates)
 
     def to(self, like: Tensor) -> PoseEstimate:
         """On the device and in the floating-point type of another tensor."""
-        return PoseEstimate(
-            self.cam_from_world.to(like),
-            self.covariance.to(like),
-            self.inliers.to(like.device),
-            self.confidence.to(like),
-            self.success.to(like.device),
-        )
+        return _each(lambda value: value.to(like if value.is_floating_point() else like.device), self)
 
     def with_images(self, images: Int[Tensor, " M"], other: PoseEstimate) -> PoseEstimate:
         """With the M images of another estimate in place of these."""
-
-        def put(into: Tensor, values: Tensor) -> Tensor:
-            return into.index_copy(0, images, values)
-
-        ours, theirs = self.cam_from_world, other.cam_from_world
-        return PoseEstimate(
-            Pose(put(ours.rotation, theirs.rotation), put(ours.translation, theirs.translation)),
-            put(self.covariance, other.covariance),
-            put(self.inliers, other.inliers),
-            put(self.confidence, other.confidence),
-            put(self.success, other.success),
-        )
+        return _each(lambda ours, theirs: ours.index_copy(0, images, theirs), self, other)
 
     def __len__(self) -> int:
         return self.success.shape[0]
 
     def __getitem__(self, images: slice) -> PoseEstimate:
         """A slice of the images."""
-        return PoseEstimate(
-            self.cam_from_world[images],
-            self.covariance[images],
-            self.inliers[images],
-            self.confidence[images],
-            self.success[images],
+        return _each(lambda value: value[images], self)
+
+
+def _each(function: Callable[..., Tensor], *estimates: PoseEstimate) -> PoseEstimate:
+    """The estimate whose tensors are the function's of the estimates' tensors."""
+    fields = (
+        (
+            e.cam_from_world.rotation,
+            e.cam_from_world.translation,
+            e.covariance,
+            e.inliers,
+            e.confidence,
+            e.success,
         )
+        for e in estimates
+    )
+    rotation, translation, *others = (function(*values) for values in zip(*fields, strict=True))
+    return PoseEstimate(Pose(rotation, translation), *others)
