@@ -47,11 +47,8 @@ def main() -> None:
     photos = sorted(arguments["photos"].glob("*.jpg"))
     scenes = {kind: arguments[kind] for kind in ("galleries", "rooms", "places", "frames")}
     try:
-        pack = load_pack(photos, cache=output, **scenes).to(arguments["device"])
-    except ValueError as error:
-        parser.error(f"{arguments['photos']}: {error}")
-    start = load_encoder("efficientnet-lite0", arguments["device"], torch.float32)
-    try:
+        pack = load_pack(photos, **scenes, cache=output).to(arguments["device"])
+        start = load_encoder("efficientnet-lite0", arguments["device"], torch.float32)
         train(Trainer(pack, start, settings), output, arguments["minutes"])
     except DsacError as error:
         parser.error(str(error))

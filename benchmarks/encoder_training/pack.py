@@ -20,8 +20,10 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from dsac.datasets import Frames
+from dsac.datasets.image import read_image
 from dsac.datasets.synthetic import synthetic_scene
-from encoder_training.places import read_photo, render_place
+from dsac.errors import DatasetError
+from encoder_training.places import render_place
 
 SIZE = (640, 480)
 FOCAL_PX = 525.0  # of the rendered frames, and what photos are taken to have
@@ -56,11 +58,11 @@ class Pack:
 def load_pack(photos: list[Path], galleries: int, rooms: int, places: int, frames: int, cache: Path) -> Pack:
     """So many scenes of each kind, with `frames` of rooms and places; from the cache if it was made before.
 
-    Raises: `ValueError` when there are too few photos, or one is none.
+    Raises: `DatasetError` when there are too few photos, or one is none.
     """
     needed = max(galleries * PHOTOS_OF_A_GALLERY, 1 if places else 0)
     if len(photos) < needed:
-        raise ValueError(f"photos: expected {needed} or more for {galleries} galleries, got {len(photos)}")
+        raise DatasetError(f"photos: expected {needed} or more for {galleries} galleries, got {len(photos)}")
     known = [(photo.name, photo.stat().st_size) for photo in photos]
     recipe = (_RECIPE, known, galleries, rooms, places, frames)
     key = hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]
@@ -83,7 +85,7 @@ def load_pack(photos: list[Path], galleries: int, rooms: int, places: int, frame
 def gallery_pack(photos: list[Path]) -> Pack:
     """Photos side by side on a wall, a focal length away; portraits lie on their side (any roll is as good).
 
-    Raises: `ValueError` when one is no photo.
+    Raises: `DatasetError` when one is no photo.
     """
     count = len(photos)
     depth = torch.ones(count, SIZE[1] // _DEPTH_STEP, SIZE[0] // _DEPTH_STEP)
@@ -92,7 +94,7 @@ def gallery_pack(photos: list[Path]) -> Pack:
     pose[:, 0, 3] = -_SPACING[0] * (place % _COLUMNS - (_COLUMNS - 1) / 2)
     pose[:, 1, 3] = -_SPACING[1] * (place // _COLUMNS - (PHOTOS_OF_A_GALLERY // _COLUMNS - 1) / 2)
     both = torch.ones(count, dtype=torch.bool)
-    return _pack([_filling(read_photo(path)) for path in photos], depth, pose, both, both, both)
+    return _pack([_filling(read_image(path)) for path in photos], depth, pose, both, both, both)
 
 
 def room_pack(seed: int, num_frames: int) -> Pack:

@@ -17,6 +17,7 @@ from numpy.random import Generator
 from dsac.datasets import _textures as paint
 from dsac.datasets._render import Room, View, bake_light, develop, render_depth, render_light
 from dsac.datasets._room import _X, _Y, _Z, _Builder, _Material
+from dsac.datasets.image import read_image
 
 _PHOTOS = 36  # of all, in one place
 _PHOTO_SHARE = 0.65  # of the surfaces that show a photo, the others are plain
@@ -37,7 +38,7 @@ def render_place(
 ) -> PlaceFrames:
     """Frames of one place.
 
-    Raises: `ValueError` when a photo is none.
+    Raises: `DatasetError` when a photo is none.
     """
     rng = np.random.default_rng([seed, 7])
     extent = rng.uniform([4, 4.5, 2.5], [8, 8, 4])
@@ -52,14 +53,6 @@ def render_place(
     return PlaceFrames(images, depths, poses)
 
 
-def read_photo(path: Path) -> UInt8[np.ndarray, "H W 3"]:
-    """RGB. Raises: `ValueError` when the file is no image."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise ValueError(f"{path}: expected an image, got something else")
-    return image
-
-
 # ---- what stands in it ---------------------------------------------------------------------------
 
 
@@ -69,7 +62,7 @@ class _Covers:
     def __init__(self, b: _Builder, photos: list[Path]) -> None:
         self.b = b
         chosen = b.rng.choice(len(photos), min(_PHOTOS, len(photos)), replace=False)
-        self.photos = [b.material(_at_most(read_photo(photos[i]), 640)) for i in chosen]
+        self.photos = [b.material(_at_most(read_image(photos[i]), 640)) for i in chosen]
         colours = b.rng.integers(90, 235, (4, 3)).tolist()
         self.plain = [
             b.material(paint.speckled(b.rng, tuple(colour), b.rng.uniform(0.03, 0.3)), (0.6, 0.6))

@@ -47,6 +47,8 @@ class TrainingSettings:
     """Views of a scene that its head gets new in a step."""
     learning_rate: float = 2e-4
     """Highest, of the encoder."""
+    num_blocks: int = 9
+    """That the encoder has; further ones of the start are left out."""
     first_block: int = 3
     """Blocks before it stay as they are, and so do all depthwise kernels."""
     remembered_views: int = 64
@@ -81,6 +83,7 @@ class Trainer:
         self.device = pack.images.device
         self.step = 0
         self.encoder = copy.deepcopy(start).requires_grad_(False)
+        self.encoder.blocks = self.encoder.blocks[: settings.num_blocks]
         self._start = {name: value.clone() for name, value in self.encoder.state_dict().items()}
         self.average = {name: value.clone() for name, value in self._start.items()}
         self.learners: dict[int, _Learner] = {}

@@ -54,8 +54,9 @@ def read_encoder(
     id: str, weights: bytes, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
 ) -> EfficientNetLite:
     """An encoder by the name `id` with the weights of a safetensors file."""
-    encoder = EfficientNetLite()
-    encoder.load_state_dict(safetensors.torch.load(weights))
+    state = safetensors.torch.load(weights)
+    encoder = EfficientNetLite(sum(name.endswith("depthwise.weight") for name in state))
+    encoder.load_state_dict(state)
     encoder.id = id
     encoder.digest = hashlib.sha256(weights).hexdigest()[:16]
     encoder = encoder.eval().requires_grad_(False).to(device, dtype or fast_dtype(device))
@@ -102,7 +103,7 @@ _LAST_AT_STRIDE_8 = 4
 
 
 class EfficientNetLite(nn.Module):
-    """Blocks 0 to 10 of EfficientNet-lite0: 40 channels at stride 8 beside 112 at stride 16."""
+    """The first 9 to 11 blocks of EfficientNet-lite0: 40 channels at stride 8 beside 112 at stride 16."""
 
     id = "untrained"
     digest = "untrained"
@@ -110,12 +111,12 @@ class EfficientNetLite(nn.Module):
     size_multiple = 16
     num_features = 40 + 112
 
-    def __init__(self) -> None:
+    def __init__(self, num_blocks: int = len(_BLOCKS)) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 32, 3, stride=2)
         channels = 32
         self.blocks = nn.ModuleList()
-        for i, (out_channels, wide, kernel, stride) in enumerate(_BLOCKS):
+        for i, (out_channels, wide, kernel, stride) in enumerate(_BLOCKS[:num_blocks]):
             self.blocks.append(_InvertedResidual(channels, wide, out_channels, kernel, stride, expand=i > 0))
             channels = out_channels
 

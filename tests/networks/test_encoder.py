@@ -149,8 +149,9 @@ def test_gradients_of_the_fast_way_are_those_of_the_plain_one(
         assert (gradient - plain).norm() <= 1e-9 * plain.norm()
 
 
-def test_weights_that_were_written_are_read(images: torch.Tensor) -> None:
-    written = EfficientNetLite().eval()
+@pytest.mark.parametrize("num_blocks", [9, 11])
+def test_weights_that_were_written_are_read(images: torch.Tensor, num_blocks: int) -> None:
+    written = EfficientNetLite(num_blocks).eval()
     data = safetensors.torch.save(written.state_dict())
     read = read_encoder("mine", data)
     assert (read.id, read.digest) == ("mine", hashlib.sha256(data).hexdigest()[:16])
