@@ -410,6 +410,7 @@ def _localize(command: Localize) -> None:
     import torch
 
     from dsac.datasets import NamedPoses, load_photos, write_poses
+    from dsac.datasets.poses_file import check_names
     from dsac.geometry import Pose
     from dsac.localizer import Localizer
 
@@ -428,6 +429,8 @@ def _localize(command: Localize) -> None:
             mapping_camera=scene_map.mapping_camera,
             as_stored=scene_map.info.as_stored,
         )
+    if command.output is not None:
+        check_names(photos.names)
     found: dict[str, Pose] = {}
     unread = 0
 
@@ -440,7 +443,7 @@ def _localize(command: Localize) -> None:
         for i in range(len(photos)):
             try:
                 (localization,) = localizer.localize_frames(photos[i : i + 1])
-            except DatasetError as error:  # one damaged photo among many is no reason to leave the others
+            except DatasetError as error:  # one bad photo among many is no reason to leave the others
                 if len(photos) == 1:
                     raise
                 unread += 1
@@ -458,7 +461,7 @@ def _localize(command: Localize) -> None:
         unit = "" if scene_map.info.metric or not found else f"; positions are in {_unit(scene_map.info)}"
         _out.print(f"{len(found)} of {len(photos)} localized{unit}", style="dim", soft_wrap=True)
     if unread:
-        raise DsacError(f"{unread} of {len(photos)} photos could not be read")
+        raise DsacError(f"{unread} of {len(photos)} photos could not be used")
 
 
 def _evaluate(command: Evaluate) -> None:
@@ -782,6 +785,7 @@ def _check_writable(
     Raises: `DsacError`.
     """
     folder = path.parent
+    special = path.exists() and not path.is_file() and not path.is_dir()  # a pipe, a device
     if make_folder:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -791,7 +795,7 @@ def _check_writable(
         raise DsacError(f"{path}: expected a file to write, got a folder")
     if not folder.is_dir():
         raise DsacError(f"{path}: its folder does not exist")
-    if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+    if not (special or os.access(folder, os.W_OK)) or (path.exists() and not os.access(path, os.W_OK)):
         raise DsacError(f"{path}: not writable")
     if path.is_file() and path.stat().st_size > 0 and not is_our_kind(path):
         raise DsacError(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 
 import dsac
 from dsac.datasets import Scene
+from dsac.datasets.storage import write_atomically
 from dsac.errors import MapFormatError
 from dsac.geometry import Camera
 from dsac.landmarks import Landmarks
@@ -188,25 +188,6 @@ def read_map_file(path: Path) -> tuple[str, dict[str, Tensor]]:
             f"{path}: expected a map made by dsac, got a safetensors file without its metadata"
         )
     return metadata["dsac"], tensors
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: nothing is left behind by a full disk or an interrupt.
-
-    Raises: `OSError` that names `path`.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
 
 
 def _modules(scene_map: SceneMap) -> dict[str, nn.Module]:

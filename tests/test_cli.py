@@ -656,17 +656,22 @@ def test_bad_photos_are_named(blank_map: Path, fails: Fails, photo: Path, tmp_pa
         assert str(tmp_path / name) in line and expected in line
 
 
-def test_a_damaged_photo_among_others_is_named_and_the_others_are_localized(
+def test_photos_that_cannot_be_used_are_named_and_the_others_are_localized(
     corner: Path, run: Run, tmp_path: Path
 ) -> None:
     photos = tmp_path / "photos"
     shutil.copytree(corner / "scene" / "images", photos)
     names = sorted(path.name for path in photos.iterdir())
-    damaged = photos / names[1]
+    damaged, text, turned = photos / names[1], photos / "a text.jpg", photos / "turned.png"
+    cv2.imwrite(str(turned), cv2.rotate(cv2.imread(str(photos / names[0])), cv2.ROTATE_90_CLOCKWISE))
     damaged.write_bytes(damaged.read_bytes()[:-1000])
+    text.write_text("no photo")
     code, out, error = run("localize", corner / "corner.dsac", photos, "--output", tmp_path / "out.txt")
     assert code == 2
-    assert f"{damaged}: " in error and f"1 of {len(names)} photos could not be read" in error
+    for path in (damaged, text, turned):
+        assert f"{path}: " in error
+    assert "turned.png: no focal length" in error
+    assert f"3 of {len(names) + 2} photos could not be used" in error
     assert [line.split()[0] for line in out.splitlines()[:-1]] == [names[0], *names[2:]]
     assert (tmp_path / "out.txt").is_file()
 

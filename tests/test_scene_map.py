@@ -14,11 +14,12 @@ import torch
 from ball_world import ColorEncoder, ball_frames, exact_map
 
 from dsac.datasets import Scene
+from dsac.datasets.storage import write_atomically
 from dsac.errors import MapFormatError
 from dsac.mapping import MappingSettings
 from dsac.networks.encoder import load_encoder
 from dsac.networks.heads import HeadArchitecture, SceneHead
-from dsac.scene_map import SceneMap, write_atomically
+from dsac.scene_map import SceneMap
 
 
 @pytest.fixture
@@ -123,6 +124,16 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(KeyboardInterrupt):
         write_atomically(tmp_path / "a", b"data")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are of POSIX systems")
+def test_a_pipe_is_written_to(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_atomically(tmp_path / "pipe", b"data")
+    assert os.read(reader, 10) == b"data"
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_a_folder_that_is_not_there_is_named(scene_map: SceneMap, tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ import safetensors.torch
 import torch
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
+from dsac.datasets.storage import write_atomically
 from dsac.errors import DsacError
 from dsac.mapping.training import Checkpoint
 from dsac.networks.encoder import load_encoder
-from dsac.scene_map import write_atomically
 from encoder_training.pack import load_pack
 from encoder_training.training import Trainer, TrainingSettings
 

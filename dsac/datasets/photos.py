@@ -36,40 +36,60 @@ def load_photos(
     length of their EXIF data; warnings tell which.
 
     Photos are upright, unless `as_stored`; with `camera`, those that are stored in its size stay as they are.
-    Raises: `DatasetError` for a path that is no image or folder of images, for two photos of one name, or when
-    no focal length is known; `ValueError` for one that is not positive.
+    A photo that cannot be read, or about whose camera nothing is known, raises `DatasetError` when it is read.
+    Raises: `DatasetError` for a path that is no file or folder of images, for two photos of one name, or when
+    there is no photo that can be read; `ValueError` for a focal length that is not positive.
     """
     if camera is not None and focal_px is not None:
         raise ValueError("focal_px: expected either camera or focal_px, got both")
     if focal_px is not None and not 0 < focal_px < math.inf:
         raise ValueError(f"focal_px: expected a positive focal length in pixels, got {focal_px:g}")
     files = _files(paths)
-    if camera is not None:
-        cameras = dict.fromkeys(files, camera)
-        sizes = dict.fromkeys(files, camera.size)
-    else:
-        shown = {name: read_image_size(path, as_stored) for name, path in files.items()}
-        sizes = shown if as_stored else {}
-        if focal_px is not None:
-            cameras = {name: Camera.simple(focal_px, size) for name, size in shown.items()}
-        else:
-            cameras = _likely_cameras(files, shown, mapping_camera)
+    cameras: dict[str, Camera] = {}
+    unusable: dict[str, DatasetError] = {}
+    focal_of_exif = []
+    for name, path in files.items():
+        try:
+            if camera is not None:
+                cameras[name] = camera
+                continue
+            size = read_image_size(path, as_stored)
+            exif_px = read_exif_focal_px(path) if focal_px is None else None
+            likely = _rescaled(mapping_camera, size) if focal_px is None else Camera.simple(focal_px, size)
+            if likely is None or (exif_px is not None and not _agree(exif_px, likely)):
+                likely = _of_exif(path, exif_px, size)
+                focal_of_exif.append(exif_px)
+            cameras[name] = likely
+        except DatasetError as error:
+            unusable[name] = error
+    if not cameras:
+        raise next(iter(unusable.values()))
+    if camera is None and focal_px is None:
+        _tell(mapping_camera, len(cameras) - len(focal_of_exif), focal_of_exif)
+    sizes = {name: c.size for name, c in cameras.items()} if camera is not None or as_stored else {}
+    anyone = next(iter(cameras.values()))  # stands in for cameras that nobody will see
     distinct: dict[tuple, int] = {}
-    index = [
-        distinct.setdefault((c.model, c.size, *c.params.tolist()), len(distinct)) for c in cameras.values()
-    ]
-    first = {number: c for number, c in reversed(list(zip(index, cameras.values(), strict=True)))}
-    names = list(files)
-    return Frames(names, [first[i] for i in range(len(distinct))], np.array(index), None, _Photos(files, sizes))
+    first: list[Camera] = []
+    index = []
+    for c in (cameras.get(name, anyone) for name in files):
+        key = c.model, c.size, *c.params.tolist()
+        if key not in distinct:
+            distinct[key] = len(first)
+            first.append(c)
+        index.append(distinct[key])
+    return Frames(list(files), first, np.array(index), None, _Photos(files, sizes, unusable))
 
 
 @dataclass(frozen=True)
 class _Photos:
     files: dict[str, Path]
     sizes: dict[str, tuple[int, int]]  # of photos that are to be read as they are stored, where stored in it
+    unusable: dict[str, DatasetError]  # what is the matter with some
     has_depth: bool = False
 
     def read_image(self, name: str) -> UInt8[np.ndarray, "H W 3"]:
+        if name in self.unusable:
+            raise self.unusable[name]
         return read_image(self.files[name], self.sizes.get(name), enough_px=ENOUGH_PX)
 
     def read_depth(self, name: str, camera: Camera) -> Float32[np.ndarray, "H W"]:
@@ -99,35 +119,25 @@ def _files(paths: Sequence[str | Path]) -> dict[str, Path]:
     return files
 
 
-def _likely_cameras(
-    files: dict[str, Path], sizes: dict[str, tuple[int, int]], mapping_camera: Camera | None
-) -> dict[str, Camera]:
-    """Raises: `DatasetError` for a photo about whose camera nothing is known."""
-    cameras, of_mapping, of_exif = {}, [], []
-    for name, path in files.items():
-        focal_px = read_exif_focal_px(path)
-        likely = _rescaled(mapping_camera, sizes[name])
-        if likely is not None and (focal_px is None or _agree(focal_px, likely)):
-            cameras[name] = likely
-            of_mapping.append(name)
-        elif focal_px is not None:
-            cameras[name] = Camera.simple(focal_px, sizes[name])
-            of_exif.append(focal_px)
-        else:
-            raise DatasetError(
-                f"{path}: no focal length in its EXIF data; give it in pixels (--focal-px) or the --camera"
-            )
-    if mapping_camera is not None and of_mapping:
+def _of_exif(path: Path, focal_px: float | None, size: tuple[int, int]) -> Camera:
+    if focal_px is None:
+        raise DatasetError(
+            f"{path}: no focal length in its EXIF data; give it in pixels (--focal-px) or the --camera"
+        )
+    return Camera.simple(focal_px, size)
+
+
+def _tell(mapping_camera: Camera | None, num_of_mapping: int, focal_of_exif: list[float]) -> None:
+    if mapping_camera is not None and num_of_mapping:
         logger.warning(
             "no camera given, the mapping images' is taken: %s (photos of its shape: %d)",
-            mapping_camera.to_text(), len(of_mapping),
+            mapping_camera.to_text(), num_of_mapping,
         )  # fmt: skip
-    if of_exif:
+    if focal_of_exif:
         logger.warning(
             "focal length from EXIF data, good to a few percent: %.0f to %.0f px (photos: %d)",
-            min(of_exif), max(of_exif), len(of_exif),
+            min(focal_of_exif), max(focal_of_exif), len(focal_of_exif),
         )  # fmt: skip
-    return cameras
 
 
 def _rescaled(camera: Camera | None, size: tuple[int, int]) -> Camera | None:

@@ -6,14 +6,14 @@ are published estimates with their errors appended; what follows the pose is ign
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from dsac.datasets.frame import NamedPoses
 from dsac.datasets.rigid import finite_rows, rigid_from_quaternions
-from dsac.datasets.storage import is_remote, read_lines
+from dsac.datasets.storage import is_remote, read_lines, write_atomically
 from dsac.errors import DatasetError
 
 _LINE = "name qw qx qy qz tx ty tz [focal_px]"
@@ -59,7 +59,11 @@ def read_poses(path: str | Path) -> NamedPoses:
 
 
 def write_poses(path: str | Path, poses: NamedPoses) -> None:
-    """Write a poses file whole or not at all. Raises: `DatasetError` when that cannot be done."""
+    """Write a poses file whole or not at all.
+
+    Raises: `DatasetError` when that cannot be done, as for names that `check_names` refuses.
+    """
+    check_names(poses.names)
     columns = [poses.cam_from_world.quaternion_wxyz, poses.cam_from_world.translation]
     if poses.focal_px is not None:
         columns.append(poses.focal_px[:, None])
@@ -73,11 +77,21 @@ def write_poses(path: str | Path, poses: NamedPoses) -> None:
             with fsspec.open(str(path), "w") as file:
                 file.write(text)  # type: ignore[union-attr]
         else:
-            partial = Path(f"{path}.part")
-            partial.write_text(text)
-            os.replace(partial, path)
+            write_atomically(Path(path), text.encode())
     except (OSError, ImportError) as error:
         raise DatasetError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raises: `DatasetError` for a name that would be read as something else."""
+    values = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    for name in names:
+        line = " ".join([name, *map(str, values)])
+        if line[0] == "#" or line.strip().splitlines() != [line] or _parse(line) != (name, values):
+            raise DatasetError(
+                f"{name!r}: no name for a poses file, it would be read as something else: "
+                "# or a space at its start, a line break, or a number or a space at its end"
+            )
 
 
 def _parse(line: str) -> tuple[str, list[float]]:

@@ -80,6 +80,30 @@ def read_lines(path: str | Path) -> list[str]:
         raise DatasetError(f"{path}: expected a text file, got binary data") from None
 
 
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: nothing is left behind by a full disk or an interrupt.
+
+    A link stays one, and the file that it names is written; what is no file, like a pipe, is written to.
+    Raises: `OSError` that names `path`.
+    """
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
 def is_remote(path: str | Path) -> bool:
     return "://" in str(path)
 

@@ -24,6 +24,7 @@ from rich.table import Table
 
 from dsac.datasets.frame import Frames, NamedPoses, Scene
 from dsac.datasets.poses_file import read_poses
+from dsac.datasets.storage import write_atomically
 from dsac.errors import DatasetError
 from dsac.evaluation.metrics import (
     LengthUnit,
@@ -36,7 +37,6 @@ from dsac.evaluation.metrics import (
     summary_table,
 )
 from dsac.geometry import Pose
-from dsac.scene_map import write_atomically
 
 if TYPE_CHECKING:
     from dsac.localizer import Localization, Localizer, Timing

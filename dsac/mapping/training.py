@@ -14,8 +14,8 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 
+from dsac.datasets.storage import write_atomically
 from dsac.errors import MapFormatError
-from dsac.scene_map import write_atomically
 
 Loss = TypeVar("Loss")
 

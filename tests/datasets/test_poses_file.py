@@ -127,3 +127,19 @@ def test_published_files_are_read(recordings):
         columns = len(lines[0].split())
         assert (poses.focal_px is not None) == (columns == 9)
         assert all(math.isfinite(x) for x in poses.cam_from_world.center.sum(-1).tolist())
+
+
+@pytest.mark.parametrize("name", ["#a", " a", "a ", "", "a\nb", "a\u2028b", "IMG 5"])
+def test_a_name_that_would_be_read_as_something_else_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DatasetError, match="no name for a poses file"):
+        write_poses(tmp_path / "poses.txt", NamedPoses([name], Pose.identity(1, dtype=torch.float64)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link.txt").symlink_to(tmp_path / "there.txt")
+    poses = NamedPoses(["day 2/é #3.jpg"], Pose.identity(1, dtype=torch.float64))
+    write_poses(tmp_path / "link.txt", poses)
+    assert (tmp_path / "link.txt").is_symlink()
+    assert read_poses(tmp_path / "there.txt").names == poses.names
+    assert len(list(tmp_path.iterdir())) == 2
