@@ -60,6 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scene")
     parser.add_argument("map", type=Path)
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the table")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
@@ -101,7 +102,7 @@ def main() -> None:
         cells = " | ".join(figures(model, part) for part in left_out)
         lines.append(f"| {name} | {training.start_error:.2f} → {last.validation:.2f} | {cells} |")
         print(lines[-1], flush=True)
-        (RESULTS / "fine_tuning.md").write_text("\n".join(lines) + "\n")
+        (arguments.output / "fine_tuning.md").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

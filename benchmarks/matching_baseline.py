@@ -83,6 +83,7 @@ def main() -> None:
     parser.add_argument("scene")
     parser.add_argument("--every", type=int, default=5, help="localize every so-manieth query image")
     parser.add_argument("--keypoints", type=int, default=2000, help="of an image, at most")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the table")
     arguments = parser.parse_args()
     scene = load_scene(arguments.scene)
     if not scene.mapping.has_depth:
@@ -125,7 +126,7 @@ def main() -> None:
     text += "| queries | % 5 cm 5° | % 2 cm 2° | % 1 cm 1° | median cm | median ° "
     text += "| map MB | mapping s | query ms |\n"
     text += "|---" * 9 + "|\n| " + " | ".join(line) + " |\n"
-    (RESULTS / "matching_baseline.md").write_text(text)
+    (arguments.output / "matching_baseline.md").write_text(text)
     print(text)
 
 

@@ -9,6 +9,7 @@ distance to the nearer pose. The scene points are trained on the expected loss o
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +76,7 @@ def train(selection: Selection) -> tuple[list[float], Tensor]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description="Two modes: writes results/modes.json and a figure").parse_args()
     torch.set_num_threads(1)
     results = {"SoftAM": train(SoftAM()), "DSAC": train(DSAC())}
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))

@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the table")
     arguments = parser.parse_args()
     if arguments.here:
         measure(arguments.map, arguments.scene, arguments.images)
@@ -78,7 +79,7 @@ def main() -> None:
         lines += table if not lines else table[2:]
     title = "# Time of one query image\n\n"
     title += f"`python benchmarks/query.py MAP SCENE`, {platform.machine()}; medians, milliseconds.\n\n"
-    (RESULTS / "query.md").write_text(title + "\n".join(lines) + "\n")
+    (arguments.output / "query.md").write_text(title + "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -605,10 +605,20 @@ def _map_scene(
     training = scene_map.info.training
     size_mb = path.stat().st_size / 1e6
     _out.print(f"{path}: {size_mb:.1f} MB, mapped in {training['seconds']:.0f} s", soft_wrap=True)
+    if (good := training["fraction_good"]) < _FEW_GOOD:
+        _err.print(
+            f"only {good:.0%} of the cells are within 10 px, so photos will hardly be localized: "
+            "more minutes or steps help",
+            style="yellow",
+            soft_wrap=True,
+        )
     if training["interrupted"]:
         _out.print(f"after {training['steps']} steps: usable as it is, --resume goes on", style="yellow")
         raise KeyboardInterrupt
     checkpoint.unlink(missing_ok=True)
+
+
+_FEW_GOOD = 0.1  # a fifth to nine tenths in maps that localize
 
 
 @contextmanager

@@ -19,7 +19,7 @@ LEVELS = [
     ["scene_map"],
     ["localizer"],
     ["mapping", "evaluation"],
-    ["cli", "viewer", "service", "ensemble"],
+    ["cli"],
 ]
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -22,15 +23,19 @@ from dsac.networks.encoder import load_encoder
 from encoder_training.pack import load_pack
 from encoder_training.training import Trainer, TrainingSettings
 
+_PHOTOS = {".jpg", ".jpeg", ".png"}
 _SAVE_SECONDS = 300.0
 _LOG_STEPS = 25
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, required=True, help="folder with *.jpg of anything")
+    parser = argparse.ArgumentParser(
+        "encoder_training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--photos", type=Path, required=True, help="folder with JPEGs or PNGs of anything")
     parser.add_argument("--output", type=Path, required=True, help="weights, checkpoint, log and image cache")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    devices = ["cuda", "cpu"] if torch.cuda.is_available() else ["cpu"]
+    parser.add_argument("--device", choices=devices, default=devices[0], help="those that are here")
     parser.add_argument("--galleries", type=int, default=6, help="walls of 24 photos")
     parser.add_argument("--rooms", type=int, default=6, help="furnished rooms, of one layout")
     parser.add_argument("--places", type=int, default=28, help="rooms full of things, of as many layouts")
@@ -42,16 +47,20 @@ def main() -> None:
             parser.add_argument(name, default=option.default, type=type(option.default))
     arguments = vars(parser.parse_args())
     names = [option.name for option in fields(TrainingSettings) if option.name in arguments]
-    settings = TrainingSettings(**{name: arguments[name] for name in names})
-    output = arguments["output"]
-    photos = sorted(arguments["photos"].glob("*.jpg"))
+    output, minutes, device = (arguments[name] for name in ("output", "minutes", "device"))
     scenes = {kind: arguments[kind] for kind in ("galleries", "rooms", "places", "frames")}
     try:
-        pack = load_pack(photos, **scenes, cache=output).to(arguments["device"])
-        start = load_encoder("efficientnet-lite0", arguments["device"], torch.float32)
-        train(Trainer(pack, start, settings), output, arguments["minutes"])
-    except DsacError as error:
-        parser.error(str(error))
+        if minutes is not None and not 0 < minutes < math.inf:
+            raise ValueError(f"minutes: expected more than 0, got {minutes}")
+        settings = TrainingSettings(**{name: arguments[name] for name in names})
+        photos = sorted(path for path in arguments["photos"].iterdir() if path.suffix.lower() in _PHOTOS)
+        pack = load_pack(photos, **scenes, cache=output).to(device)
+        start = load_encoder("efficientnet-lite0", device, torch.float32)
+        train(Trainer(pack, start, settings), output, minutes)
+    except (DsacError, OSError, ValueError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, f"interrupted: the same command goes on from what is in {output}\n")
 
 
 def train(trainer: Trainer, output: Path, minutes: float | None) -> None:

@@ -11,9 +11,13 @@ import json
 import time
 from pathlib import Path
 
+import torch
+from safetensors import SafetensorError
+
 import dsac
+from dsac.errors import DatasetError, DsacError, MapFormatError
 from dsac.mapping import MappingSettings, build_map
-from dsac.networks.encoder import ENCODERS, load_encoder, read_encoder
+from dsac.networks.encoder import ENCODERS, EfficientNetLite, load_encoder, read_encoder
 
 
 def main() -> None:
@@ -23,22 +27,30 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--steps", type=int, default=MappingSettings.steps)
     parser.add_argument("--views", type=int, default=MappingSettings.num_views)
-    parser.add_argument("--device", default="cpu")
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    parser.add_argument("--device", choices=devices, default="cpu", help="those that are here")
     arguments = parser.parse_args()
-    scene = dsac.load_scene(arguments.recording)
+    try:
+        compare(arguments)
+    except (DsacError, OSError, ValueError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "interrupted\n")
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Raises: `DsacError`, `OSError`, `ValueError` for a recording or encoder that cannot be used."""
+    scene, device = dsac.load_scene(arguments.recording), arguments.device
+    if len(scene.query) == 0:
+        raise DatasetError(f"{arguments.recording}: expected query frames, found none")
+    encoders = {id: _encoder(id, device) for id in arguments.encoders}
+    settings = MappingSettings(steps=arguments.steps, num_views=arguments.views)
     for seed in arguments.seeds:
-        for id in arguments.encoders:
-            if id in ENCODERS:
-                encoder = load_encoder(id, arguments.device)
-            else:
-                encoder = read_encoder(id, Path(id).read_bytes(), arguments.device)
+        for id, encoder in encoders.items():
             began = time.process_time()
-            settings = MappingSettings(steps=arguments.steps, num_views=arguments.views)
-            scene_map = build_map(scene.mapping, settings, encoder=encoder, device=arguments.device, seed=seed)
+            scene_map = build_map(scene.mapping, settings, encoder=encoder, device=device, seed=seed)
             mapped = time.process_time() - began
-            evaluation = dsac.evaluate(
-                dsac.Localizer(scene_map, encoder=encoder, device=arguments.device), scene
-            )
+            evaluation = dsac.evaluate(dsac.Localizer(scene_map, encoder=encoder, device=device), scene)
             s = evaluation.summaries[0]
             line = {
                 "recording": Path(arguments.recording).name,
@@ -60,6 +72,15 @@ def main() -> None:
             print(
                 json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in line.items()}), flush=True
             )
+
+
+def _encoder(id: str, device: str) -> EfficientNetLite:
+    if id in ENCODERS:
+        return load_encoder(id, device)
+    try:
+        return read_encoder(id, Path(id).read_bytes(), device)
+    except (SafetensorError, RuntimeError) as error:
+        raise MapFormatError(f"{id}: expected weights of an encoder, got something else") from error
 
 
 if __name__ == "__main__":

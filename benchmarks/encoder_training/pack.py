@@ -12,6 +12,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import cv2
 import numpy as np
@@ -63,6 +64,10 @@ def load_pack(photos: list[Path], galleries: int, rooms: int, places: int, frame
     needed = max(galleries * PHOTOS_OF_A_GALLERY, 1 if places else 0)
     if len(photos) < needed:
         raise DatasetError(f"photos: expected {needed} or more for {galleries} galleries, got {len(photos)}")
+    if not min(galleries, rooms, places) >= 0 < galleries + rooms + places:
+        raise DatasetError("expected a scene at least: some galleries, rooms or places")
+    if rooms + places > 0 and frames < 2:
+        raise DatasetError(f"frames: expected 2 or more of a room or place, got {frames}")
     known = [(photo.name, photo.stat().st_size) for photo in photos]
     recipe = (_RECIPE, known, galleries, rooms, places, frames)
     key = hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]
@@ -79,7 +84,10 @@ def load_pack(photos: list[Path], galleries: int, rooms: int, places: int, frame
         cache.mkdir(parents=True, exist_ok=True)
         torch.save(vars(joined(parts)), part := path.with_suffix(".part"))
         part.replace(path)
-    return Pack(**torch.load(path, weights_only=True))
+    try:
+        return Pack(**torch.load(path, weights_only=True))
+    except (RuntimeError, EOFError, UnpicklingError) as error:
+        raise DatasetError(f"{path}: damaged, remove it to have it made again") from error
 
 
 def gallery_pack(photos: list[Path]) -> Pack:

@@ -22,6 +22,7 @@ from torch import Tensor
 from dsac.mapping.head_training import one_cycle
 from dsac.networks.encoder import EfficientNetLite, fast_autocast, fast_dtype
 from dsac.networks.heads import HeadArchitecture, SceneHead, with_noise
+from dsac.ransac.types import check_positive
 from encoder_training.pack import Pack
 from encoder_training.views import JUDGED, LEARNED, ViewLimits, Views, draw_views
 
@@ -70,6 +71,14 @@ class TrainingSettings:
     seed: int = 0
     learned: ViewLimits = LEARNED
     judged: ViewLimits = JUDGED
+
+    def __post_init__(self) -> None:
+        """Raises: `ValueError` for numbers that mean nothing."""
+        free = ("first_block", "gallery_share", "first_lessons", "lessons", "averaging", "kept", "seed")
+        counts = {name: value for name, value in vars(self).items() if isinstance(value, (int, float))}
+        check_positive(**{name: value for name, value in counts.items() if name not in free})
+        if not 9 <= self.num_blocks <= 11:
+            raise ValueError(f"num_blocks: expected 9 to 11, got {self.num_blocks}")
 
 
 class Trainer:

@@ -50,7 +50,7 @@ class Camera:
     def from_params(model: str, params: Sequence[float | int] | Tensor, size: tuple[int, int]) -> Camera:
         """From COLMAP's parameter list, in float64.
 
-        Raises: `ValueError` for an unknown model, a wrong number of parameters or a focal length <= 0.
+        Raises: `ValueError` for an unknown model, a wrong number of parameters, a focal length <= 0 or no size.
         """
         if model not in _LAYOUT:
             raise ValueError(f"camera model: expected one of {', '.join(MODELS)}, got {model}")
@@ -64,6 +64,8 @@ class Camera:
             raise ValueError(
                 f"camera {model}: expected finite values and a positive focal, got {values.tolist()}"
             )
+        if min(size) < 1:
+            raise ValueError(f"camera {model}: expected a width and height in pixels, got {size[0]}, {size[1]}")
         rest = values[1:] if single_focal else values[2:]
         return Camera(
             focal, rest[:2], (int(size[0]), int(size[1])), model, rest[2:] if num_distortion else None

@@ -6,6 +6,7 @@ float64. No gradients.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -109,7 +110,9 @@ def _solve(
     options: tuple[float | int, ...],
     threads: int,
 ) -> Solution:
-    """Call a fused kernel on the images, in threads."""
+    """Call a fused kernel on the images, in threads. The first of the options is the threshold."""
+    if not 0 < options[0] < math.inf:
+        raise ValueError(f"threshold: expected more than 0, got {options[0]}")
     scene, shift = _centred(scene_points)
     size, count = scene.shape[:2]
     scales = np.empty((size, 0), np.float32) if weights is None else real_array(weights, np.float32)

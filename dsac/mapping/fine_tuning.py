@@ -27,6 +27,7 @@ from dsac.datasets import Frames
 from dsac.errors import DatasetError, DsacError, MapFormatError
 from dsac.mapping.buffer import evenly_spread
 from dsac.mapping.pose_training import (
+    LARGEST_ERROR,
     FineTuningSettings,
     Measured,
     PoseTraining,
@@ -74,8 +75,9 @@ def fine_tune(
     written at every validation, `resume=True` goes on from there; the file is yours to remove once the map is
     saved.
 
-    Raises: `DatasetError` when there are fewer than four frames with poses, `MapFormatError` when encoder or
-    checkpoint are not the map's, `DsacError` when the encoder cannot be trained.
+    Raises: `DatasetError` when there are fewer than four frames with poses, or the map is lost in all of the
+    slice, as in another place; `MapFormatError` when encoder or checkpoint are not the map's, `DsacError` when
+    the encoder cannot be trained.
     """
     settings, device, started = settings or FineTuningSettings(), torch.device(device), time.monotonic()
     if not isinstance(scene_map.head, SceneHead):
@@ -113,6 +115,11 @@ def fine_tune(
     interrupted = False
     try:
         for measured in training.run():
+            if training.start_error >= LARGEST_ERROR:
+                raise DatasetError(
+                    "the map tells none of these frames' poses to 10° and 10 cm (hundredths of the unit): "
+                    "are they of the recording that it was made from?"
+                )
             report("training", training.step, settings.steps, measured)
             if not math.isnan(measured.validation):
                 save_checkpoint()

@@ -153,6 +153,7 @@ class PoseTraining:
             setattr(self, name, state[name])
 
 
+LARGEST_ERROR = 10.0  # degrees or centimetres: validation counts worse poses as no worse than that
 _KEPT = ("step", "best", "best_step", "best_error", "start_error")
 
 
@@ -212,7 +213,7 @@ def draw_batch(
 
 @torch.no_grad()
 def validation_error(model: TrainableMap, state: dict[str, Tensor], views: Sequence[TuningView]) -> float:
-    """Mean of max(degrees, centimetres) over views, each at most 10; localized as in the saved map."""
+    """Mean of max(degrees, centimetres), each at most `LARGEST_ERROR`; localized as in the saved map."""
     saved = copy.deepcopy(model)
     saved.load_state_dict(state)
     solver, loss, errors = query_solver(saved.score_network), MaxError(), []
@@ -221,7 +222,7 @@ def validation_error(model: TrainableMap, state: dict[str, Tensor], views: Seque
         estimate = solver(correspondences)
         error = loss(estimate.cam_from_world, view.cam_from_world.to(correspondences.pixels))
         errors.append(error.item() if estimate.success.item() else math.inf)
-    return sum(min(error, 10.0) for error in errors) / len(errors)
+    return sum(min(error, LARGEST_ERROR) for error in errors) / len(errors)
 
 
 def _groups(model: TrainableMap, learning_rate: float) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dsac.geometry import Pose
 from dsac.kernels import Backend, kernels, reference
-from dsac.ransac.types import Correspondences, PoseEstimate, TrustRules
+from dsac.ransac.types import Correspondences, PoseEstimate, TrustRules, check_positive
 
 
 @runtime_checkable
@@ -104,6 +104,9 @@ class ReprojectionError:
     window_px: float | int | None = (
         None  # side of the square that each pixel was searched for in; None = the image
     )
+
+    def __post_init__(self) -> None:
+        check_positive(threshold_px=self.threshold_px, max_error_px=self.max_error_px)
 
     @property
     def threshold(self) -> float | int:
@@ -238,6 +241,9 @@ class PointDistance:
     threshold_m: float | int = 0.1
     max_error_m: float | int = 1.0
     backend: Backend = "auto"
+
+    def __post_init__(self) -> None:
+        check_positive(threshold_m=self.threshold_m, max_error_m=self.max_error_m)
 
     @property
     def threshold(self) -> float | int:

@@ -15,7 +15,7 @@ With the probabilities P(J) = softmax(scores / temperature) over the valid hypot
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from dsac.geometry import Pose
 from dsac.ransac.implicit import where_pose
-from dsac.ransac.types import Hypotheses
+from dsac.ransac.types import Hypotheses, check_positive
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,9 @@ class SoftAM:
 
     temperature: float | int | Temperature = 1.0
 
+    def __post_init__(self) -> None:
+        _check_temperature(self.temperature)
+
     def __call__(self, hypotheses: Hypotheses, generator: torch.Generator | None = None) -> Selected:
         weights = probabilities(hypotheses, self.temperature)
         heaviest = _pick(hypotheses.cam_from_world, weights.argmax(-1, keepdim=True))
@@ -113,6 +116,9 @@ class DSAC:
     temperature: float | int | Temperature = 1.0
     negligible: float = 1e-4
 
+    def __post_init__(self) -> None:
+        _check_temperature(self.temperature)
+
     def __call__(self, hypotheses: Hypotheses, generator: torch.Generator | None = None) -> Selected:
         weights = probabilities(hypotheses, self.temperature)
         kept = max(1, int((weights >= self.negligible).sum(-1).max())) if len(weights) else 1
@@ -125,7 +131,11 @@ class SampledDSAC:
     """Hypotheses drawn with their probabilities; with one draw, DSAC as it is written at query time."""
 
     num_draws: int = 1
-    temperature: float | int | Temperature = field(default=1.0)
+    temperature: float | int | Temperature = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive(num_draws=self.num_draws)
+        _check_temperature(self.temperature)
 
     def __call__(self, hypotheses: Hypotheses, generator: torch.Generator | None = None) -> Selected:
         weights = probabilities(hypotheses, self.temperature)
@@ -139,6 +149,11 @@ class SampledDSAC:
         drawn = weights.gather(-1, index)
         one = drawn / drawn.detach().clamp_min(torch.finfo(drawn.dtype).tiny)
         return Selected(_pick(hypotheses.cam_from_world, index), one / self.num_draws)
+
+
+def _check_temperature(temperature: float | int | Temperature) -> None:
+    if not isinstance(temperature, Temperature):
+        check_positive(temperature=temperature)
 
 
 def probabilities(hypotheses: Hypotheses, temperature: float | int | Temperature = 1.0) -> Float[Tensor, "B H"]:

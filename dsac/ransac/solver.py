@@ -25,7 +25,7 @@ from dsac.ransac.residuals import PointDistance, PoseResidual, ReprojectionError
 from dsac.ransac.sampling import Sampling, UniformSampling
 from dsac.ransac.scoring import Scoring, SoftInlierCount
 from dsac.ransac.selection import Argmax, Selected, Selection
-from dsac.ransac.types import Correspondences, Hypotheses, PoseEstimate
+from dsac.ransac.types import Correspondences, Hypotheses, PoseEstimate, check_positive
 from dsac.ransac.uncertainty import pose_estimate
 
 # Candidate sets drawn in each round, times H, as long as hypotheses that agree with their own set are missing.
@@ -43,6 +43,9 @@ class PoseSolver:
     scoring: Scoring
     selection: Selection
     refinement: Refinement
+
+    def __post_init__(self) -> None:
+        check_positive(num_hypotheses=self.num_hypotheses)
 
     @staticmethod
     def rgb(

@@ -7,6 +7,7 @@ Batch letters: B images, N correspondences, H hypotheses, k points of a minimal 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -197,3 +198,10 @@ def _each(function: Callable[..., Tensor], *estimates: PoseEstimate) -> PoseEsti
     )
     rotation, translation, *others = (function(*values) for values in zip(*fields, strict=True))
     return PoseEstimate(Pose(rotation, translation), *others)
+
+
+def check_positive(**values: float | int) -> None:
+    """Raises: `ValueError` for the first of some options that is not finite or not above 0."""
+    for name, value in values.items():
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name}: expected more than 0, got {value}")

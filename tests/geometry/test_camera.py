@@ -230,3 +230,8 @@ def test_simple_camera_looks_through_the_middle():
 def test_wrong_intrinsics_are_refused(model, params, message):
     with pytest.raises(ValueError, match=message):
         Camera.from_params(model, params, SIZE)
+
+
+def test_a_camera_has_a_size() -> None:
+    with pytest.raises(ValueError, match="expected a width and height in pixels, got 0, 480"):
+        Camera.simple(500, (0, 480))

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,14 @@ def shifted() -> SceneMap:
     with torch.no_grad():
         scene_map.head.point.bias[:3] += 0.012
     return scene_map
+
+
+def test_frames_of_another_place_are_refused(frames: Frames) -> None:
+    scene_map = exact_map(96)
+    with torch.no_grad():
+        scene_map.head.point.bias[:3] += 1.0
+    with pytest.raises(DatasetError, match="of the recording that it was made from"):
+        fine_tune(scene_map, frames, SMALL, encoder=ColorEncoder())
 
 
 class TrainableColors(nn.Module):
@@ -296,6 +305,8 @@ def tune(monkeypatch: pytest.MonkeyPatch, frames: Frames, shifted: SceneMap, tmp
     monkeypatch.setattr(SceneMap, "load_encoder", lambda self, device="cpu": ColorEncoder())
     scene = Scene("ball", "ball", frames, frames[:0])
     monkeypatch.setattr("dsac.datasets.load_scene", lambda path, truth=None: scene)
+    of_the_ball = partial(FineTuningSettings, augmentation=SMALL.augmentation)
+    monkeypatch.setattr("dsac.mapping.pose_training.FineTuningSettings", of_the_ball)
     shifted.save(tmp_path / "ball.dsac")
     return lambda *arguments: main(["fine-tune", str(tmp_path / "ball.dsac"), "ball", *map(str, arguments)])
 

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import jaxtyping
+import numpy as np
 import pytest
 import torch
 
 from dsac.geometry import Camera
+from dsac.kernels import cpu
 from dsac.ransac import (
     DSAC,
     Correspondences,
@@ -345,3 +349,31 @@ def test_few_right_cells_of_a_flat_wall_are_localized_whatever_the_seed():
         estimate = solver(correspondences, torch.Generator().manual_seed(seed))
         assert estimate.success.item(), seed
         assert estimate.cam_from_world.center.norm() < 0.3
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("num_hypotheses", lambda value: PoseSolver.rgb(value)),
+        ("threshold_px", lambda value: PoseSolver.rgb(threshold_px=value)),
+        ("threshold_m", lambda value: PoseSolver.rgbd(threshold_m=value)),
+        ("temperature", lambda value: DSAC(temperature=value)),
+        ("temperature", lambda value: SoftAM(temperature=value)),
+        ("temperature", lambda value: SampledDSAC(temperature=value)),
+        ("num_draws", lambda value: SampledDSAC(num_draws=value)),
+    ],
+)
+@pytest.mark.parametrize("value", [0, -1])
+def test_options_that_mean_nothing_are_refused(name: str, make: Callable[[int], object], value: int) -> None:
+    with pytest.raises(ValueError, match=f"{name}: expected more than 0, got {value}"):
+        make(value)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_thresholds_are_finite(value: float) -> None:
+    with pytest.raises(ValueError, match="threshold_px: expected more than 0"):
+        PoseSolver.rgb(threshold_px=value)
+    with pytest.raises(ValueError, match="threshold: expected more than 0"):
+        cpu.solve_rgb(
+            np.zeros((1, 9, 2)), np.zeros((1, 9, 3)), np.ones((1, 2)), np.ones((1, 2)), threshold_px=value
+        )
