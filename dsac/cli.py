@@ -21,7 +21,7 @@ import tyro
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 import dsac
 from dsac.errors import DatasetError, DsacError
@@ -587,7 +587,7 @@ def _map_scene(
 
         def on_progress(p: MappingProgress) -> None:
             note = "" if p.phase != "training" else (
-                f"{p.fraction_good:4.0%} of cells within 10 px, median {p.median_error_px:.1f} px"
+                f"{p.fraction_good:.0%} within 10 px, median {p.median_error_px:.1f}"
             )  # fmt: skip
             tell(p, note)
 
@@ -694,7 +694,7 @@ def _show(result: Evaluation, report: Path | None, csv: Path | None) -> None:
     timing = result.median_timing_ms
     if timing:
         stages = ", ".join(f"{name} {value:.1f}" for name, value in timing)
-        _out.print(f"median {result.median_total_ms:.0f} ms an image ({stages})")
+        _out.print(f"median {result.median_total_ms:.0f} ms an image ({stages})", soft_wrap=True)
     if report is not None:
         _out.print(f"report: {report}", soft_wrap=True)
     if csv is not None:
@@ -862,13 +862,17 @@ def _has_matplotlib() -> bool:
 
 @contextmanager
 def _progress() -> Iterator[Progress]:
+
+    def whole(width: int) -> Column:  # where the terminal is narrow the note is cut, and nothing else
+        return Column(no_wrap=True, min_width=width)
+
     columns = (
-        TextColumn("{task.description:>13}"),
-        BarColumn(bar_width=28),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", style="dim"),
+        TextColumn("{task.description:>13}", table_column=whole(13)),
+        BarColumn(bar_width=16, table_column=whole(16)),
+        TextColumn("{task.percentage:>3.0f}%", table_column=whole(4)),
+        TimeElapsedColumn(table_column=whole(7)),
+        TimeRemainingColumn(table_column=whole(7)),
+        TextColumn("{task.fields[note]}", style="dim", table_column=Column(no_wrap=True)),
     )
     with Progress(*columns, console=_err) as bar:
         yield bar

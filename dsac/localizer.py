@@ -101,9 +101,12 @@ class Localizer:
         """The pose of one photo, or of B photos of one camera; the estimate's batch is B (1 for one photo).
 
         `image` is RGB: a float tensor in [0, 1], or an 8-bit array as image files are decoded to.
-        Raises: `ValueError` for an image of another kind, and when the camera is of another image size.
+        Raises: `ValueError` for an image of another kind, for a batch of cameras, and when the camera is of
+        another image size.
         """
         images = _as_batch(image)
+        if camera.focal_px.dim() != 1:
+            raise ValueError(f"camera: expected one, got a batch of shape {tuple(camera.focal_px.shape[:-1])}")
         if tuple(images.shape[-2:]) != (camera.size[1], camera.size[0]):
             raise ValueError(
                 f"camera: expected {images.shape[-1]}×{images.shape[-2]} like the image, "

@@ -13,6 +13,7 @@ from jaxtyping import Float32, UInt8
 
 from dsac.datasets.frame import Frames
 from dsac.datasets.image import ENOUGH_PX, read_exif_focal_px, read_image, read_image_size
+from dsac.datasets.storage import is_remote
 from dsac.errors import DatasetError
 from dsac.geometry import Camera
 
@@ -98,6 +99,8 @@ class _Photos:
 
 def _files(paths: Sequence[str | Path]) -> dict[str, Path]:
     files: dict[str, Path] = {}
+    if urls := [str(path) for path in paths if is_remote(path)]:
+        raise DatasetError(f"{urls[0]}: expected photos on this machine, got a URL")
     for path in map(Path, paths):
         if path.is_dir():
             found = {

@@ -32,9 +32,8 @@ class SceneShape:
         rows = torch.isfinite(buffer.cells.scene_points[:, 0]).nonzero()[:, 0]
         if len(rows) < 100:
             raise DatasetError(
-                "too little is known of the scene: no depth, and keypoints could hardly be matched between "
-                f"frames ({len(rows)} cells); expected overlapping views from different places, with some "
-                "texture and correct poses"
+                f"too little is known of the scene, the points of {len(rows)} cells: expected depth and a "
+                "larger buffer, or overlapping views from different places with some texture and correct poses"
             )
         sample = rows[torch.linspace(0, len(rows) - 1, min(len(rows), 100_000), dtype=torch.float64).long()]
         points, view = buffer.cells.scene_points[sample], buffer.cells.view[sample].long()
