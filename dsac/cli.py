@@ -587,7 +587,7 @@ def _map_scene(
 
         def on_progress(p: MappingProgress) -> None:
             note = "" if p.phase != "training" else (
-                f"{p.fraction_good:.0%} within 10 px, median {p.median_error_px:.1f}"
+                f"{p.fraction_good:.0%} in 10 px, median {p.median_error_px:.1f}"
             )  # fmt: skip
             tell(p, note)
 
@@ -862,17 +862,14 @@ def _has_matplotlib() -> bool:
 
 @contextmanager
 def _progress() -> Iterator[Progress]:
-
-    def whole(width: int) -> Column:  # where the terminal is narrow the note is cut, and nothing else
-        return Column(no_wrap=True, min_width=width)
-
+    rest = Column(no_wrap=True, max_width=max(1, _err.width - 53))  # the note is cut, and nothing else
     columns = (
-        TextColumn("{task.description:>13}", table_column=whole(13)),
-        BarColumn(bar_width=16, table_column=whole(16)),
-        TextColumn("{task.percentage:>3.0f}%", table_column=whole(4)),
-        TimeElapsedColumn(table_column=whole(7)),
-        TimeRemainingColumn(table_column=whole(7)),
-        TextColumn("{task.fields[note]}", style="dim", table_column=Column(no_wrap=True)),
+        TextColumn("{task.description:>13}"),
+        BarColumn(bar_width=16),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", style="dim", table_column=rest),
     )
     with Progress(*columns, console=_err) as bar:
         yield bar
