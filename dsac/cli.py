@@ -131,7 +131,7 @@ class FineTune:
     scoring: Literal["soft-count", "score-network"] = "soft-count"
     """What scores hypotheses; a score network is trained first, and the map uses it from then on (12 MB)."""
     encoder: Flag = False
-    """Train the encoder too: the map then holds its weights (1.4 MB)."""
+    """Train the encoder too: the map then holds its weights (0.7 MB)."""
     steps: Maybe[int] = None
     """Training steps (default: 120)."""
     learning_rate: Maybe[float] = None

@@ -137,12 +137,23 @@ def _solve(
 
 
 def _in_parallel(solve: Callable[[slice], None], size: int, threads: int) -> None:
-    """Solve slices of the batch in threads, as the kernels release the interpreter."""
+    """Solve slices of the batch in this thread and others, as the kernels release the interpreter."""
     solve(slice(0, 1))  # compiles, if this is the first call
-    count = min(4 * threads, size - 1)  # slices shorter than a thread's share even out hard images
-    bounds = np.linspace(1, size, count + 1).astype(int)
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(solve, [slice(int(a), int(b)) for a, b in zip(bounds, bounds[1:], strict=False)]))
+    length = max(1, min(_SLICE, size // (4 * threads)))  # short ones even out hard images
+    slices = iter([slice(i, min(i + length, size)) for i in range(1, size, length)])
+
+    def work() -> None:
+        for part in slices:
+            solve(part)
+
+    with ThreadPoolExecutor(threads - 1) as pool:
+        others = [pool.submit(work) for _ in range(threads - 1)]
+        work()
+        for other in others:
+            other.result()
+
+
+_SLICE = 8
 
 
 def _centred(scene_points: Array) -> tuple[np.ndarray, np.ndarray | None]:

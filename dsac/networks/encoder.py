@@ -2,14 +2,15 @@
 
 Those that ship are truncated EfficientNet-lite0 (Tan & Le 2019, the variant without squeeze-and-excitation and
 with ReLU6): its features at strides 8 and 16, the latter upsampled, side by side. Batch normalisation is folded
-into the convolutions. `efficientnet-lite0` is as its authors trained it, `dsac-lite0` was trained further by us
-(docs/encoder.md); where the weights come from stands in `weights/README.md`. Any other module with the members
-of `Encoder` can take their place.
+into the convolutions. `efficientnet-lite0` is as its authors trained it, `dsac-lite0`, two blocks shorter, was
+trained further by us (docs/encoder.md); where the weights come from stands in `weights/README.md`. Any other
+module with the members of `Encoder` can take their place.
 """
 
 from __future__ import annotations
 
 import hashlib
+import platform
 from importlib import resources
 from typing import Protocol, runtime_checkable
 
@@ -164,10 +165,8 @@ def _zeros_around(conv: nn.Conv2d) -> tuple[int, int]:
 
 
 def _clear_around(y: Float[Tensor, "B C H W"], before: int, after: int) -> None:
-    height, width = y.shape[-2:]
     for i in (*range(before), *range(-after, 0)):
-        y[:, :, i % height] = 0
-        y[..., i % width] = 0
+        y[:, :, i] = y[..., i] = 0
 
 
 def _conv_relu6(conv: nn.Conv2d, x: Float[Tensor, "B C H W"], padding: int = 0) -> Float[Tensor, "B C2 H2 W2"]:
@@ -182,4 +181,8 @@ def _conv_relu6(conv: nn.Conv2d, x: Float[Tensor, "B C H W"], padding: int = 0) 
     return F.relu6(y, inplace=not tracked)
 
 
-_ONE_PASS = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+_ONE_PASS = (
+    platform.machine().lower() in ("x86_64", "amd64")  # where it was measured
+    and torch.backends.mkldnn.is_available()
+    and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+)
