@@ -125,7 +125,7 @@ class EfficientNetLite(nn.Module):
         x = (images - 127 / 255).mul_(255 / 128)
         x = x.to(self.stem.weight.dtype).contiguous(memory_format=torch.channels_last)
         before, after = _zeros_around(self.stem)
-        fine = x = _conv_relu6(self.stem, F.pad(x, (before, after) * 2))
+        fine = x = _conv(self.stem, F.pad(x, (before, after) * 2))
         for i, block in enumerate(self.blocks):
             x = block(x)
             if i == _LAST_AT_STRIDE_8:
@@ -151,10 +151,11 @@ class _InvertedResidual(nn.Module):
         even = before == after
         y = x if even else F.pad(x, (before, after) * 2)  # here and not below, where it is a sixth of the data
         if self.expand is not None:
-            y = _conv_relu6(self.expand, y)
+            y = _conv(self.expand, y)
             if not even:
                 _clear_around(y, before, after)
-        y = self.project(_conv_relu6(self.depthwise, y, padding=before if even else 0))
+        y = _conv(self.depthwise, y, padding=before if even else 0)
+        y = _conv(self.project, y, relu6=False)
         return x + y if self.residual else y
 
 
@@ -169,16 +170,19 @@ def _clear_around(y: Float[Tensor, "B C H W"], before: int, after: int) -> None:
         y[:, :, i] = y[..., i] = 0
 
 
-def _conv_relu6(conv: nn.Conv2d, x: Float[Tensor, "B C H W"], padding: int = 0) -> Float[Tensor, "B C2 H2 W2"]:
-    """One pass where oneDNN does both; the same values otherwise."""
+def _conv(
+    conv: nn.Conv2d, x: Float[Tensor, "B C H W"], padding: int = 0, relu6: bool = True
+) -> Float[Tensor, "B C2 H2 W2"]:
+    """With ReLU6 in one pass where oneDNN does both; the same values otherwise."""
     tracked = torch.is_grad_enabled()
     if _ONE_PASS and x.device.type == "cpu" and not tracked and not torch.is_autocast_enabled("cpu"):
-        stride, paddings, limits = list(conv.stride), [padding, padding], [0.0, 6.0]
+        stride, paddings = list(conv.stride), [padding, padding]
+        after = ("hardtanh", [0.0, 6.0], "") if relu6 else ("none", [], "")
         return torch.ops.mkldnn._convolution_pointwise(
-            x, conv.weight, conv.bias, paddings, stride, [1, 1], conv.groups, "hardtanh", limits, ""
+            x, conv.weight, conv.bias, paddings, stride, [1, 1], conv.groups, *after
         )
     y = F.conv2d(x, conv.weight, conv.bias, conv.stride, padding, groups=conv.groups)
-    return F.relu6(y, inplace=not tracked)
+    return F.relu6(y, inplace=not tracked) if relu6 else y
 
 
 _ONE_PASS = (
