@@ -63,7 +63,7 @@ def main() -> None:
         return
     lines: list[str] = []
     for threads in arguments.threads:  # the number of threads is settled when PyTorch loads
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         command = [
             sys.executable,
             __file__,
