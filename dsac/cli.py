@@ -797,7 +797,6 @@ def _check_writable(
     Raises: `DsacError`.
     """
     folder = path.parent
-    special = path.exists() and not path.is_file() and not path.is_dir()  # a pipe, a device
     if make_folder:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -805,6 +804,7 @@ def _check_writable(
             raise DsacError(f"{folder}: cannot be made ({error.strerror})") from None
     if path.is_dir():
         raise DsacError(f"{path}: expected a file to write, got a folder")
+    special = path.exists() and not path.is_file()  # a pipe, a device: written to, not replaced
     if not folder.is_dir():
         raise DsacError(f"{path}: its folder does not exist")
     if not (special or os.access(folder, os.W_OK)) or (path.exists() and not os.access(path, os.W_OK)):

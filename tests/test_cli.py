@@ -656,6 +656,17 @@ def test_bad_photos_are_named(blank_map: Path, fails: Fails, photo: Path, tmp_pa
         assert str(tmp_path / name) in line and expected in line
 
 
+def test_photos_behind_a_url_are_refused_by_that_name(blank_map: Path, fails: Fails) -> None:
+    url = "https://example.org/a.jpg"
+    assert f"{url}: expected photos on this machine, got a URL" in fails("localize", blank_map, url)
+
+
+def test_a_map_that_hardly_learned_says_so(corner: Path, run: Run, tmp_path: Path) -> None:
+    options = ("--steps", 1, "--views", 6, "--landmarks", 0)
+    code, _, error = run("map", corner / "scene", tmp_path / "a.dsac", *options)
+    assert code == 0 and "photos will hardly be localized" in error
+
+
 def test_photos_that_cannot_be_used_are_named_and_the_others_are_localized(
     corner: Path, run: Run, tmp_path: Path
 ) -> None:

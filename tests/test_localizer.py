@@ -214,3 +214,11 @@ def test_a_map_file_is_all_that_a_localizer_needs(tmp_path: Path) -> None:
         Localizer.load(tmp_path / "ball.dsac")
     with pytest.raises(MapFormatError, match="found nothing"):
         Localizer.load(tmp_path / "none.dsac")
+
+
+def test_a_batch_of_cameras_is_refused(localizer: Localizer) -> None:
+    photo = photograph(CAMERAS["working size"])
+    camera = photo.camera
+    several = replace(camera, focal_px=camera.focal_px[None], center_px=camera.center_px[None])
+    with pytest.raises(ValueError, match="camera: expected one, got a batch of shape"):
+        localizer.localize(photo.image, several)

@@ -48,37 +48,33 @@ def load_photos(
     files = _files(paths)
     cameras: dict[str, Camera] = {}
     unusable: dict[str, DatasetError] = {}
-    focal_of_exif = []
-    for name, path in files.items():
-        try:
-            if camera is not None:
-                cameras[name] = camera
-                continue
-            size = read_image_size(path, as_stored)
-            exif_px = read_exif_focal_px(path) if focal_px is None else None
-            likely = _rescaled(mapping_camera, size) if focal_px is None else Camera.simple(focal_px, size)
-            if likely is None or (exif_px is not None and not _agree(exif_px, likely)):
-                likely = _of_exif(path, exif_px, size)
-                focal_of_exif.append(exif_px)
-            cameras[name] = likely
-        except DatasetError as error:
-            unusable[name] = error
-    if not cameras:
-        raise next(iter(unusable.values()))
-    if camera is None and focal_px is None:
-        _tell(mapping_camera, len(cameras) - len(focal_of_exif), focal_of_exif)
+    if camera is not None:
+        cameras = dict.fromkeys(files, camera)
+    else:
+        focal_of_exif = []
+        for name, path in files.items():
+            try:
+                size = read_image_size(path, as_stored)
+                exif_px = read_exif_focal_px(path) if focal_px is None else None
+                likely = _rescaled(mapping_camera, size) if focal_px is None else Camera.simple(focal_px, size)
+                if likely is None or (exif_px is not None and not _agree(exif_px, likely)):
+                    likely = _of_exif(path, exif_px, size)
+                    focal_of_exif.append(exif_px)
+                cameras[name] = likely
+            except DatasetError as error:
+                unusable[name] = error
+        if not cameras:
+            raise next(iter(unusable.values()))
+        if focal_px is None:
+            _tell(mapping_camera, len(cameras) - len(focal_of_exif), focal_of_exif)
     sizes = {name: c.size for name, c in cameras.items()} if camera is not None or as_stored else {}
     anyone = next(iter(cameras.values()))  # stands in for cameras that nobody will see
+    all_cameras = [cameras.get(name, anyone) for name in files]
     distinct: dict[tuple, int] = {}
-    first: list[Camera] = []
-    index = []
-    for c in (cameras.get(name, anyone) for name in files):
-        key = c.model, c.size, *c.params.tolist()
-        if key not in distinct:
-            distinct[key] = len(first)
-            first.append(c)
-        index.append(distinct[key])
-    return Frames(list(files), first, np.array(index), None, _Photos(files, sizes, unusable))
+    index = [distinct.setdefault((c.model, c.size, *c.params.tolist()), len(distinct)) for c in all_cameras]
+    first = {number: c for number, c in reversed(list(zip(index, all_cameras, strict=True)))}
+    photos = _Photos(files, sizes, unusable)
+    return Frames(list(files), [first[i] for i in range(len(distinct))], np.array(index), None, photos)
 
 
 @dataclass(frozen=True)
