@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from dsac.kernels import cpu
@@ -21,8 +23,7 @@ def solve(
     solution = cpu.solve_rgb(
         np.stack([u, v], axis=-1).reshape(1, -1, 2),
         coords.reshape(1, -1, 3),
-        np.array([[f, f]]),
-        np.array([[cx, cy]]),
+        *_camera(f, cx, cy),
         threshold_px=10.0,
         seed=seed,
     )
@@ -31,3 +32,8 @@ def solve(
     matrix[:3, :3] = rotation.T
     matrix[:3, 3] = -rotation.T @ translation
     return matrix
+
+
+@functools.cache
+def _camera(f: float, cx: float, cy: float) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([[f, f]]), np.array([[cx, cy]])

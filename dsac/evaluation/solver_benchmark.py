@@ -2,9 +2,10 @@
 
 Inputs are files `input_r*.npz` with coords (F,h,w,3), u, v (h,w), K = (f, cx, cy), gt_pose (F,4,4)
 world_from_cam, or frames of the synthetic scene: 80×60 scene coordinates with 2 cm noise, wrong ones uniform in
-the room, scattered or in patches ("blob"). Solvers are interleaved frame by frame; CPU time; a row is the
-median over frames of the median over repeats, a ratio the median over frames of the ratios. Our solver is also
-given a batch of images, on one thread and on all: wall-clock time, which other work on the machine spoils.
+the room, scattered or in patches ("blob"). Solvers are interleaved frame by frame, and get camera and arrays as
+they want them; CPU time; a row is the median over frames of the median over repeats, a ratio the median over
+frames of the ratios. Our solver is also given a batch of images, on one thread and on all: wall-clock time,
+which other work on the machine spoils.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ RATIOS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.85)
 BUDGET_S = 6.0  # per solver and input: slow peers see fewer frames
 OURS = "dsac"
 
-# pixels (N, 2), scene points (N, 3), K, seed -> (rotation, translation) of cam_from_world, or None
-Solver = Callable[[np.ndarray, np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray] | None]
+# pixels (N, 2), scene points (N, 3), seed -> (rotation, translation) of cam_from_world, or None
+Solver = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray] | None]
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def benchmark_solvers(
     paths = None if folder is None else input_files(folder)
     for data in synthetic_inputs(frames) if paths is None else (read_input(path, frames) for path in paths):
         points = len(data.pixels)
-        measured = summary(data, measure(data, {OURS: ours, **peers()}, repeats))
+        measured = summary(data, measure(data, {OURS: ours(data), **peers(data)}, repeats))
         throughputs.append(throughput(data))
         on_input(measured)
         rows += measured
@@ -158,28 +159,30 @@ def throughput_table(throughputs: list[Throughput]) -> list[list[str]]:
 # ---- solvers ---------------------------------------------------------------------------------------------
 
 
-def ours(pixels: np.ndarray, scene_points: np.ndarray, camera: np.ndarray, seed: int):
-    f, cx, cy = camera
-    solution = cpu.solve_rgb(
-        pixels[None],
-        scene_points[None],
-        np.array([[f, f]]),
-        np.array([[cx, cy]]),
-        threshold_px=THRESHOLD_PX,
-        seed=seed,
-    )
-    return (solution.rotation[0], solution.translation[0]) if solution.inliers.any() else None
+def ours(data: Input) -> Solver:
+    """It wants float32, and images in batches: (1, N, 2), (1, N, 3)."""
+    f, cx, cy = data.camera
+    focal_px, center_px = np.array([[f, f]]), np.array([[cx, cy]])
+
+    def solve(pixels, scene_points, seed):
+        solution = cpu.solve_rgb(
+            pixels, scene_points, focal_px, center_px, threshold_px=THRESHOLD_PX, seed=seed
+        )
+        return (solution.rotation[0], solution.translation[0]) if solution.inliers.any() else None
+
+    return solve
 
 
-def peers() -> dict[str, Solver]:
+def peers(data: Input) -> dict[str, Solver]:
     """The installed ones, given float64 arrays, which is what they want."""
     found: dict[str, Solver] = {}
+    f, cx, cy = data.camera
+    matrix = np.array([[f, 0, cx], [0, f, cy], [0, 0, 1]])
+    camera = {"model": "PINHOLE", "width": int(2 * cx), "height": int(2 * cy), "params": [f, f, cx, cy]}
     cv2.setNumThreads(1)
 
     def opencv(flag: int) -> Solver:
-        def solve(pixels, scene_points, camera, seed):
-            f, cx, cy = camera
-            matrix = np.array([[f, 0, cx], [0, f, cy], [0, 0, 1]])
+        def solve(pixels, scene_points, seed):
             ok, vector, translation, rows = cv2.solvePnPRansac(
                 scene_points,
                 pixels,
@@ -205,20 +208,16 @@ def peers() -> dict[str, Solver]:
     try:
         import poselib
 
-        def pose_camera(camera):
-            f, cx, cy = camera
-            size = {"width": int(2 * cx), "height": int(2 * cy)}
-            return {"model": "PINHOLE", "params": [f, f, cx, cy], **size}
-
-        def default(pixels, scene_points, camera, seed):
+        def default(pixels, scene_points, seed):
             pose, _ = poselib.estimate_absolute_pose(
-                pixels, scene_points, pose_camera(camera), {"max_reproj_error": THRESHOLD_PX, "seed": seed}, {}
+                pixels, scene_points, camera, {"max_reproj_error": THRESHOLD_PX, "seed": seed}, {}
             )
             return pose.R, np.asarray(pose.t)
 
-        def tuned(pixels, scene_points, camera, seed):
+        some = np.random.default_rng(0).permutation(len(data.pixels))[: len(data.pixels) // 8]
+
+        def tuned(pixels, scene_points, seed):
             """RANSAC on an eighth of the cells with a generous threshold, then all its inliers."""
-            some = np.random.default_rng(0).permutation(len(pixels))[: len(pixels) // 8]
             options = {
                 "max_reproj_error": 1.5 * THRESHOLD_PX,
                 "seed": seed,
@@ -227,19 +226,13 @@ def peers() -> dict[str, Solver]:
                 "dyn_num_trials_mult": 1.0,
             }
             loss = {"max_iterations": 10, "loss_scale": 5.0}
-            pose, _ = poselib.estimate_absolute_pose(
-                pixels[some], scene_points[some], pose_camera(camera), options, loss
-            )
+            pose, _ = poselib.estimate_absolute_pose(pixels[some], scene_points[some], camera, options, loss)
             moved = scene_points @ pose.R.T + np.asarray(pose.t)
-            offset = camera[0] * moved[:, :2] / moved[:, 2:] + camera[1:] - pixels
+            offset = f * moved[:, :2] / moved[:, 2:] + (cx, cy) - pixels
             near = ((offset**2).sum(-1) < (2.5 * THRESHOLD_PX) ** 2) & (moved[:, 2] > 0)
             if near.sum() >= 4:
                 pose, _ = poselib.refine_absolute_pose(
-                    pixels[near],
-                    scene_points[near],
-                    pose,
-                    pose_camera(camera),
-                    {"max_iterations": 20, "loss_scale": 8.0},
+                    pixels[near], scene_points[near], pose, camera, {"max_iterations": 20, "loss_scale": 8.0}
                 )
             return pose.R, np.asarray(pose.t)
 
@@ -250,17 +243,16 @@ def peers() -> dict[str, Solver]:
     try:
         import pycolmap
 
-        def colmap(pixels, scene_points, camera, seed):
-            f, cx, cy = camera
-            model = pycolmap.Camera(
-                model="PINHOLE", width=int(2 * cx), height=int(2 * cy), params=[f, f, cx, cy]
-            )
-            options = pycolmap.AbsolutePoseEstimationOptions()
-            options.ransac.max_error = THRESHOLD_PX
+        model = pycolmap.Camera(**camera)
+        options = pycolmap.AbsolutePoseEstimationOptions()
+        options.ransac.max_error = THRESHOLD_PX
+        options.ransac.num_threads = 1
+        refinement = pycolmap.AbsolutePoseRefinementOptions()
+
+        def colmap(pixels, scene_points, seed):
             options.ransac.random_seed = seed
-            options.ransac.num_threads = 1
             answer = pycolmap.estimate_and_refine_absolute_pose(
-                pixels, scene_points, model, options, pycolmap.AbsolutePoseRefinementOptions()
+                pixels, scene_points, model, options, refinement
             )
             if answer is None:
                 return None
@@ -355,14 +347,14 @@ def pose_error(answer, world_from_cam: np.ndarray) -> tuple[float, float]:
 
 def measure(data: Input, solvers: dict[str, Solver], repeats: int) -> dict[str, Record]:
     frames = range(len(data.scene_points))
-    single = (data.pixels, data.scene_points)
+    single = (data.pixels[None], data.scene_points[:, None])
     double = (data.pixels.astype(np.float64), data.scene_points.astype(np.float64))
     records = {name: Record() for name in solvers}
     spent = dict.fromkeys(solvers, 0.0)
     names = list(solvers)
     for name in names:  # compile, load, warm up
         pixels, points = single if name == OURS else double
-        solvers[name](pixels, points[0], data.camera, 0)
+        solvers[name](pixels, points[0], 0)
     for repeat in range(repeats):
         for k in frames:
             turn = (k + repeat) % len(names)
@@ -370,8 +362,9 @@ def measure(data: Input, solvers: dict[str, Solver], repeats: int) -> dict[str, 
                 if spent[name] > BUDGET_S:
                     continue
                 pixels, points = single if name == OURS else double
+                frame = points[k]
                 start = time.process_time()
-                answer = solvers[name](pixels, points[k], data.camera, repeat + 1)
+                answer = solvers[name](pixels, frame, repeat + 1)
                 seconds = time.process_time() - start
                 spent[name] += seconds
                 records[name].cpu_ms.setdefault(k, []).append(1e3 * seconds)

@@ -19,6 +19,7 @@ _LARGEST = 1e9  # coordinates beyond it (in whatever unit) are not usable: their
 _WIDEST = 1e3  # nor are rays with a larger tangent
 _BESIDE = 16  # points that are seen in a square of the grid, on average
 _MOST_BESIDE = 255  # more in a cell count as so many
+_SHUFFLE = 0x9E3779B1  # odd: times it, modulo a power of two, every number is hit once
 _SAMPLE = 63  # rows from which centre and size of the scene are told
 
 
@@ -148,7 +149,23 @@ def draw_subset(points, rows, usable, subset, state):
 
 
 @kernel
-def coherent_points(points, rows, farthest, most):
+def distinct(subset, rows, n):
+    """The columns of a subset drawn from different rows (of `n`): heavy ones are drawn several times."""
+    known = np.zeros(n, np.bool_)
+    first = np.empty(subset.shape[1], np.bool_)
+    for k in range(len(first)):
+        first[k] = not known[rows[k]]
+        known[rows[k]] = True
+    number = first.sum()
+    if number == len(first):
+        return subset
+    once = np.empty((7, number), np.float32)
+    gather(subset, first, 0, once)
+    return once
+
+
+@kernel
+def coherent_points(points, farthest, most):
     """At most so many points: those that have most others beside them in image and scene, the most first.
 
     Right points that are seen beside each other are beside each other; wrong ones lie anywhere. Where one point
@@ -157,61 +174,89 @@ def coherent_points(points, rows, farthest, most):
     and a cube of the scene a quarter as large as that square seen from `farthest`, twice the largest depth. A
     second grid, half a cell off, finds those that the first one parts.
     """
-    rows = _distinct(rows, points.shape[1])
-    front = np.empty((7, min(len(rows), most)), np.float32)
-    x, y = points[3], points[4]
-    left = right = x[rows[0]]
-    top = bottom = y[rows[0]]
-    for i in rows:
-        left, right, top, bottom = min(left, x[i]), max(right, x[i]), min(top, y[i]), max(bottom, y[i])
-    square = max(math.sqrt((right - left) * (bottom - top) * _BESIDE / len(rows)), 1e-6)
+    n = points.shape[1]
+    left = top = np.float32(_WIDEST)
+    right = bottom = np.float32(-_WIDEST)
+    for i in range(0, n, max(1, n // _SAMPLE)):
+        if points[0, i] < _LARGEST:
+            x, y = points[3, i], points[4, i]
+            left, right, top, bottom = min(left, x), max(right, x), min(top, y), max(bottom, y)
+    square = max(math.sqrt((right - left) * (bottom - top) * _BESIDE / n), 1e-6)
     cube = max(0.25 * farthest * square, 1e-9)
-    size = 1024  # of a hash table with room to spare
-    while size < 2 * len(rows):
+    size = 1024
+    while size < 4 * n:
         size *= 2
-    cells = np.empty(points.shape[1], np.uint32)
-    places = np.empty(len(rows), np.uint32)
-    beside = np.zeros(len(rows), np.uint32)
+    cells = np.empty(n, np.uint32)
+    beside = np.zeros(n, np.uint32)
     for grid in range(2):
         _number_cells(points, np.float32(1.0 / square), np.float32(1.0 / cube), np.float32(0.5 * grid), cells)
-        owners = np.zeros(size, np.uint32)
-        counts = np.zeros(size, np.uint32)
-        for j in range(len(rows)):
-            cell = cells[rows[j]]
-            place = cell & (size - 1)
-            while owners[place] != cell and owners[place] != 0:
-                place = (place + 1) & (size - 1)
-            owners[place] = cell
-            counts[place] += np.uint32(1)
-            places[j] = place
-        for j in range(len(rows)):
-            beside[j] += counts[places[j]]
-    # a counting sort
-    starts = np.zeros(_MOST_BESIDE + 2, np.int64)
-    for j in range(len(rows)):
-        starts[_MOST_BESIDE + 1 - min(beside[j], _MOST_BESIDE)] += 1
-    for k in range(1, len(starts)):
-        starts[k] += starts[k - 1]
-    for j in range(len(rows)):
-        k = _MOST_BESIDE - min(beside[j], _MOST_BESIDE)
-        if starts[k] < front.shape[1]:
-            for axis in range(len(points)):
-                front[axis, starts[k]] = points[axis, rows[j]]
-        starts[k] += 1
-    return front
+        # A hash table of cells: eight bits of the cell's number, eight of how many points it has. Cells that
+        # meet at a place do not look for another, which takes a branch that cannot be foreseen: the first one
+        # with two points stays.
+        table = np.zeros(size, np.uint16)
+        for i in range(n):
+            cell = np.int64(cells[i])
+            place, tag = cell & (size - 1), (cell >> 16) & 0xFF00
+            entry = np.int64(table[place])
+            number = entry & 0xFF
+            other = entry if number > 1 else tag + 1
+            table[place] = entry + (number < 0xFF) if entry - number == tag else other
+        for i in range(n):
+            cell = np.int64(cells[i])
+            entry, tag = np.int64(table[cell & (size - 1)]), (cell >> 16) & 0xFF00
+            number = entry & 0xFF
+            beside[i] += np.uint32(number if entry - number == tag else 1)
+    for i in range(n):
+        beside[i] = beside[i] if points[0, i] < _LARGEST else np.uint32(0)
+    return _with_most(points, beside, most)
 
 
 @kernel
-def _distinct(rows, n):
-    """Rows below `n`, each once, in the order of its first place: heavy points are listed often."""
-    known = np.zeros(n, np.bool_)
-    once = np.empty(len(rows), np.uint32)
-    count = 0
-    for row in rows:
-        once[count] = row
-        count += not known[row]
-        known[row] = True
-    return once[:count]
+def _with_most(points, numbers, most):
+    """At most so many points, those of the largest numbers (0: not usable) first.
+
+    Equal ones are in an order that has nothing to do with where they are in the image.
+    """
+    n = len(numbers)
+    levels = 2 * _MOST_BESIDE + 1
+    counts = np.zeros((4, levels), np.int64)  # four, so that the next one need not wait for the last
+    for i in range(n):
+        counts[i & 3, numbers[i]] += 1
+    places = np.empty(levels, np.int64)  # where the next one of a number goes
+    least, more, equal = levels, 0, 0  # all above `least` are taken, and of the equal ones as many as fit
+    while least > 1 and more + equal < most:
+        least -= 1
+        more += equal
+        equal = counts[:, least].sum()
+        places[least] = more
+    rows = np.empty(n + 1, np.uint32)
+    found = 0
+    for i in range(n):
+        rows[found] = i
+        found += numbers[i] >= least
+    chosen = np.empty(min(most, found), np.uint32)
+    number, share = 0, 0
+    for row in rows[:found]:
+        if numbers[row] == least:  # from all over the image
+            share += len(chosen) - more
+            if share < equal:
+                continue
+            share -= equal
+        chosen[number] = row
+        number += 1
+    front = np.empty((7, number), np.float32)
+    size = 1
+    while size < number:
+        size *= 2
+    for j in range(size):
+        i = (j * _SHUFFLE) & (size - 1)
+        if i < number:
+            row = chosen[i]
+            place = places[numbers[row]]
+            places[numbers[row]] += 1
+            for axis in range(len(points)):
+                front[axis, place] = points[axis, row]
+    return front
 
 
 @kernel

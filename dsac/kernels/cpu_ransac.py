@@ -1,11 +1,12 @@
 """From scene coordinates to a pose in one call: draw, solve, score, refine, estimate the uncertainty.
 
 A seed point is drawn, and the other two points of the minimal set among its likeliest companions
-(`_companions`), which makes sets of right points common. Where some tens of plain seeds do not settle it, most
-of the further ones and their companions are drawn among the points that agree with their neighbours
-(`draw_coherent`), among which right ones are several times as frequent, be they scattered or in patches. A pose
-of three noisy points that convinces the companions, or the coherent points, goes through `_optimise`; the best
-different poses are kept, and the likeliest of them on all points is the answer (`_choose`).
+(`_companions`), which makes sets of right points common. Three of four seeds and their companions are drawn
+among the points that agree with their neighbours (`coherent_points`), among which right ones are several times
+as frequent, be they scattered or in patches: first those of the subset, and where they do not settle it those
+of all points. A pose of three noisy points that convinces the companions, or the coherent points, goes through
+`_optimise`; the best different poses are kept, and the likeliest of them on all points is the answer
+(`_choose`).
 
 `subset` holds at most 1024 points in random order: most poses are told from their number of inliers among them
 that they are not worth a look at all points.
@@ -24,6 +25,7 @@ from dsac.kernels.cpu_points import (
     below,
     coherent_points,
     count_inliers,
+    distinct,
     draw_subset,
     inlier_share,
     mark_inliers,
@@ -41,22 +43,26 @@ from dsac.kernels.cpu_refine import (
 )
 
 _SUBSET = 1024
-_PLAIN_SEEDS = 64  # after so many, if twice as many more would not settle it, three of four are coherent
 _POOL = 512  # a plain seed and its companions are among the first of the subset, ...
 _NEAR = 0.35  # seen within this distance on the plane z = 1 ...
 _FAR = 1e2  # ... but every fourth, like coherent ones, looks everywhere
-_FRONT = 256  # the most coherent points: poses of them are checked on all, ...
-_FIRST_FRONT = 128  # ... seeds and companions are at first among so many ...
-_FRONT_GROWTH = 0.12  # ... and so many more a seed
+_FRONT = (
+    128,
+    256,
+)  # the most coherent points, of the subset and of all: poses of them are checked on them; ...
+_FRONT_GROWTH = 0.12  # ... seeds and companions are at first among half of them, and so many more a seed
+_PATIENCE = 64  # seeds of the subset's; if twice as many more would not settle it, all points are looked at
 _COMPANIONS = (0.04, 0.25)  # share of the points that are taken as companions, plain and coherent
 _LOCAL = 64  # companions at most
 _GROWTH = 2.7  # from a bound to the next: more (3.9 if they lie anywhere) speaks against the companions
 _RICHER = (1.0, 4.0)  # times the share of right points, plain and coherent
+_LUCK = (0.15, 0.4)  # chance of three right points, plain and coherent, to lead to the pose: they are noisy
 _SUPPORT = 5.0  # points (with the minimal set) and ...
 _SUPPORT_SHARE = (0.3, 0.05)  # ... share of the companions, or of the front, must agree with a pose
 _WIDE = 3.0  # times the threshold: the pose of a minimal set is noisy
 _PROMISING = 0.8  # of the best pose's inliers, within the wide threshold, for a pose to be optimised ...
 _CLOSE = 0.5  # ... and share of them that it must keep on the way
+_ENOUGH = 100  # inliers among the subset: more points would not make the share much surer
 _MODES = 8  # different poses kept
 _SAME_ANGLE = 0.1  # radians between the rotations of different poses
 _KNOWN_SHARE = 0.03  # of the points: a pose with so many inliers is not looked for again among them
@@ -157,29 +163,31 @@ def _search(points, rows, subset, aspect, threshold, bounds, confidence, max_hyp
     trial = np.empty((3, 4))
     sums = np.empty(NUM_SUMS)
     size = subset.shape[1]
-    front = np.empty((7, 0), np.float32)
     depths = np.empty(size, np.float32)
     inside = np.empty(size, np.bool_)
     local = np.empty((7, _LOCAL), np.float32)
     wide = _WIDE * threshold
-    richness = np.zeros(2)  # of the last seed's companions: how many times the share of right points they hold
+    richness = np.ones(2)  # of the last seed's companions: how many times the share of right points they hold
     best, log_miss, step = _LEAST_RATIO, 0.0, 0.0
     log_enough = math.log(1.0 - confidence)
+    farthest = math.sqrt(bounds[_LEVELS - 1])
+    front = coherent_points(distinct(subset, rows, points.shape[1]), farthest, _FRONT[0])
+    of_all = False
     num = 0
     while num < max_hypotheses and log_miss > log_enough:
-        if num >= _PLAIN_SEEDS and front.shape[1] == 0 and log_miss + 2 * _PLAIN_SEEDS * step > log_enough:
-            front = coherent_points(points, rows, math.sqrt(bounds[_LEVELS - 1]), _FRONT)
-        kind = 1 if front.shape[1] > 0 and num % 4 > 0 else 0
+        if num >= _PATIENCE and not of_all and log_miss + 2 * _PATIENCE * step > log_enough:
+            front, of_all = coherent_points(points, farthest, _FRONT[1]), True
+        kind = 1 if num % 4 > 0 else 0
         among, pool = subset, min(size, _POOL)
         if kind == 1:
-            among, pool = front, min(front.shape[1], _FIRST_FRONT + int(_FRONT_GROWTH * num))
-        radius = _FAR if kind == 1 or num % 4 == 3 else _NEAR
+            among, pool = front, min(front.shape[1], front.shape[1] // 2 + int(_FRONT_GROWTH * num))
+        radius = _FAR if kind == 1 or num % 16 == 0 else _NEAR
         seed = below(state, pool)
         num += 1
         ratio = min(1.0, _RICHER[kind] * best)
-        # `share` of the companions of a right seed are right; so is a set of three with probability share².
+        # `share` of the companions of a right seed are right, and so is a set of three with probability share².
         share = min(1.0, ratio * richness[kind])
-        step = math.log1p(-ratio * min(0.99, share * share))
+        step = math.log1p(-ratio * min(_LUCK[kind], share * share))
         log_miss += step
         if _is_known(among, seed, modes, scores, aspect, wide):
             continue
@@ -309,6 +317,9 @@ def _optimise(points, subset, pose, aspect, threshold, least, sums):
         pixel_gated_sums(subset, size, pose, aspect, scale * threshold, sums)
         if gauss_newton_step(sums, pose) < 0.0 or sums[PROBABILITY] < least * size:
             return 0.0
+    agreeing = count_inliers(subset, size, pose, aspect, threshold)
+    if agreeing >= _ENOUGH:
+        return agreeing / size
     pixel_gated_sums(points, points.shape[1], pose, aspect, 2.0 * threshold, sums)
     if gauss_newton_step(sums, pose) < 0.0:
         return 0.0

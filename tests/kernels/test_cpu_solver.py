@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dsac.geometry import Pose
 from dsac.kernels import cpu
-from dsac.kernels.cpu_points import coherent_points, prepare
+from dsac.kernels.cpu_points import coherent_points, distinct, prepare
 
 _FOCAL, _CENTER = (520.0, 540.0), (300.0, 250.0)
 
@@ -276,13 +276,20 @@ def test_points_that_agree_with_their_neighbours_are_mostly_right(patches, weigh
     points, rows, center = np.empty((7, 4800), np.float32), np.empty(4800, np.uint32), np.empty(3)
     weights = rng.lognormal(size=4800).clip(max=10) if weighted else np.empty(0)
     inputs = (x.astype(np.float32) for x in (pixels, scene, weights))
-    usable, _ = prepare(*inputs, np.array([*_FOCAL, *_CENTER]), points, rows, center)
-    front = coherent_points(points, rows[:usable], 8.0, 100)
+    prepare(*inputs, np.array([*_FOCAL, *_CENTER]), points, rows, center)
+    front = coherent_points(points, 8.0, 100)
     row_of = {tuple(column): row for row, column in enumerate(points[:5].T)}
     chosen = [row_of[tuple(column)] for column in front[:5].T]
     assert len(set(chosen)) == 100
     assert np.isfinite(scene[chosen]).all()
     assert right[chosen].mean() > (0.9 if patches else 0.3)
+
+
+def test_a_point_that_is_drawn_twice_counts_once():
+    """Heavy points are: beside themselves they would pass for coherent."""
+    columns = np.arange(7 * 5, dtype=np.float32).reshape(7, 5)
+    rows = np.array([3, 0, 3, 4, 0], np.uint32)
+    np.testing.assert_array_equal(distinct(columns[:, rows], rows, 5), columns[:, [3, 0, 4]])
 
 
 def test_a_pose_with_less_support_does_not_end_the_search():
