@@ -261,7 +261,7 @@ def _with_most(points, numbers, most):
 
 @kernel
 def _number_cells(points, in_image, in_scene, shift, cells):
-    """A number, not 0, for the cell of each point; `in_image`, `in_scene`: cells a unit of length."""
+    """A number for the cell of each point; `in_image`, `in_scene`: cells a unit of length."""
     px, py, pz, rx, ry = points[0], points[1], points[2], points[3], points[4]
     for i in range(len(cells)):
         h = np.uint32(np.int32(np.floor(rx[i] * in_image + shift))) * np.uint32(0x9E3779B1)
@@ -269,7 +269,7 @@ def _number_cells(points, in_image, in_scene, shift, cells):
         h = (h ^ np.uint32(np.int32(np.floor(px[i] * in_scene + shift)))) * np.uint32(0xC2B2AE3D)
         h = (h ^ np.uint32(np.int32(np.floor(py[i] * in_scene + shift)))) * np.uint32(0x27D4EB2F)
         h = (h ^ np.uint32(np.int32(np.floor(pz[i] * in_scene + shift)))) * np.uint32(0x165667B1)
-        cells[i] = (h ^ (h >> np.uint32(15))) | np.uint32(1 << 31)
+        cells[i] = h ^ (h >> np.uint32(15))
 
 
 @kernel
