@@ -817,7 +817,9 @@ def test_solvers_are_timed_side_by_side(tmp_path: Path, capsys: pytest.CaptureFi
     assert "CPU ms an image" in printed and "r05_blob" in printed
     rows = json.loads((tmp_path / "new" / "solver.json").read_text())["rows"]
     found = {(row["solver"], row["input"]): row["found_percent"] for row in rows}
-    assert found["dsac", "r40"] == 100 and found["nobody", "r40"] == 0
+    assert found["dsac", "r40"] == found["dsac, RGB-D", "r40"] == 100 and found["nobody", "r40"] == 0
+    error = {row["solver"]: row["median_cm"] for row in rows if row["input"] == "r40"}
+    assert error["dsac, RGB-D"] < error["dsac"]
     assert "| nobody |" in (tmp_path / "new" / "solver.md").read_text()
     assert "images a second" in printed and "| 1 thread |" in (tmp_path / "new" / "solver.md").read_text()
 
@@ -841,6 +843,10 @@ def test_wrong_solver_inputs_are_told_before_any_work(tmp_path: Path, capsys: py
     np.savez(broken / "input_r05.npz", coords=np.zeros((1, 6, 8, 3)))
     assert main(["bench", "solver", "--inputs", str(broken)]) == 2
     assert "coords, u, v, K, gt_pose" in capsys.readouterr().err.replace("\n", " ")
+    rest = {"u": np.zeros((6, 8)), "v": np.zeros((6, 8)), "K": np.ones(3), "gt_pose": np.eye(4)[None]}
+    np.savez(broken / "input_r05.npz", coords=np.zeros((1, 6, 8, 3)), cam=np.zeros((1, 6, 7, 3)), **rest)
+    assert main(["bench", "solver", "--inputs", str(broken)]) == 2
+    assert "cam: expected" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_results_that_could_not_be_written_are_told_before_any_work(

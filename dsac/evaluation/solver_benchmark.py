@@ -1,11 +1,12 @@
 """Our CPU solver beside the solvers that are installed, on dense scene coordinates with wrong predictions.
 
 Inputs are files `input_r*.npz` with coords (F,h,w,3), u, v (h,w), K = (f, cx, cy), gt_pose (F,4,4)
-world_from_cam, or frames of the synthetic scene: 80×60 scene coordinates with 2 cm noise, wrong ones uniform in
-the room, scattered or in patches ("blob"). Solvers are interleaved frame by frame, and get camera and arrays as
-they want them; CPU time; a row is the median over frames of the median over repeats, a ratio the median over
-frames of the ratios. Our solver is also given a batch of images, on one thread and on all: wall-clock time,
-which other work on the machine spoils.
+world_from_cam and perhaps cam (F,h,w,3), the true points before the camera, or frames of the synthetic scene:
+80×60 scene coordinates with 2 cm noise, wrong ones uniform in the room, scattered or in patches ("blob").
+Solvers are interleaved frame by frame, and get camera and arrays as they want them; CPU time; a row is the
+median over frames of the median over repeats, a ratio the median over frames of the ratios. Our solver is also
+given measured depth, the true one with a Kinect's noise, and a batch of images, on one thread and on all:
+wall-clock time, which other work on the machine spoils.
 """
 
 from __future__ import annotations
@@ -32,10 +33,13 @@ from dsac.kernels import cpu
 THRESHOLD_PX = 10.0
 RATIOS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.85)
 BUDGET_S = 6.0  # per solver and input: slow peers see fewer frames
+THRESHOLD_M = 0.1
+DEPTH_NOISE = 0.0015  # of a Kinect at 1 m, in metres
 OURS = "dsac"
+OURS_WITH_DEPTH = "dsac, RGB-D"
 
-# pixels (N, 2), scene points (N, 3), seed -> (rotation, translation) of cam_from_world, or None
-Solver = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray] | None]
+# frame, seed -> (rotation, translation) of cam_from_world, or None
+Solver = Callable[[int, int], tuple[np.ndarray, np.ndarray] | None]
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class Input:
     scene_points: np.ndarray  # (F, N, 3) float32
     camera: np.ndarray  # f, cx, cy
     world_from_cam: np.ndarray  # (F, 4, 4)
+    depths: np.ndarray | None = None  # (F, N) float32, true ones; 0 = none
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ def benchmark_solvers(
     paths = None if folder is None else input_files(folder)
     for data in synthetic_inputs(frames) if paths is None else (read_input(path, frames) for path in paths):
         points = len(data.pixels)
-        measured = summary(data, measure(data, {OURS: ours(data), **peers(data)}, repeats))
+        measured = summary(data, measure(data, {**ours(data), **peers(data)}, repeats))
         throughputs.append(throughput(data))
         on_input(measured)
         rows += measured
@@ -159,30 +164,58 @@ def throughput_table(throughputs: list[Throughput]) -> list[list[str]]:
 # ---- solvers ---------------------------------------------------------------------------------------------
 
 
-def ours(data: Input) -> Solver:
-    """It wants float32, and images in batches: (1, N, 2), (1, N, 3)."""
+def ours(data: Input) -> dict[str, Solver]:
+    """From scene coordinates alone and, where there is depth, with it too. Both want images in batches."""
     f, cx, cy = data.camera
     focal_px, center_px = np.array([[f, f]]), np.array([[cx, cy]])
+    pixels, scene_points = data.pixels[None], data.scene_points[:, None]
 
-    def solve(pixels, scene_points, seed):
-        solution = cpu.solve_rgb(
-            pixels, scene_points, focal_px, center_px, threshold_px=THRESHOLD_PX, seed=seed
+    def solve(frame, seed):
+        return _answer(
+            cpu.solve_rgb(
+                pixels, scene_points[frame], focal_px, center_px, threshold_px=THRESHOLD_PX, seed=seed
+            )
         )
-        return (solution.rotation[0], solution.translation[0]) if solution.inliers.any() else None
 
-    return solve
+    found: dict[str, Solver] = {OURS: solve}
+    if data.depths is not None:
+        noise = np.random.default_rng(0).standard_normal(data.depths.shape)
+        depths = (data.depths + DEPTH_NOISE * data.depths**2 * noise).astype(np.float32)[:, None]
+
+        def solve_with_depth(frame, seed):
+            return _answer(
+                cpu.solve_rgbd(
+                    pixels,
+                    scene_points[frame],
+                    depths[frame],
+                    focal_px,
+                    center_px,
+                    threshold_m=THRESHOLD_M,
+                    depth_noise=DEPTH_NOISE,
+                    seed=seed,
+                )
+            )
+
+        found[OURS_WITH_DEPTH] = solve_with_depth
+    return found
+
+
+def _answer(solution: cpu.Solution) -> tuple[np.ndarray, np.ndarray] | None:
+    return (solution.rotation[0], solution.translation[0]) if solution.inliers.any() else None
 
 
 def peers(data: Input) -> dict[str, Solver]:
     """The installed ones, given float64 arrays, which is what they want."""
     found: dict[str, Solver] = {}
+    pixels, points = data.pixels.astype(np.float64), data.scene_points.astype(np.float64)
     f, cx, cy = data.camera
     matrix = np.array([[f, 0, cx], [0, f, cy], [0, 0, 1]])
     camera = {"model": "PINHOLE", "width": int(2 * cx), "height": int(2 * cy), "params": [f, f, cx, cy]}
     cv2.setNumThreads(1)
 
     def opencv(flag: int) -> Solver:
-        def solve(pixels, scene_points, seed):
+        def solve(frame, seed):
+            scene_points = points[frame]
             ok, vector, translation, rows = cv2.solvePnPRansac(
                 scene_points,
                 pixels,
@@ -195,7 +228,7 @@ def peers(data: Input) -> dict[str, Solver]:
             )
             if not ok or rows is None or len(rows) < 4:
                 return None
-            rows = rows.ravel()
+            rows = np.asarray(rows, np.int64).ravel()
             vector, translation = cv2.solvePnPRefineLM(
                 scene_points[rows], pixels[rows], matrix, None, vector, translation
             )
@@ -208,16 +241,17 @@ def peers(data: Input) -> dict[str, Solver]:
     try:
         import poselib
 
-        def default(pixels, scene_points, seed):
+        def default(frame, seed):
             pose, _ = poselib.estimate_absolute_pose(
-                pixels, scene_points, camera, {"max_reproj_error": THRESHOLD_PX, "seed": seed}, {}
+                pixels, points[frame], camera, {"max_reproj_error": THRESHOLD_PX, "seed": seed}, {}
             )
             return pose.R, np.asarray(pose.t)
 
         some = np.random.default_rng(0).permutation(len(data.pixels))[: len(data.pixels) // 8]
 
-        def tuned(pixels, scene_points, seed):
+        def tuned(frame, seed):
             """RANSAC on an eighth of the cells with a generous threshold, then all its inliers."""
+            scene_points = points[frame]
             options = {
                 "max_reproj_error": 1.5 * THRESHOLD_PX,
                 "seed": seed,
@@ -249,10 +283,10 @@ def peers(data: Input) -> dict[str, Solver]:
         options.ransac.num_threads = 1
         refinement = pycolmap.AbsolutePoseRefinementOptions()
 
-        def colmap(pixels, scene_points, seed):
+        def colmap(frame, seed):
             options.ransac.random_seed = seed
             answer = pycolmap.estimate_and_refine_absolute_pose(
-                pixels, scene_points, model, options, refinement
+                pixels, points[frame], model, options, refinement
             )
             if answer is None:
                 return None
@@ -290,16 +324,26 @@ def read_input(path: Path, frames: int) -> Input:
                 np.ascontiguousarray(coords.reshape(len(coords), len(pixels), 3), np.float32),
                 data["K"],
                 data["gt_pose"][:frames].reshape(len(coords), 4, 4),
+                _depths(data, frames, coords.shape) if "cam" in data else None,
             )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DatasetError(f"{path}: expected an .npz file with coords, u, v, K, gt_pose ({reason})") from error
 
 
+def _depths(data: np.lib.npyio.NpzFile, frames: int, shape: tuple[int, ...]) -> np.ndarray:
+    """(F, N); without those that are marked as not valid."""
+    points = data["cam"][:frames]
+    if points.shape != shape:
+        raise ValueError(f"cam: expected {shape} like coords, got {points.shape}")
+    depths = np.where(data["valid"][:frames], points[..., 2], 0.0) if "valid" in data else points[..., 2]
+    return depths.reshape(len(depths), -1).astype(np.float32)
+
+
 def synthetic_inputs(frames: int) -> Iterator[Input]:
     """The rendered room, seen by cells of 8 pixels."""
     views = synthetic_scene(num_mapping=frames, num_query=1).mapping
-    points, poses = [], []
+    points, poses, depths = [], [], []
     rows, columns = np.mgrid[4:480:8, 4:640:8]
     pixels = np.stack([columns, rows], -1).reshape(-1, 2) + 0.5
     f, cx, cy = views.camera(0).focal_px[0].item(), *views.camera(0).center_px.tolist()
@@ -311,6 +355,7 @@ def synthetic_inputs(frames: int) -> Iterator[Input]:
         matrix = view.cam_from_world.inverse().matrix.numpy()
         points.append(seen @ matrix[:3, :3].T + matrix[:3, 3])
         poses.append(matrix)
+        depths.append(depth[:, 0].astype(np.float32))
     truth = np.stack(points)
     low, high = truth.min((0, 1)), truth.max((0, 1))
     for patches in (False, True):
@@ -329,6 +374,7 @@ def synthetic_inputs(frames: int) -> Iterator[Input]:
                 coords.astype(np.float32),
                 np.array([f, cx, cy]),
                 np.stack(poses),
+                np.stack(depths),
             )
 
 
@@ -347,24 +393,19 @@ def pose_error(answer, world_from_cam: np.ndarray) -> tuple[float, float]:
 
 def measure(data: Input, solvers: dict[str, Solver], repeats: int) -> dict[str, Record]:
     frames = range(len(data.scene_points))
-    single = (data.pixels[None], data.scene_points[:, None])
-    double = (data.pixels.astype(np.float64), data.scene_points.astype(np.float64))
     records = {name: Record() for name in solvers}
     spent = dict.fromkeys(solvers, 0.0)
     names = list(solvers)
     for name in names:  # compile, load, warm up
-        pixels, points = single if name == OURS else double
-        solvers[name](pixels, points[0], 0)
+        solvers[name](0, 0)
     for repeat in range(repeats):
         for k in frames:
             turn = (k + repeat) % len(names)
             for name in names[turn:] + names[:turn]:
                 if spent[name] > BUDGET_S:
                     continue
-                pixels, points = single if name == OURS else double
-                frame = points[k]
                 start = time.process_time()
-                answer = solvers[name](pixels, frame, repeat + 1)
+                answer = solvers[name](k, repeat + 1)
                 seconds = time.process_time() - start
                 spent[name] += seconds
                 records[name].cpu_ms.setdefault(k, []).append(1e3 * seconds)

@@ -86,12 +86,13 @@ def solve_rgbd(
 
 def _solve(
     batch: Callable[..., None],
-    inputs: tuple[Array | None, ...],
+    inputs: tuple[Array, ...],
     options: tuple[float | int, ...],
     threads: int,
 ) -> Solution:
     """Call a fused kernel on the images, in threads. The first of the options is the threshold.
 
+    Inputs: pixels, scene points, focal_px, center_px, weights or None, and depths for a kernel that wants them.
     Few steps on purpose: a fifth of the time of a single image goes by in them.
     """
     if not isinstance(inputs[0], np.ndarray):

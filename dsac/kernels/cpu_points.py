@@ -18,7 +18,7 @@ from dsac.kernels.cpu_math import gather, moved, pose_rows
 _LARGEST = 1e9  # coordinates beyond it (in whatever unit) are not usable: their squares would overflow
 _WIDEST = 1e3  # nor are rays with a larger tangent
 _BESIDE = 16  # points that are seen in a square of the grid, on average
-_MOST_BESIDE = 255  # more in a cell count as so many
+_MOST_BESIDE = 4  # in a cell; more count as so many, or all coherent points would come from a few places
 _SHUFFLE = 0x9E3779B1  # odd: times it, modulo a power of two, every number is hit once
 _SAMPLE = 63  # rows from which centre and size of the scene are told
 
@@ -172,7 +172,8 @@ def coherent_points(points, farthest, most):
     in twenty is right, a fifth of the first hundred is if they are scattered, half if they are in patches.
     Beside each other are points in the same cell of a grid: a square of the image that holds sixteen points,
     and a cube of the scene a quarter as large as that square seen from `farthest`, twice the largest depth. A
-    second grid, half a cell off, finds those that the first one parts.
+    second grid, half a cell off, finds those that the first one parts. Four in a cell are as good as more, and
+    of equal points those are taken that are all over the image: seeds from one place would agree on its pose.
     """
     n = points.shape[1]
     left = top = np.float32(_WIDEST)
@@ -205,7 +206,7 @@ def coherent_points(points, farthest, most):
             cell = np.int64(cells[i])
             entry, tag = np.int64(table[cell & (size - 1)]), (cell >> 16) & 0xFF00
             number = entry & 0xFF
-            beside[i] += np.uint32(number if entry - number == tag else 1)
+            beside[i] += np.uint32(min(number, _MOST_BESIDE) if entry - number == tag else 1)
     for i in range(n):
         beside[i] = beside[i] if points[0, i] < _LARGEST else np.uint32(0)
     return _with_most(points, beside, most)
