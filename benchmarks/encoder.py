@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=100)
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the table")
     arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     keep_freed_memory()
     encoders = {id: load_encoder(id) for id in ENCODERS}

@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("map", type=Path)
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the table")
     arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     keep_freed_memory()
     frames = load_scene(arguments.scene).mapping

@@ -85,6 +85,7 @@ def main() -> None:
     parser.add_argument("--keypoints", type=int, default=2000, help="of an image, at most")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the table")
     arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
     scene = load_scene(arguments.scene)
     if not scene.mapping.has_depth:
         parser.error(f"{arguments.scene}: expected a recording with depth")

@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the table")
     arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
     if arguments.here:
         measure(arguments.map, arguments.scene, arguments.images)
         return

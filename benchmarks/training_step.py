@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from dsac import Camera, Correspondences, Pose, PoseSolver
-from dsac.kernels import Backend
+from dsac.kernels import Backend, cpu
 from dsac.ransac import DSAC, ReprojectionError, RobustRefinement, WeightedError
 from dsac.ransac.refinement import Refinement
 
@@ -80,25 +80,58 @@ def scene() -> tuple[Correspondences, Pose]:
     return Correspondences(pixels, points, camera, grid=GRID), cam_from_world
 
 
-def seconds(solver: PoseSolver, repetitions: int) -> float:
-    """Median of single steps, after one that warms up."""
+def milliseconds(solver: PoseSolver, repetitions: int) -> dict[str, float]:
+    """Medians of single steps and their backward passes, after one that warms up."""
     correspondences, truth = scene()
-    times = []
+    steps, backward = [], []
     for i in range(repetitions + 1):
         points = correspondences.scene_points.clone().requires_grad_()
         generator = torch.Generator().manual_seed(i)
         started = time.process_time()
         live = replace(correspondences, scene_points=points)
-        solver.expected_loss(live, truth, WeightedError(), generator).sum().backward()
-        times.append(time.process_time() - started)
+        loss = solver.expected_loss(live, truth, WeightedError(), generator).sum()
+        known = time.process_time()
+        loss.backward()
+        ended = time.process_time()
+        steps.append(1e3 * (ended - started))
+        backward.append(1e3 * (ended - known))
         assert points.grad is not None and torch.isfinite(points.grad).all()
-    return statistics.median(times[1:])
+    return {"step": statistics.median(steps[1:]), "backward": statistics.median(backward[1:])}
 
 
 def solver_of(num_hypotheses: int, backend: Backend, refinement: Refinement) -> PoseSolver:
     return PoseSolver.rgb(
         num_hypotheses, selection=DSAC(negligible=0.0), refinement=refinement, backend=backend
     )
+
+
+def gradient_kernels_ms(num_hypotheses: int, repetitions: int) -> float:
+    """Of the vector-Jacobian products of all scores and all refinements."""
+    correspondences, truth = scene()
+    poses = Pose.exp(0.002 * torch.randn(1, num_hypotheses, 6)) @ truth[:, None]
+    arguments = (
+        poses.rotation,
+        poses.translation,
+        correspondences.pixels,
+        correspondences.scene_points,
+        correspondences.camera.focal_px,
+        correspondences.camera.center_px,
+        torch.ones(correspondences.pixels.shape[:2]),
+        10.0,
+    )
+    *optima, _, _ = cpu.refine(*arguments, 100)
+    at_optimum = (*optima, *arguments[2:])
+    times = []
+    for _ in range(repetitions + 1):
+        started = time.process_time()
+        cpu.soft_inlier_count_gradient(*arguments, 100.0, torch.ones(1, num_hypotheses))
+        cpu.refine_gradient(*at_optimum, torch.ones(1, num_hypotheses, 6))
+        times.append(1e3 * (time.process_time() - started))
+    return statistics.median(times[1:])
+
+
+def cell(measured: dict[str, float]) -> str:
+    return f"{measured['step']:.0f} ({measured['backward']:.0f})"
 
 
 def main() -> None:
@@ -113,24 +146,32 @@ def main() -> None:
         "torch, all 4800 points": ("reference", RobustRefinement(torch_residual)),
         f"torch, unrolled, {ITERATIONS} iterations, all points": ("reference", Unrolled()),
     }
-    milliseconds = {
-        name: {str(count): round(1e3 * seconds(solver_of(count, *part), repetitions), 1) for count in (64, 256)}
+    measured = {
+        name: {count: milliseconds(solver_of(count, *part), repetitions) for count in (64, 256)}
         for name, part in parts.items()
     }
+    kernels = {count: gradient_kernels_ms(count, repetitions) for count in (64, 256)}
     machine = f"{platform.machine()}, one thread, torch {torch.__version__}"
     RESULTS.mkdir(exist_ok=True)
-    content = {"machine": machine, "repetitions": repetitions, "milliseconds": milliseconds}
+    content = {
+        "machine": machine,
+        "repetitions": repetitions,
+        "milliseconds": measured,
+        "gradient_kernels_ms": kernels,
+    }
     (RESULTS / "training_step.json").write_text(json.dumps(content, indent=2) + "\n")
     lines = [
         "# Processor time of one training step, ms",
         "",
         f"One image, 4800 correspondences, every hypothesis of DSAC refined; {machine};",
-        f"median of {repetitions}:",
+        f"median of {repetitions}, in brackets the backward pass:",
         "`python benchmarks/training_step.py`",
         "",
         "| scoring, refinement and their gradients | 64 hypotheses | 256 hypotheses |",
         "|---|---|---|",
-        *(f"| {name} | {row['64']:.0f} | {row['256']:.0f} |" for name, row in milliseconds.items()),
+        *(f"| {name} | {cell(row[64])} | {cell(row[256])} |" for name, row in measured.items()),
+        "",
+        f"The kernels of both gradients alone take {kernels[64]:.1f} and {kernels[256]:.1f} ms.",
     ]
     (RESULTS / "training_step.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))

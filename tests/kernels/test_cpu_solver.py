@@ -285,6 +285,19 @@ def test_points_that_agree_with_their_neighbours_are_mostly_right(patches, weigh
     assert right[chosen].mean() > (0.9 if patches else 0.3)
 
 
+def test_coherent_points_of_a_smooth_surface_are_all_over_the_image():
+    """Seeds from a few places would agree on a pose that fits those places and not the rest."""
+    pixels, _, _, pose = _image(count=4800)
+    rays = np.concatenate([(pixels - _CENTER) / _FOCAL, np.ones((4800, 1))], axis=1)
+    depth = 2.5 + np.sin(pixels.sum(1, keepdims=True) / 200)
+    points, rows, center = np.empty((7, 4800), np.float32), np.empty(4800, np.uint32), np.empty(3)
+    inputs = (x.astype(np.float32) for x in (pixels, rays * depth, np.empty(0)))
+    prepare(*inputs, np.array([*_FOCAL, *_CENTER]), points, rows, center)
+    x, y = coherent_points(points, 8.0, 128)[3:5]
+    tiles = np.histogram2d(x, y, bins=4, range=[(points[a].min(), points[a].max()) for a in (3, 4)])[0]
+    assert (tiles > 0).all() and tiles.max() < 20
+
+
 def test_a_point_that_is_drawn_twice_counts_once():
     """Heavy points are: beside themselves they would pass for coherent."""
     columns = np.arange(7 * 5, dtype=np.float32).reshape(7, 5)

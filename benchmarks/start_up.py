@@ -1,0 +1,78 @@
+"""What a process pays once: importing the package, and the first pose. Writes results/start_up.md.
+
+    python benchmarks/start_up.py
+
+The first pose of a process loads the solver's machine code from Numba's cache; the very first one compiles it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+FIRST_POSE = """
+import time
+import numpy as np
+started = time.perf_counter()
+from dsac.kernels import cpu
+rng = np.random.default_rng(0)
+points = rng.uniform((-1, -1, 2), (1, 1, 4), (1, 4800, 3))
+pixels = 500 * points[..., :2] / points[..., 2:] + 250
+focal, center = np.full((1, 2), 500.0), np.full((1, 2), 250.0)
+assert cpu.solve_rgb(pixels.astype("f4"), points.astype("f4"), focal, center, threshold_px=10.0).inliers.all()
+print(time.perf_counter() - started)
+"""
+
+
+def import_seconds() -> float:
+    """Cumulative time of `import dsac` in an interpreter that has torch already."""
+    command = [sys.executable, "-X", "importtime", "-c", "import torch; import dsac"]
+    trace = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    match = re.search(r"\|\s*(\d+) \| dsac$", trace, re.MULTILINE)
+    assert match is not None
+    return int(match[1]) / 1e6
+
+
+def first_pose_seconds(cache: Path) -> float:
+    """From before the import to the first pose, with Numba's cache in a folder."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
+    command = [sys.executable, "-c", FIRST_POSE]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    return float(printed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the table")
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    imports = [import_seconds() for _ in range(arguments.repeats)]
+    with tempfile.TemporaryDirectory() as cache:
+        compiled = first_pose_seconds(Path(cache))
+        loaded = [first_pose_seconds(Path(cache)) for _ in range(arguments.repeats)]
+    lines = [
+        "# What a process pays once",
+        "",
+        f"`python benchmarks/start_up.py --repeats {arguments.repeats}`, medians, seconds:",
+        "",
+        "| | s |",
+        "|---|---|",
+        f"| `import dsac`, beyond PyTorch | {statistics.median(imports):.3f} |",
+        f"| import and first pose, kernels from Numba's cache | {statistics.median(loaded):.2f} |",
+        f"| the very first one, which compiles them | {compiled:.1f} |",
+    ]
+    text = "\n".join(lines) + "\n"
+    print(text)
+    (arguments.output / "start_up.md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()
