@@ -74,9 +74,11 @@ def main() -> None:
             str(arguments.images),
             "--here",
         ]
-        output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
-        print(output, end="", flush=True)
-        table = [line for line in output.splitlines() if line.startswith("|")]
+        result = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if result.returncode != 0:
+            raise SystemExit(result.stderr.strip().splitlines()[-1])
+        print(result.stdout, end="", flush=True)
+        table = [line for line in result.stdout.splitlines() if line.startswith("|")]
         lines += table if not lines else table[2:]
     title = "# Time of one query image\n\n"
     title += f"`python benchmarks/query.py MAP SCENE`, {platform.machine()}; medians, milliseconds.\n\n"
