@@ -58,10 +58,10 @@ def main() -> None:
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the table")
     arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
     if arguments.here:
         measure(arguments.map, arguments.scene, arguments.images)
         return
+    arguments.output.mkdir(parents=True, exist_ok=True)
     lines: list[str] = []
     for threads in arguments.threads:  # the number of threads is settled when PyTorch loads
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
@@ -76,7 +76,7 @@ def main() -> None:
         ]
         result = subprocess.run(command, env=environment, capture_output=True, text=True)
         if result.returncode != 0:
-            raise SystemExit(result.stderr.strip().splitlines()[-1])
+            raise SystemExit(result.stderr.strip() or f"exit status {result.returncode}")
         print(result.stdout, end="", flush=True)
         table = [line for line in result.stdout.splitlines() if line.startswith("|")]
         lines += table if not lines else table[2:]

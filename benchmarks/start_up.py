@@ -66,7 +66,7 @@ def main() -> None:
         "| | s |",
         "|---|---|",
         f"| `import dsac`, beyond PyTorch | {statistics.median(imports):.3f} |",
-        f"| import and first pose, kernels from Numba's cache | {statistics.median(loaded):.2f} |",
+        f"| the first pose, imports included, kernels from Numba's cache | {statistics.median(loaded):.2f} |",
         f"| the very first one, which compiles them | {compiled:.1f} |",
     ]
     text = "\n".join(lines) + "\n"

@@ -399,6 +399,7 @@ def measure(data: Input, solvers: dict[str, Solver], repeats: int) -> dict[str, 
     records = {name: Record() for name in solvers}
     spent = dict.fromkeys(solvers, 0.0)
     names = list(solvers)
+    names = names[::2] + names[1::2]  # ours are not side by side: one would find its data in the cache
     for name in names:  # compile, load, warm up
         solvers[name](0, 0)
     for repeat in range(repeats):
@@ -442,9 +443,8 @@ def throughput(data: Input, images: int = 250, repeats: int = 5) -> Throughput:
 
 def times_of_lost(data: Input) -> list[float]:
     """Milliseconds for each frame where every scene point is at another one's pixel."""
-    rng = np.random.default_rng(0)
-    shuffled = np.stack([rng.permutation(points) for points in data.scene_points])
-    solve = ours(replace(data, scene_points=shuffled))[OURS]
+    shuffled = np.roll(data.scene_points, data.scene_points.shape[1] // 2, axis=1)
+    solve = ours(replace(data, scene_points=shuffled, depths=None))[OURS]
     times = []
     for k in range(len(shuffled)):
         start = time.process_time()

@@ -95,9 +95,10 @@ def _solve(
     Inputs: pixels, scene points, focal_px, center_px, weights or None, and depths for a kernel that wants them.
     Few steps on purpose: a fifth of the time of a single image goes by in them.
     """
-    if not isinstance(inputs[0], np.ndarray):
+    if any(isinstance(x, torch.Tensor) for x in inputs):
         arrays = tuple(None if x is None else numpy_array(x) for x in inputs)
-        return Solution(*map(torch.from_numpy, _solve(batch, arrays, options, threads)))
+        found = _solve(batch, arrays, options, threads)
+        return found if isinstance(inputs[0], np.ndarray) else Solution(*map(torch.from_numpy, found))
     if not 0 < options[0] < math.inf:
         raise ValueError(f"threshold: expected more than 0, got {options[0]}")
     pixels, scene, focal, middle, weights, *measured = inputs

@@ -149,18 +149,16 @@ def draw_subset(points, rows, usable, subset, state):
 
 
 @kernel
-def distinct(subset, rows, n):
-    """The columns of a subset drawn from different rows (of `n`): heavy ones are drawn several times."""
-    known = np.zeros(n, np.bool_)
-    first = np.empty(subset.shape[1], np.bool_)
-    for k in range(len(first)):
-        first[k] = not known[rows[k]]
-        known[rows[k]] = True
-    number = first.sum()
-    if number == len(first):
-        return subset
-    once = np.empty((7, number), np.float32)
-    gather(subset, first, 0, once)
+def listed(points, rows):
+    """The columns that are listed, each once, in their order: heavy ones are listed often, light ones never."""
+    inside = np.zeros(points.shape[1], np.bool_)
+    for row in rows:
+        inside[row] = True
+    number = inside.sum()
+    if number == len(inside):
+        return points
+    once = np.empty((len(points), number), np.float32)
+    gather(points, inside, 0, once)
     return once
 
 
@@ -169,19 +167,18 @@ def coherent_points(points, farthest, most):
     """At most so many points: those that have most others beside them in image and scene, the most first.
 
     Right points that are seen beside each other are beside each other; wrong ones lie anywhere. Where one point
-    in twenty is right, a fifth of the first hundred is if they are scattered, half if they are in patches.
+    in twenty is right, a fifth of the first hundred is if they are scattered, a third if they are in patches.
     Beside each other are points in the same cell of a grid: a square of the image that holds sixteen points,
     and a cube of the scene a quarter as large as that square seen from `farthest`, twice the largest depth. A
     second grid, half a cell off, finds those that the first one parts. Four in a cell are as good as more, and
     of equal points those are taken that are all over the image: seeds from one place would agree on its pose.
+    All points must be usable.
     """
     n = points.shape[1]
-    left = top = np.float32(_WIDEST)
-    right = bottom = np.float32(-_WIDEST)
-    for i in range(0, n, max(1, n // _SAMPLE)):
-        if points[0, i] < _LARGEST:
-            x, y = points[3, i], points[4, i]
-            left, right, top, bottom = min(left, x), max(right, x), min(top, y), max(bottom, y)
+    rx, ry = points[3], points[4]
+    left, right, top, bottom = rx[0], rx[0], ry[0], ry[0]
+    for i in range(n):
+        left, right, top, bottom = min(left, rx[i]), max(right, rx[i]), min(top, ry[i]), max(bottom, ry[i])
     square = max(math.sqrt((right - left) * (bottom - top) * _BESIDE / n), 1e-6)
     cube = max(0.25 * farthest * square, 1e-9)
     size = 1024
@@ -207,14 +204,12 @@ def coherent_points(points, farthest, most):
             entry, tag = np.int64(table[cell & (size - 1)]), (cell >> 16) & 0xFF00
             number = entry & 0xFF
             beside[i] += np.uint32(min(number, _MOST_BESIDE) if entry - number == tag else 1)
-    for i in range(n):
-        beside[i] = beside[i] if points[0, i] < _LARGEST else np.uint32(0)
     return _with_most(points, beside, most)
 
 
 @kernel
 def _with_most(points, numbers, most):
-    """At most so many points, those of the largest numbers (0: not usable) first.
+    """At most so many points, those of the largest numbers (from 1 to 2 _MOST_BESIDE) first.
 
     Equal ones are in an order that has nothing to do with where they are in the image.
     """
@@ -245,7 +240,7 @@ def _with_most(points, numbers, most):
             share -= equal
         chosen[number] = row
         number += 1
-    front = np.empty((7, number), np.float32)
+    front = np.empty((len(points), number), np.float32)
     size = 1
     while size < number:
         size *= 2

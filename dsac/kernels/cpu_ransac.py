@@ -25,9 +25,9 @@ from dsac.kernels.cpu_points import (
     below,
     coherent_points,
     count_inliers,
-    distinct,
     draw_subset,
     inlier_share,
+    listed,
     mark_inliers,
     meets_ray,
     mixed,
@@ -46,17 +46,14 @@ _SUBSET = 1024
 _POOL = 512  # a plain seed and its companions are among the first of the subset, ...
 _NEAR = 0.35  # seen within this distance on the plane z = 1 ...
 _FAR = 1e2  # ... but every fourth, like coherent ones, looks everywhere
-_FRONT = (
-    128,
-    256,
-)  # the most coherent points, of the subset and of all: poses of them are checked on them; ...
+_FRONT = (128, 256)  # the most coherent points, of the subset and of all, on which their poses are checked; ...
 _FRONT_GROWTH = 0.12  # ... seeds and companions are at first among half of them, and so many more a seed
-_PATIENCE = 64  # seeds of the subset's; if twice as many more would not settle it, all points are looked at
+_PATIENCE = 64  # seeds; if then twice as many more would not settle it, all points are looked at
 _COMPANIONS = (0.04, 0.25)  # share of the points that are taken as companions, plain and coherent
 _LOCAL = 64  # companions at most
 _GROWTH = 2.7  # from a bound to the next: more (3.9 if they lie anywhere) speaks against the companions
-_RICHER = (1.0, 4.0)  # times the share of right points, plain and coherent
-_LUCK = (0.99, 0.2)  # most that a right seed counts, plain and coherent: the latter are not independent
+_RICHER = 4.0  # times the share of right points that coherent ones have, at most
+_LUCK = (0.99, 0.3)  # most that a right seed counts, plain and coherent: the latter are not independent
 _SUPPORT = 5.0  # points (with the minimal set) and ...
 _SUPPORT_SHARE = (0.3, 0.05)  # ... share of the companions, or of the front, must agree with a pose
 _WIDE = 3.0  # times the threshold: the pose of a minimal set is noisy
@@ -119,8 +116,9 @@ def _solve_rgb(
     modes = np.zeros((_MODES, 3, 4))
     scores = np.zeros(_MODES)
     rows = rows[:usable]
+    asked = listed(points, rows[: subset.shape[1]]) if len(weights) > 0 else subset
     num = _search(
-        points, rows, subset, aspect, threshold, bounds, confidence, max_hypotheses, state, modes, scores
+        points, rows, subset, asked, aspect, threshold, bounds, confidence, max_hypotheses, state, modes, scores
     )
     if _choose(points, subset, modes, scores, aspect, threshold, pose, information):
         mark_inliers(points, pose, aspect, threshold, inliers)
@@ -151,9 +149,12 @@ def _depth_bounds(subset, extent, largest_depth, bounds):
 
 
 @kernel
-def _search(points, rows, subset, aspect, threshold, bounds, confidence, max_hypotheses, state, modes, scores):
+def _search(
+    points, rows, subset, asked, aspect, threshold, bounds, confidence, max_hypotheses, state, modes, scores
+):
     """Fill `modes` with the best different poses and `scores` with their inlier ratios.
 
+    `asked` are the points of the subset, each once, of which the coherent ones are taken first.
     Returns the number of seeds drawn. Stops when a pose with more inliers would have been found with the given
     confidence.
     """
@@ -168,15 +169,21 @@ def _search(points, rows, subset, aspect, threshold, bounds, confidence, max_hyp
     local = np.empty((7, _LOCAL), np.float32)
     wide = _WIDE * threshold
     richness = np.ones(2)  # of the last seed's companions: how many times the share of right points they hold
-    best, log_miss, step = _LEAST_RATIO, 0.0, 0.0
+    best, log_miss, log_before = _LEAST_RATIO, 0.0, 0.0
     log_enough = math.log(1.0 - confidence)
     farthest = math.sqrt(bounds[_LEVELS - 1])
-    front = coherent_points(distinct(subset, rows, points.shape[1]), farthest, _FRONT[0])
+    front = coherent_points(asked, farthest, _FRONT[0])
+    richer = np.array([1.0, min(_RICHER, asked.shape[1] / front.shape[1])])
     of_all = False
     num = 0
     while num < max_hypotheses and log_miss > log_enough:
-        if num >= _PATIENCE and not of_all and log_miss + 2 * _PATIENCE * step > log_enough:
-            front, of_all = coherent_points(points, farthest, _FRONT[1]), True
+        if num % 4 == 0:  # a plain seed and three coherent ones
+            soon = log_miss + 0.5 * _PATIENCE * (log_miss - log_before)
+            log_before = log_miss
+            if num >= _PATIENCE and not of_all and soon > log_enough:
+                asked = listed(points, rows)
+                front, of_all = coherent_points(asked, farthest, _FRONT[1]), True
+                richer[1] = min(_RICHER, asked.shape[1] / front.shape[1])
         kind = 1 if num % 4 > 0 else 0
         among, pool = subset, min(size, _POOL)
         if kind == 1:
@@ -184,7 +191,7 @@ def _search(points, rows, subset, aspect, threshold, bounds, confidence, max_hyp
         radius = _FAR if kind == 1 or num % 16 == 0 else _NEAR
         seed = below(state, pool)
         num += 1
-        ratio = min(1.0, _RICHER[kind] * best)
+        ratio = min(1.0, richer[kind] * best)
         # `share` of the companions of a right seed are right, and so is a set of three with probability share².
         share = min(1.0, ratio * richness[kind])
         step = math.log1p(-ratio * min(_LUCK[kind], share * share))

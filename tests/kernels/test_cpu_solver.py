@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dsac.geometry import Pose
 from dsac.kernels import cpu
-from dsac.kernels.cpu_points import coherent_points, distinct, prepare
+from dsac.kernels.cpu_points import coherent_points, listed, prepare
 
 _FOCAL, _CENTER = (520.0, 540.0), (300.0, 250.0)
 
@@ -272,37 +272,72 @@ def test_points_that_agree_with_their_neighbours_are_mostly_right(patches, weigh
     right = rank <= np.quantile(rank, 0.06)
     scene = np.where(right[:, None], rays * depth, rng.uniform(-3, 3, (4800, 3)))
     scene[::50] = np.nan
+    light = rng.random(4800) < 0.5
 
     points, rows, center = np.empty((7, 4800), np.float32), np.empty(4800, np.uint32), np.empty(3)
-    weights = rng.lognormal(size=4800).clip(max=10) if weighted else np.empty(0)
+    weights = np.where(light, 1e-6, rng.lognormal(size=4800)) if weighted else np.empty(0)
     inputs = (x.astype(np.float32) for x in (pixels, scene, weights))
-    prepare(*inputs, np.array([*_FOCAL, *_CENTER]), points, rows, center)
-    front = coherent_points(points, 8.0, 100)
+    usable, _ = prepare(*inputs, np.array([*_FOCAL, *_CENTER]), points, rows, center)
+    front = coherent_points(listed(points, rows[:usable]), 8.0, 100)
     row_of = {tuple(column): row for row, column in enumerate(points[:5].T)}
     chosen = [row_of[tuple(column)] for column in front[:5].T]
     assert len(set(chosen)) == 100
     assert np.isfinite(scene[chosen]).all()
+    assert not (weighted and light[chosen].any())
     assert right[chosen].mean() > (0.9 if patches else 0.3)
 
 
-def test_coherent_points_of_a_smooth_surface_are_all_over_the_image():
+@pytest.mark.parametrize("shape", [(60, 80), (64, 48), (63, 80)])
+def test_coherent_points_of_a_smooth_surface_are_all_over_the_image(shape):
     """Seeds from a few places would agree on a pose that fits those places and not the rest."""
-    pixels, _, _, pose = _image(count=4800)
-    rays = np.concatenate([(pixels - _CENTER) / _FOCAL, np.ones((4800, 1))], axis=1)
-    depth = 2.5 + np.sin(pixels.sum(1, keepdims=True) / 200)
-    points, rows, center = np.empty((7, 4800), np.float32), np.empty(4800, np.uint32), np.empty(3)
-    inputs = (x.astype(np.float32) for x in (pixels, rays * depth, np.empty(0)))
-    prepare(*inputs, np.array([*_FOCAL, *_CENTER]), points, rows, center)
-    x, y = coherent_points(points, 8.0, 128)[3:5]
-    tiles = np.histogram2d(x, y, bins=4, range=[(points[a].min(), points[a].max()) for a in (3, 4)])[0]
-    assert (tiles > 0).all() and tiles.max() < 20
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    x, y = ((a.ravel() + 0.5) / 40 - 1 for a in (columns, rows))
+    depth = 2.5 + np.sin(x + y)
+    points = np.stack([x * depth, y * depth, depth, x, y, 1 / (1 + x * x + y * y), np.ones_like(x)])
+    front = coherent_points(points.astype(np.float32), 8.0, 128)
+    for some, tiles in ((32, 2), (128, 4)):
+        limits = [(a.min(), a.max()) for a in (x, y)]
+        numbers = np.histogram2d(front[3, :some], front[4, :some], bins=tiles, range=limits)[0]
+        assert numbers.min() > 0 and numbers.max() < 3 * some / tiles**2
+
+
+@pytest.mark.parametrize("shape", [(60, 80), (64, 48), (63, 80)])
+def test_right_points_of_any_grid_are_coherent(shape):
+    """One in ten is right; among the first hundred most are."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    x, y = ((a.ravel() + 0.5) / 40 - 1 for a in (columns, rows))
+    depth = 2.5 + np.sin(x + y)
+    right = rng.random(len(x)) < 0.1
+    scene = np.where(right, (x * depth, y * depth, depth), rng.uniform(-3, 3, (3, len(x))))
+    points = np.stack([*scene, x, y, 1 / (1 + x * x + y * y), np.ones_like(x)]).astype(np.float32)
+    true = {tuple(column) for column in points[:3, right].T}
+    assert np.mean([tuple(column) in true for column in coherent_points(points, 8.0, 100)[:3].T]) > 0.7
 
 
 def test_a_point_that_is_drawn_twice_counts_once():
     """Heavy points are: beside themselves they would pass for coherent."""
-    columns = np.arange(7 * 5, dtype=np.float32).reshape(7, 5)
-    rows = np.array([3, 0, 3, 4, 0], np.uint32)
-    np.testing.assert_array_equal(distinct(columns[:, rows], rows, 5), columns[:, [3, 0, 4]])
+    points = np.arange(7 * 5, dtype=np.float32).reshape(7, 5)
+    np.testing.assert_array_equal(listed(points, np.array([3, 0, 3, 4, 0], np.uint32)), points[:, [0, 3, 4]])
+
+
+def test_heavy_wrong_points_do_not_pass_for_coherent():
+    """A tenth is right; two hundred wrong ones are drawn twenty times as often as the rest."""
+    for seed in range(5):
+        pixels, scene, right, pose = _image(seed, 4800, inliers=0.1)
+        weights = np.ones(4800)
+        weights[np.random.default_rng(seed).choice(np.flatnonzero(~right), 200, replace=False)] = 20
+        degrees, metres = _distance(_solve(pixels, scene, weights, seed=seed), pose)
+        assert degrees < 1.0 and metres < 0.05, seed
+
+
+def test_arrays_and_tensors_may_be_mixed():
+    pixels, scene, _, pose = _image()
+    focal, center = np.array([_FOCAL]), np.array([_CENTER])
+    tensor = torch.from_numpy(scene.astype(np.float32))[None].requires_grad_()
+    solution = cpu.solve_rgb(pixels[None], tensor, focal, torch.from_numpy(center), threshold_px=10.0)
+    assert isinstance(solution.rotation, np.ndarray)
+    assert _distance(solution, pose)[1] < 0.05
 
 
 def test_a_pose_with_less_support_does_not_end_the_search():
