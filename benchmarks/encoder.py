@@ -8,23 +8,24 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from pathlib import Path
 
 import torch
+from tables import run, table_parser, write_table
 
 from dsac.cli import keep_freed_memory
 from dsac.networks.encoder import ENCODERS, fast_dtype, load_encoder
 
-RESULTS = Path(__file__).parent / "results"
 SIZES = ((320, 240), (640, 480))  # of a query, as it is encoded by default; of its photo
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = table_parser(__doc__)
     parser.add_argument("--repeats", type=int, default=100)
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the table")
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    run(parser, measure)
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Writes the table."""
     torch.set_num_threads(1)
     keep_freed_memory()
     encoders = {id: load_encoder(id) for id in ENCODERS}
@@ -51,9 +52,7 @@ def main() -> None:
         cells = [f"{statistics.median(each):.1f}, {min(each):.1f}" for each in times.values()]
         ratio = statistics.median(a / b for a, b in zip(times[ENCODERS[0]], times[ENCODERS[1]], strict=True))
         lines.append(f"| {width}×{height} | {' | '.join(cells)} | {ratio:.2f} |")
-    text = "\n".join(lines) + "\n"
-    print(text)
-    (arguments.output / "encoder.md").write_text(text)
+    write_table(arguments.output, "encoder.md", lines)
 
 
 if __name__ == "__main__":

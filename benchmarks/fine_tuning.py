@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from end_to_end import encoded_queries
+from tables import run, table_parser
 
 from dsac import build_map, load_scene
 from dsac.cli import keep_freed_memory
@@ -25,7 +26,6 @@ from dsac.mapping.pose_training import FineTuningSettings, PoseTraining
 from dsac.mapping.trainable_map import TrainableMap, TuningView
 from dsac.scene_map import SceneMap
 
-RESULTS = Path(__file__).parent / "results"
 CPU = torch.device("cpu")
 DEFAULT = FineTuningSettings()
 SETTINGS = {
@@ -57,12 +57,14 @@ def figures(model: TrainableMap, views: list[TuningView]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = table_parser(__doc__)
     parser.add_argument("scene")
     parser.add_argument("map", type=Path)
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the table")
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    run(parser, compare)
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Raises: `DsacError` for a scene or map that cannot be used."""
     torch.set_num_threads(1)
     keep_freed_memory()
     frames = load_scene(arguments.scene).mapping

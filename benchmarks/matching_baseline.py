@@ -17,11 +17,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from tables import run, table_parser, write_table
 
 from dsac import Pose, load_scene
 from dsac.datasets import Frame
+from dsac.errors import DatasetError
 
-RESULTS = Path(__file__).parent / "results"
 RATIO = 0.85
 
 
@@ -79,16 +80,18 @@ def pose(pixels: np.ndarray, points: np.ndarray, frame: Frame) -> Pose | None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = table_parser(__doc__)
     parser.add_argument("scene")
     parser.add_argument("--every", type=int, default=5, help="localize every so-manieth query image")
     parser.add_argument("--keypoints", type=int, default=2000, help="of an image, at most")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the table")
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    run(parser, measure)
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Raises: `DsacError` for a scene that cannot be used."""
     scene = load_scene(arguments.scene)
     if not scene.mapping.has_depth:
-        parser.error(f"{arguments.scene}: expected a recording with depth")
+        raise DatasetError(f"{arguments.scene}: expected a recording with depth")
     started = time.monotonic()
     points, descriptors = [], []
     for frame in scene.mapping:
@@ -121,14 +124,18 @@ def main() -> None:
     shares = [f"{100 * (error < limit).all(1).mean():.1f}" for limit in (5, 2, 1)]
     line = [f"{len(error)}", *shares, *(f"{np.median(error[:, k]):.2f}" for k in (0, 1))]
     line += [f"{megabytes:.0f}", f"{mapping_s:.0f}", f"{statistics.median(milliseconds):.0f}"]
-    text = "# Matching keypoints, the peer\n\n"
     command = f"python benchmarks/matching_baseline.py SCENE --every {arguments.every}"
-    text += f"`{command}` on {Path(arguments.scene).name}.\n\n"
-    text += "| queries | % 5 cm 5° | % 2 cm 2° | % 1 cm 1° | median cm | median ° "
-    text += "| map MB | mapping s | query ms |\n"
-    text += "|---" * 9 + "|\n| " + " | ".join(line) + " |\n"
-    (arguments.output / "matching_baseline.md").write_text(text)
-    print(text)
+    lines = [
+        "# Matching keypoints, the peer",
+        "",
+        f"`{command}` on {Path(arguments.scene).name}.",
+        "",
+        "| queries | % 5 cm 5° | % 2 cm 2° | % 1 cm 1° | median cm | median ° "
+        "| map MB | mapping s | query ms |",
+        "|---" * 9 + "|",
+        "| " + " | ".join(line) + " |",
+    ]
+    write_table(arguments.output, "matching_baseline.md", lines)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,8 @@ import subprocess
 import sys
 import time
 from dataclasses import fields
-from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results"
+from tables import run, table_parser
 
 
 def measure(map_file: str, scene_path: str, images: int) -> None:
@@ -50,18 +49,20 @@ def measure(map_file: str, scene_path: str, images: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = table_parser(__doc__)
     parser.add_argument("map")
     parser.add_argument("scene")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the table")
-    arguments = parser.parse_args()
+    run(parser, measure_each)
+
+
+def measure_each(arguments: argparse.Namespace) -> None:
+    """With each number of threads, in a process of its own."""
     if arguments.here:
         measure(arguments.map, arguments.scene, arguments.images)
         return
-    arguments.output.mkdir(parents=True, exist_ok=True)
     lines: list[str] = []
     for threads in arguments.threads:  # the number of threads is settled when PyTorch loads
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
@@ -80,9 +81,10 @@ def main() -> None:
         print(result.stdout, end="", flush=True)
         table = [line for line in result.stdout.splitlines() if line.startswith("|")]
         lines += table if not lines else table[2:]
-    title = "# Time of one query image\n\n"
-    title += f"`python benchmarks/query.py MAP SCENE`, {platform.machine()}; medians, milliseconds.\n\n"
-    (arguments.output / "query.md").write_text(title + "\n".join(lines) + "\n")
+    about = f"`python benchmarks/query.py MAP SCENE`, {platform.machine()}; medians, milliseconds."
+    (arguments.output / "query.md").write_text(
+        "\n".join(["# Time of one query image", "", about, "", *lines]) + "\n"
+    )
 
 
 if __name__ == "__main__":

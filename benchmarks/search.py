@@ -17,46 +17,49 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tables import run, table_parser, write_table
 
-from dsac import Localizer, load_scene
+from dsac import Localizer, Pose, load_scene
 from dsac.cli import keep_freed_memory
+from dsac.errors import DatasetError
 from dsac.kernels import cpu
 
-RESULTS = Path(__file__).parent / "results"
 LARGEST_ANGLE_DEG, LARGEST_SHARE_OF_DEPTH = 10.0, 0.15
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = table_parser(__doc__)
     parser.add_argument("map")
     parser.add_argument("scene")
     parser.add_argument("--seeds", type=int, default=6)
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the table")
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    run(parser, measure)
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Raises: `DsacError` for a map or scene that cannot be used."""
     keep_freed_memory()
     torch.set_num_threads(1)
     localizer, scene = Localizer.load(arguments.map), load_scene(arguments.scene)
     found: list[bool] = []
     times: list[float] = []
-    for answer, frame in zip(localizer.localize_frames(scene.query), scene.query, strict=True):
-        assert frame.cam_from_world is not None
+    if scene.query.cam_from_world is None:
+        raise DatasetError(f"{arguments.scene}: expected query images with poses, found none")
+    for i, answer in enumerate(localizer.localize_frames(scene.query)):
+        truth = scene.query.cam_from_world[i]
         seen = answer.correspondences
         assert seen.weights is not None
         depth = (answer.estimate.cam_from_world @ seen.scene_points)[answer.estimate.inliers][:, 2]
         camera = seen.camera.focal_px.double(), seen.camera.center_px.double()
         inputs = (x.numpy() for x in (seen.pixels, seen.scene_points, *camera, seen.weights))
         inputs = tuple(np.ascontiguousarray(x) for x in inputs)
-        truth = frame.cam_from_world.matrix.double().numpy()
+        near = LARGEST_SHARE_OF_DEPTH * float(depth.median()) if len(depth) else 0.0
         for seed in range(arguments.seeds):
             started = time.process_time()
             solution = cpu.solve_rgb(*inputs, threshold_px=10.0, seed=seed)
             times.append(1e3 * (time.process_time() - started))
-            rotation = solution.rotation[0]
-            distance = np.linalg.norm(rotation.T @ solution.translation[0] - truth[:3, :3].T @ truth[:3, 3])
-            angle = np.degrees(np.arccos(np.clip((np.trace(rotation.T @ truth[:3, :3]) - 1) / 2, -1, 1)))
-            near = LARGEST_SHARE_OF_DEPTH * float(depth.median()) if len(depth) else 0.0
-            found.append(bool(angle < LARGEST_ANGLE_DEG and distance < near))
+            pose = Pose(torch.from_numpy(solution.rotation[0]), torch.from_numpy(solution.translation[0]))
+            angle, distance = pose.rotation_error_deg(truth).item(), pose.center_distance(truth).item()
+            found.append(angle < LARGEST_ANGLE_DEG and distance < near)
     lines = [
         "# The search among a network's own predictions",
         "",
@@ -68,9 +71,7 @@ def main() -> None:
         f"| {100 * statistics.mean(found):.1f} | {statistics.median(times):.2f} | {statistics.mean(times):.2f} "
         f"| {np.percentile(times, 95):.2f} |",
     ]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    (arguments.output / "search.md").write_text(text)
+    write_table(arguments.output, "search.md", lines)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results"
+from tables import run, table_parser, write_table
+
 FIRST_POSE = """
 import time
 import numpy as np
@@ -51,11 +52,13 @@ def first_pose_seconds(cache: Path) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = table_parser(__doc__)
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the table")
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    run(parser, measure)
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Writes the table."""
     imports = [import_seconds() for _ in range(arguments.repeats)]
     with tempfile.TemporaryDirectory() as cache:
         compiled = first_pose_seconds(Path(cache))
@@ -74,9 +77,7 @@ def main() -> None:
         f"| both, with PyTorch and Numba | {both:.2f} |",
         f"| the very first pose, which compiles the kernels | {compiled[1]:.1f} |",
     ]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    (arguments.output / "start_up.md").write_text(text)
+    write_table(arguments.output, "start_up.md", lines)
 
 
 if __name__ == "__main__":

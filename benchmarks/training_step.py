@@ -15,16 +15,15 @@ import platform
 import statistics
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
+from tables import run, table_parser, write_table
 
 from dsac import Camera, Correspondences, Pose, PoseSolver
 from dsac.kernels import Backend, cpu
 from dsac.ransac import DSAC, ReprojectionError, RobustRefinement, WeightedError
 from dsac.ransac.refinement import Refinement
 
-RESULTS = Path(__file__).parent / "results"
 SIZE, GRID = (640, 480), (60, 80)
 ITERATIONS = 10
 
@@ -136,12 +135,14 @@ def cell(measured: dict[str, float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = table_parser(__doc__)
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the tables")
-    arguments = parser.parse_args()
-    repetitions, output = arguments.repetitions, arguments.output
-    output.mkdir(parents=True, exist_ok=True)
+    run(parser, measure)
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Writes the tables."""
+    repetitions = arguments.repetitions
     torch.set_num_threads(1)
     torch_residual = ReprojectionError(backend="reference")
     parts: dict[str, tuple[Backend, Refinement]] = {
@@ -162,7 +163,7 @@ def main() -> None:
         "milliseconds": measured,
         "gradient_kernels_ms": kernels,
     }
-    (output / "training_step.json").write_text(json.dumps(content, indent=2) + "\n")
+    (arguments.output / "training_step.json").write_text(json.dumps(content, indent=2) + "\n")
     lines = [
         "# Processor time of one training step, ms",
         "",
@@ -176,8 +177,7 @@ def main() -> None:
         "",
         f"The kernels of both gradients alone take {kernels[64]:.1f} and {kernels[256]:.1f} ms.",
     ]
-    (output / "training_step.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    write_table(arguments.output, "training_step.md", lines)
 
 
 if __name__ == "__main__":

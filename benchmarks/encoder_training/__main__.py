@@ -15,9 +15,9 @@ from pathlib import Path
 import safetensors.torch
 import torch
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
+from tables import one_line_errors
 
 from dsac.datasets.storage import write_atomically
-from dsac.errors import DsacError
 from dsac.mapping.training import Checkpoint
 from dsac.networks.encoder import load_encoder
 from encoder_training.pack import load_pack
@@ -49,7 +49,8 @@ def main() -> None:
     names = [option.name for option in fields(TrainingSettings) if option.name in arguments]
     output, minutes, device = (arguments[name] for name in ("output", "minutes", "device"))
     scenes = {kind: arguments[kind] for kind in ("galleries", "rooms", "places", "frames")}
-    try:
+    go_on = f"interrupted: the same command goes on from what is in {output}"
+    with one_line_errors(parser, go_on):
         if minutes is not None and not 0 < minutes < math.inf:
             raise ValueError(f"minutes: expected more than 0, got {minutes}")
         settings = TrainingSettings(**{name: arguments[name] for name in names})
@@ -57,10 +58,6 @@ def main() -> None:
         pack = load_pack(photos, **scenes, cache=output).to(device)
         start = load_encoder("efficientnet-lite0", device, torch.float32)
         train(Trainer(pack, start, settings), output, minutes)
-    except (DsacError, OSError, ValueError) as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
-    except KeyboardInterrupt:
-        parser.exit(130, f"interrupted: the same command goes on from what is in {output}\n")
 
 
 def train(trainer: Trainer, output: Path, minutes: float | None) -> None:

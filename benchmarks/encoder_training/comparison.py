@@ -13,9 +13,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
+from tables import one_line_errors
 
 import dsac
-from dsac.errors import DatasetError, DsacError, MapFormatError
+from dsac.errors import DatasetError, MapFormatError
 from dsac.mapping import MappingSettings, build_map
 from dsac.networks.encoder import ENCODERS, EfficientNetLite, load_encoder, read_encoder
 
@@ -30,12 +31,8 @@ def main() -> None:
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     parser.add_argument("--device", choices=devices, default="cpu", help="those that are here")
     arguments = parser.parse_args()
-    try:
+    with one_line_errors(parser):
         compare(arguments)
-    except (DsacError, OSError, ValueError) as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
-    except KeyboardInterrupt:
-        parser.exit(130, "interrupted\n")
 
 
 def compare(arguments: argparse.Namespace) -> None:
