@@ -171,7 +171,7 @@ def ours(data: Input) -> dict[str, Solver]:
     """From scene coordinates alone and, where there is depth, with it too. Both want images in batches."""
     f, cx, cy = data.camera
     focal_px, center_px = np.array([[f, f]]), np.array([[cx, cy]])
-    pixels, scene_points = data.pixels[None], data.scene_points[:, None]
+    pixels, scene_points = data.pixels[None], list(data.scene_points[:, None])
 
     def solve(frame, seed):
         return _answer(
@@ -183,7 +183,7 @@ def ours(data: Input) -> dict[str, Solver]:
     found: dict[str, Solver] = {OURS: solve}
     if data.depths is not None:
         noise = np.random.default_rng(0).standard_normal(data.depths.shape)
-        depths = (data.depths + DEPTH_NOISE * data.depths**2 * noise).astype(np.float32)[:, None]
+        depths = list((data.depths + DEPTH_NOISE * data.depths**2 * noise).astype(np.float32)[:, None])
 
         def solve_with_depth(frame, seed):
             return _answer(
@@ -204,13 +204,13 @@ def ours(data: Input) -> dict[str, Solver]:
 
 
 def _answer(solution: cpu.Solution) -> tuple[np.ndarray, np.ndarray] | None:
-    return (solution.rotation[0], solution.translation[0]) if solution.inliers.any() else None
+    return (solution.rotation[0], solution.translation[0]) if solution.information[0, 0, 0] > 0 else None
 
 
 def peers(data: Input) -> dict[str, Solver]:
     """The installed ones, given float64 arrays, which is what they want."""
     found: dict[str, Solver] = {}
-    pixels, points = data.pixels.astype(np.float64), data.scene_points.astype(np.float64)
+    pixels, points = data.pixels.astype(np.float64), list(data.scene_points.astype(np.float64))
     f, cx, cy = data.camera
     matrix = np.array([[f, 0, cx], [0, f, cy], [0, 0, 1]])
     camera = {"model": "PINHOLE", "width": int(2 * cx), "height": int(2 * cy), "params": [f, f, cx, cy]}

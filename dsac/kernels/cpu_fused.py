@@ -52,7 +52,7 @@ def solve_rgb(
     `largest_depth` in metres helps where few points are right; without it the extent of the scene serves. The
     answer for an image depends on its rows and the seed alone, not on batch or threads.
     """
-    inputs = (pixels, scene_points, focal_px, center_px, weights)
+    inputs = (pixels, scene_points, None, weights, focal_px, center_px)
     depth = float(largest_depth or 0.0)
     options = (float(threshold_px), depth, float(confidence), int(max_hypotheses), int(seed))
     return _solve(cpu_ransac.solve_rgb_batch, inputs, options, threads)
@@ -79,7 +79,7 @@ def solve_rgbd(
     depth of its ray. The sensor's standard deviation is `depth_noise` at 1 m and grows with the square of the
     depth (structured light; the default is the Kinect's). The rest is as in `solve_rgb`.
     """
-    inputs = (pixels, scene_points, focal_px, center_px, weights, depths)
+    inputs = (pixels, scene_points, depths, weights, focal_px, center_px)
     options = (float(threshold_m), float(depth_noise), float(confidence), int(max_hypotheses), int(seed))
     return _solve(cpu_depth.solve_rgbd_batch, inputs, options, threads)
 
@@ -92,35 +92,40 @@ def _solve(
 ) -> Solution:
     """Call a fused kernel on the images, in threads. The first of the options is the threshold.
 
-    Inputs: pixels, scene points, focal_px, center_px, weights or None, and depths for a kernel that wants them.
-    Few steps on purpose: a fifth of the time of a single image goes by in them.
+    Inputs: pixels, scene points, depths for a kernel that wants them, weights or None, focal_px, center_px.
+    Few steps on purpose, and few kinds of them: when other work has emptied the processor's caches, they take
+    as long as the kernel.
     """
-    if any(isinstance(x, torch.Tensor) for x in inputs):
-        arrays = tuple(None if x is None else numpy_array(x) for x in inputs)
-        found = _solve(batch, arrays, options, threads)
-        return found if isinstance(inputs[0], np.ndarray) else Solution(*map(torch.from_numpy, found))
+    for array in inputs:
+        if type(array) is not np.ndarray and array is not None:
+            arrays = tuple(None if x is None else np.asarray(numpy_array(x)) for x in inputs)
+            found = _solve(batch, arrays, options, threads)
+            return found if isinstance(inputs[0], np.ndarray) else Solution(*map(torch.from_numpy, found))
     if not 0 < options[0] < math.inf:
         raise ValueError(f"threshold: expected more than 0, got {options[0]}")
-    pixels, scene, focal, middle, weights, *measured = inputs
+    pixels, scene, depths, weights, focal, middle = inputs
     shift = None
-    if scene.dtype.char == "d":
+    if scene.itemsize > 4:
         scene, shift = _centred(scene)
-    size, count = scene.shape[:2]
+    size, count, _ = scene.shape
+    if weights is None:
+        weights = np.empty((size, 0), _FLOAT32)
     found = Solution(
-        np.empty((size, 3, 3)),
-        np.empty((size, 3)),
-        np.empty((size, count), np.bool_),
-        np.empty((size, 6, 6)),
-        np.empty(size, np.int64),
-        np.empty(size, np.int64),
+        np.empty((size, 3, 3), _FLOAT64),
+        np.empty((size, 3), _FLOAT64),
+        np.empty((size, count), _BOOL),
+        np.empty((size, 6, 6), _FLOAT64),
+        np.empty(size, _INT64),
+        np.empty(size, _INT64),
     )
+    contiguous = np.ascontiguousarray
     arrays = (
-        np.ascontiguousarray(pixels, np.float32),
-        np.ascontiguousarray(scene, np.float32),
-        *[np.ascontiguousarray(depths, np.float32) for depths in measured],
-        np.empty((size, 0), np.float32) if weights is None else np.ascontiguousarray(weights, np.float32),
-        np.ascontiguousarray(focal, np.float64),
-        np.ascontiguousarray(middle, np.float64),
+        contiguous(pixels, _FLOAT32),
+        contiguous(scene, _FLOAT32),
+        *(() if depths is None else (contiguous(depths, _FLOAT32),)),
+        contiguous(weights, _FLOAT32),
+        contiguous(focal, _FLOAT64),
+        contiguous(middle, _FLOAT64),
         *found,
     )
     if threads <= 1 or size <= 1:
@@ -151,6 +156,7 @@ def _in_parallel(solve: Callable[[slice], None], size: int, threads: int) -> Non
 
 
 _SLICE = 8
+_BOOL, _INT64, _FLOAT32, _FLOAT64 = map(np.dtype, (np.bool_, np.int64, np.float32, np.float64))
 
 
 def _centred(scene_points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
