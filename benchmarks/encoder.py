@@ -10,7 +10,7 @@ import statistics
 import time
 
 import torch
-from tables import run, table_parser, write_table
+from scripts import run, table_parser, write_table
 
 from dsac.cli import keep_freed_memory
 from dsac.networks.encoder import ENCODERS, fast_dtype, load_encoder
@@ -40,7 +40,8 @@ def measure(arguments: argparse.Namespace) -> None:
         "|---" * (len(ENCODERS) + 2) + "|",
     ]
     for width, height in SIZES:
-        image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+        pixels = torch.rand(1, height, width, 3, generator=torch.Generator().manual_seed(0))
+        image = pixels.permute(0, 3, 1, 2)  # in memory like a photo that was read
         times: dict[str, list[float]] = {id: [] for id in ENCODERS}
         with torch.inference_mode():
             for repeat in range(-5, arguments.repeats):

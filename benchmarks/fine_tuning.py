@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from end_to_end import encoded_queries
-from tables import run, table_parser
+from scripts import run, table_parser
 
 from dsac import build_map, load_scene
 from dsac.cli import keep_freed_memory

@@ -89,6 +89,7 @@ def run(scene_path: str, row: str, depth: bool, seed: int, left_out: bool = Fals
         "row": row,
         "seed": seed,
         "left_out": left_out,
+        "encoder": encoder.digest,
         "images": best.num_images,
         "localized": best.num_images - best.num_not_localized,
         "percent_5cm_5deg": best.percent_5cm_5deg,
@@ -103,13 +104,18 @@ def run(scene_path: str, row: str, depth: bool, seed: int, left_out: bool = Fals
     }
 
 
-def table(records: list[dict[str, Any]]) -> str:
-    """A table a scene and supervision; several seeds as mean ± standard deviation."""
+def table(records: list[dict[str, Any]], shipped: set[str]) -> str:
+    """A table a scene and supervision; several seeds as mean ± standard deviation.
+
+    Rows by encoders that no longer ship, known by their digests, say so.
+    """
     groups: dict[tuple[str, ...], dict[str, list[dict[str, Any]]]] = {}
-    for record in records:
+    for record in sorted(records, key=lambda record: list(ROWS).index(record["row"])):
         key = (record["scene"], f"truth {record['truth']}", record["supervision"])
         key += ("mapping frames that were left out",) if record.get("left_out") else ()
-        groups.setdefault(key, {}).setdefault(record["row"], []).append(record)
+        digest = record["encoder"]
+        row = record["row"] + ("" if digest in shipped else f", by encoder {digest[:4]}")
+        groups.setdefault(key, {}).setdefault(row, []).append(record)
     text = "# What each part of mapping is worth\n\n`python benchmarks/mapping.py SCENE`; "
     text += "wall and processor time of mapping include everything from reading the images on.\n"
     columns = ("percent_5cm_5deg", "percent_2cm_2deg", "percent_1cm_1deg", "median_cm", "median_deg")
@@ -117,8 +123,7 @@ def table(records: list[dict[str, Any]]) -> str:
         text += f"\n## {', '.join(key)}\n\n"
         text += "| settings | seeds | localized | % 5 cm 5° | % 2 cm 2° | % 1 cm 1° | median cm | median ° "
         text += "| median / spacing | mapping s | CPU s | map MB |\n" + "|---" * 12 + "|\n"
-        for row in [row for row in ROWS if row in rows]:
-            runs = rows[row]
+        for row, runs in rows.items():
             cells = [_mean([r[c] for r in runs], 1 if c.startswith("percent") else 2) for c in columns]
             times = [_mean([r[c] for r in runs], 0) for c in ("mapping_s", "mapping_cpu_s")]
             localized = f"{statistics.mean(r['localized'] for r in runs):.0f} of {runs[0]['images']}"
@@ -156,28 +161,28 @@ def main() -> None:
     if arguments.list or arguments.scene is None:
         print("\n".join(f"{row}: {settings or 'as shipped'}" for row, settings in ROWS.items()))
         return
+    from dsac.networks.encoder import ENCODERS, load_encoder
+
+    digests = {id: load_encoder(id).digest for id in ENCODERS}
     lines = RESULTS / "mapping.jsonl"
     records = [json.loads(line) for line in lines.read_text().splitlines()] if lines.is_file() else []
     made = {
-        (r["scene"], r["supervision"] == "depth", r["row"], r["seed"], r.get("left_out", False))
+        (r["scene"], r["supervision"] == "depth", r["row"], r["seed"], r.get("left_out", False), r["encoder"])
         for r in records
     }
     for seed in arguments.seeds:
         for row in arguments.rows:
-            options = (not arguments.no_depth, row, seed, arguments.left_out)
-            if (Path(arguments.scene).name, *options) in made:
+            options = (row, not arguments.no_depth, seed, arguments.left_out)
+            encoder = digests[ROWS[row].get("encoder", ENCODERS[0])]
+            if (Path(arguments.scene).name, options[1], row, *options[2:], encoder) in made:
                 continue
-            with multiprocessing.get_context("spawn").Pool(
-                1
-            ) as pool:  # a fresh process: fresh memory and caches
-                record = pool.apply(
-                    run, (arguments.scene, row, not arguments.no_depth, seed, arguments.left_out)
-                )
+            with multiprocessing.get_context("spawn").Pool(1) as pool:  # fresh memory and caches
+                record = pool.apply(run, (arguments.scene, *options))
             print(json.dumps(record), flush=True)
             with open(lines, "a") as file:
                 file.write(json.dumps(record) + "\n")
             records.append(record)
-    (RESULTS / "mapping.md").write_text(table(records))
+    (RESULTS / "mapping.md").write_text(table(records, {*digests.values()}))
 
 
 if __name__ == "__main__":

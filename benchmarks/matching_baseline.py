@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from tables import run, table_parser, write_table
+from scripts import run, table_parser, write_table
 
 from dsac import Pose, load_scene
 from dsac.datasets import Frame

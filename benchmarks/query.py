@@ -16,7 +16,7 @@ import sys
 import time
 from dataclasses import fields
 
-from tables import run, table_parser
+from scripts import run, table_parser
 
 
 def measure(map_file: str, scene_path: str, images: int) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tables import run, table_parser, write_table
+from scripts import run, table_parser, write_table
 
 from dsac import Localizer, Pose, load_scene
 from dsac.cli import keep_freed_memory
@@ -59,7 +59,8 @@ def measure(arguments: argparse.Namespace) -> None:
             times.append(1e3 * (time.process_time() - started))
             pose = Pose(torch.from_numpy(solution.rotation[0]), torch.from_numpy(solution.translation[0]))
             angle, distance = pose.rotation_error_deg(truth).item(), pose.center_distance(truth).item()
-            found.append(angle < LARGEST_ANGLE_DEG and distance < near)
+            known = bool(solution.information.any())  # otherwise the pose is the identity
+            found.append(known and angle < LARGEST_ANGLE_DEG and distance < near)
     lines = [
         "# The search among a network's own predictions",
         "",

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tables import run, table_parser, write_table
+from scripts import run, table_parser, write_table
 
 FIRST_POSE = """
 import time

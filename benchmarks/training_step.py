@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass, replace
 
 import torch
-from tables import run, table_parser, write_table
+from scripts import run, table_parser, write_table
 
 from dsac import Camera, Correspondences, Pose, PoseSolver
 from dsac.kernels import Backend, cpu

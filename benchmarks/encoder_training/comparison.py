@@ -12,13 +12,13 @@ import time
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from tables import one_line_errors
+from scripts import one_line_errors
 
 import dsac
-from dsac.errors import DatasetError, MapFormatError
+from dsac.errors import DatasetError
 from dsac.mapping import MappingSettings, build_map
-from dsac.networks.encoder import ENCODERS, EfficientNetLite, load_encoder, read_encoder
+from dsac.networks.encoder import ENCODERS
+from encoder_training.runs import encoder_of
 
 
 def main() -> None:
@@ -31,17 +31,20 @@ def main() -> None:
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     parser.add_argument("--device", choices=devices, default="cpu", help="those that are here")
     arguments = parser.parse_args()
+    try:
+        settings = MappingSettings(steps=arguments.steps, num_views=arguments.views)
+    except ValueError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
     with one_line_errors(parser):
-        compare(arguments)
+        compare(arguments, settings)
 
 
-def compare(arguments: argparse.Namespace) -> None:
-    """Raises: `DsacError`, `OSError`, `ValueError` for a recording or encoder that cannot be used."""
+def compare(arguments: argparse.Namespace, settings: MappingSettings) -> None:
+    """Raises: `DsacError`, `OSError` for a recording or encoder that cannot be used."""
     scene, device = dsac.load_scene(arguments.recording), arguments.device
     if len(scene.query) == 0:
         raise DatasetError(f"{arguments.recording}: expected query frames, found none")
-    encoders = {id: _encoder(id, device) for id in arguments.encoders}
-    settings = MappingSettings(steps=arguments.steps, num_views=arguments.views)
+    encoders = {id: encoder_of(id, device) for id in arguments.encoders}
     for seed in arguments.seeds:
         for id, encoder in encoders.items():
             began = time.process_time()
@@ -69,15 +72,6 @@ def compare(arguments: argparse.Namespace) -> None:
             print(
                 json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in line.items()}), flush=True
             )
-
-
-def _encoder(id: str, device: str) -> EfficientNetLite:
-    if id in ENCODERS:
-        return load_encoder(id, device)
-    try:
-        return read_encoder(id, Path(id).read_bytes(), device)
-    except (SafetensorError, RuntimeError) as error:
-        raise MapFormatError(f"{id}: expected weights of an encoder, got something else") from error
 
 
 if __name__ == "__main__":

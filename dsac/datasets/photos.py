@@ -70,11 +70,12 @@ def load_photos(
     sizes = {name: c.size for name, c in cameras.items()} if camera is not None or as_stored else {}
     anyone = next(iter(cameras.values()))  # stands in for cameras that nobody will see
     all_cameras = [cameras.get(name, anyone) for name in files]
-    distinct: dict[tuple, int] = {}
-    index = [distinct.setdefault((c.model, c.size, *c.params.tolist()), len(distinct)) for c in all_cameras]
-    first = {number: c for number, c in reversed(list(zip(index, all_cameras, strict=True)))}
+    keys = [(c.model, c.size, *c.params.tolist()) for c in all_cameras]
+    distinct = dict(zip(keys, all_cameras, strict=True))
+    numbers = {key: number for number, key in enumerate(distinct)}
+    index = np.array([numbers[key] for key in keys])
     photos = _Photos(files, sizes, unusable)
-    return Frames(list(files), [first[i] for i in range(len(distinct))], np.array(index), None, photos)
+    return Frames(list(files), list(distinct.values()), index, None, photos)
 
 
 @dataclass(frozen=True)

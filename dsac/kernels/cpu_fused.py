@@ -96,16 +96,16 @@ def _solve(
     Few steps on purpose, and few kinds of them: when other work has emptied the processor's caches, they take
     as long as the kernel.
     """
-    for array in inputs:
-        if type(array) is not np.ndarray and array is not None:
-            arrays = tuple(None if x is None else np.asarray(numpy_array(x)) for x in inputs)
+    for array in inputs:  # any() would be another kind of step, a generator
+        if array is not None and not isinstance(array, np.ndarray):
+            arrays = tuple(None if x is None else numpy_array(x) for x in inputs)
             found = _solve(batch, arrays, options, threads)
             return found if isinstance(inputs[0], np.ndarray) else Solution(*map(torch.from_numpy, found))
     if not 0 < options[0] < math.inf:
         raise ValueError(f"threshold: expected more than 0, got {options[0]}")
     pixels, scene, depths, weights, focal, middle = inputs
     shift = None
-    if scene.itemsize > 4:
+    if scene.dtype == _FLOAT64:
         scene, shift = _centred(scene)
     size, count, _ = scene.shape
     if weights is None:
@@ -118,14 +118,13 @@ def _solve(
         np.empty(size, _INT64),
         np.empty(size, _INT64),
     )
-    contiguous = np.ascontiguousarray
     arrays = (
-        contiguous(pixels, _FLOAT32),
-        contiguous(scene, _FLOAT32),
-        *(() if depths is None else (contiguous(depths, _FLOAT32),)),
-        contiguous(weights, _FLOAT32),
-        contiguous(focal, _FLOAT64),
-        contiguous(middle, _FLOAT64),
+        np.ascontiguousarray(pixels, _FLOAT32),
+        np.ascontiguousarray(scene, _FLOAT32),
+        *(() if depths is None else (np.ascontiguousarray(depths, _FLOAT32),)),
+        np.ascontiguousarray(weights, _FLOAT32),
+        np.ascontiguousarray(focal, _FLOAT64),
+        np.ascontiguousarray(middle, _FLOAT64),
         *found,
     )
     if threads <= 1 or size <= 1:
@@ -156,7 +155,7 @@ def _in_parallel(solve: Callable[[slice], None], size: int, threads: int) -> Non
 
 
 _SLICE = 8
-_BOOL, _INT64, _FLOAT32, _FLOAT64 = map(np.dtype, (np.bool_, np.int64, np.float32, np.float64))
+_BOOL, _INT64, _FLOAT32, _FLOAT64 = map(np.dtype, (np.bool_, np.int64, np.float32, np.float64))  # found once
 
 
 def _centred(scene_points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

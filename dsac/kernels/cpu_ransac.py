@@ -65,7 +65,7 @@ _SAME_ANGLE = 0.1  # radians between the rotations of different poses
 _KNOWN_SHARE = 0.03  # of the points: a pose with so many inliers is not looked for again among them
 _LEAST_RATIO = 0.01  # inlier ratio that is looked for as long as nothing is found
 _LEVELS = 8  # bounds of the apparent depth, 1.57 apart: they reach down to a 24th of the largest
-_BOUNDS = tuple((2.0 * 2.0 ** (0.65 * (k + 1 - _LEVELS))) ** 2 for k in range(_LEVELS))
+_SQUARED_BOUNDS = tuple((2.0 * 2.0 ** (0.65 * (k + 1 - _LEVELS))) ** 2 for k in range(_LEVELS))  # in depths
 
 
 @kernel
@@ -143,7 +143,7 @@ def _depth_bounds(subset, extent, largest_depth, bounds):
         view = math.sqrt((right - left) ** 2 + (bottom - top) ** 2)
         largest_depth = extent / min(max(view, 1e-6), 1.0)
     for k in range(_LEVELS):
-        bounds[k] = _BOUNDS[k] * largest_depth**2
+        bounds[k] = _SQUARED_BOUNDS[k] * largest_depth**2
 
 
 # ---- search ------------------------------------------------------------------------------------------

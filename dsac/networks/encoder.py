@@ -2,15 +2,16 @@
 
 Those that ship are truncated EfficientNet-lite0 (Tan & Le 2019, the variant without squeeze-and-excitation and
 with ReLU6): its features at strides 8 and 16, the latter upsampled, side by side. Batch normalisation is folded
-into the convolutions. `efficientnet-lite0` is as its authors trained it, `dsac-lite0`, two blocks shorter, was
-trained further by us (docs/encoder.md); where the weights come from stands in `weights/README.md`. Any other
-module with the members of `Encoder` can take their place.
+into the convolutions. `efficientnet-lite0` is as its authors trained it, `dsac-lite0`, two blocks shorter and
+narrower in two others, was trained further by us (docs/encoder.md); where the weights come from stands in
+`weights/README.md`. Any other module with the members of `Encoder` can take their place.
 """
 
 from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Sequence
 from importlib import resources
 from typing import Protocol, runtime_checkable
 
@@ -56,7 +57,10 @@ def read_encoder(
 ) -> EfficientNetLite:
     """An encoder by the name `id` with the weights of a safetensors file."""
     state = safetensors.torch.load(weights)
-    encoder = EfficientNetLite(sum(name.endswith("depthwise.weight") for name in state))
+    expanded = []
+    while (bias := state.get(f"blocks.{len(expanded)}.depthwise.bias")) is not None:
+        expanded.append(len(bias))
+    encoder = EfficientNetLite(expanded)
     encoder.load_state_dict(state)
     encoder.id = id
     encoder.digest = hashlib.sha256(weights).hexdigest()[:16]
@@ -92,14 +96,15 @@ def cell_centers(size: tuple[int, int], stride: int) -> Float[Tensor, "h w 2"]:
     return torch.stack([grid_x, grid_y], dim=-1)
 
 
-# (output channels, expanded channels, kernel, stride) of blocks 0 to 10
+# (output channels, kernel, stride) of blocks 0 to 10, and their expanded channels
 _BLOCKS = (
-    (16, 32, 3, 1),
-    (24, 96, 3, 2), (24, 144, 3, 1),
-    (40, 144, 5, 2), (40, 240, 5, 1),
-    (80, 240, 3, 2), (80, 480, 3, 1), (80, 480, 3, 1),
-    (112, 480, 5, 1), (112, 672, 5, 1), (112, 672, 5, 1),
+    (16, 3, 1),
+    (24, 3, 2), (24, 3, 1),
+    (40, 5, 2), (40, 5, 1),
+    (80, 3, 2), (80, 3, 1), (80, 3, 1),
+    (112, 5, 1), (112, 5, 1), (112, 5, 1),
 )  # fmt: skip
+_EXPANDED = (32, 96, 144, 144, 240, 240, 480, 480, 480, 672, 672)
 _LAST_AT_STRIDE_8 = 4
 
 
@@ -112,20 +117,26 @@ class EfficientNetLite(nn.Module):
     size_multiple = 16
     num_features = 40 + 112
 
-    def __init__(self, num_blocks: int = len(_BLOCKS)) -> None:
+    def __init__(self, expanded: Sequence[int] = _EXPANDED) -> None:
+        """With a block for each number of expanded channels. Raises: `ValueError` for more than eleven."""
         super().__init__()
         self.stem = nn.Conv2d(3, 32, 3, stride=2)
         channels = 32
         self.blocks = nn.ModuleList()
-        for i, (out_channels, wide, kernel, stride) in enumerate(_BLOCKS[:num_blocks]):
-            self.blocks.append(_InvertedResidual(channels, wide, out_channels, kernel, stride, expand=i > 0))
+        for wide, (out_channels, kernel, stride) in zip(expanded, _BLOCKS[: len(expanded)], strict=True):
+            expand = len(self.blocks) > 0
+            self.blocks.append(InvertedResidual(channels, wide, out_channels, kernel, stride, expand))
             channels = out_channels
 
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+    def start(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 32 h w"]:
+        """Output of the stem, which the first block reads."""
         x = (images - 127 / 255).mul_(255 / 128)
         x = x.to(self.stem.weight.dtype).contiguous(memory_format=torch.channels_last)
         before, after = _zeros_around(self.stem)
-        fine = x = _conv(self.stem, F.pad(x, (before, after) * 2))
+        return _conv(self.stem, F.pad(x, (before, after) * 2))
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+        fine = x = self.start(images)
         for i, block in enumerate(self.blocks):
             x = block(x)
             if i == _LAST_AT_STRIDE_8:
@@ -134,7 +145,7 @@ class EfficientNetLite(nn.Module):
         return torch.cat([fine, coarse], dim=1)
 
 
-class _InvertedResidual(nn.Module):
+class InvertedResidual(nn.Module):
     """1×1 expansion, depthwise convolution, 1×1 projection, and the identity where shapes agree."""
 
     def __init__(
@@ -146,7 +157,8 @@ class _InvertedResidual(nn.Module):
         self.project = nn.Conv2d(wide, out_channels, 1)
         self.residual = stride == 1 and channels == out_channels
 
-    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C2 H2 W2"]:
+    def expanded(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B E H2 W2"]:
+        """Output of the depthwise convolution, which the projection reads."""
         before, after = _zeros_around(self.depthwise)
         even = before == after
         y = x if even else F.pad(x, (before, after) * 2)  # here and not below, where it is a sixth of the data
@@ -154,8 +166,10 @@ class _InvertedResidual(nn.Module):
             y = _conv(self.expand, y)
             if not even:
                 _clear_around(y, before, after)
-        y = _conv(self.depthwise, y, padding=before if even else 0)
-        y = _conv(self.project, y, relu6=False)
+        return _conv(self.depthwise, y, padding=before if even else 0)
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C2 H2 W2"]:
+        y = _conv(self.project, self.expanded(x), relu6=False)
         return x + y if self.residual else y
 
 

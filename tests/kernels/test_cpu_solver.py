@@ -338,6 +338,10 @@ def test_arrays_and_tensors_may_be_mixed():
     solution = cpu.solve_rgb(pixels[None], tensor, focal, torch.from_numpy(center), threshold_px=10.0)
     assert isinstance(solution.rotation, np.ndarray)
     assert _distance(solution, pose)[1] < 0.05
+    other_kind = scene[None].view(np.recarray)
+    same = cpu.solve_rgb(pixels[None], other_kind, focal, center, threshold_px=10.0)
+    assert type(same.rotation) is np.ndarray
+    assert _distance(same, pose)[1] < 0.05
 
 
 def test_a_pose_with_less_support_does_not_end_the_search():

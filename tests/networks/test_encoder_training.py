@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from encoder_training.__main__ import train
 from encoder_training.pack import SIZE, Pack, gallery_pack, joined, load_pack, place_pack, room_pack
+from encoder_training.runs import train
 from encoder_training.training import Trainer, TrainingSettings
 from encoder_training.views import JUDGED, LEARNED, draw_views
 
@@ -130,7 +130,7 @@ def test_a_resumed_training_ends_like_an_uninterrupted_one(
 
 def test_what_training_leaves_is_an_encoder(pack: Pack, start: EfficientNetLite, tmp_path: Path) -> None:
     train(small(pack, start, steps=2), tmp_path, None)
-    with pytest.raises(SystemExit, match="of other images or settings"):
+    with pytest.raises(MapFormatError, match="of other images or settings"):
         train(small(pack, start, steps=3), tmp_path, None)
     written = read_encoder("mine", (tmp_path / "encoder.safetensors").read_bytes(), dtype=torch.float32)
     assert len(written.blocks) == TrainingSettings.num_blocks

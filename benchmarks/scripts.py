@@ -1,4 +1,4 @@
-"""What the scripts of this folder share: where their tables go, and one line for wrong input."""
+"""What most scripts of this folder share: where their tables go, and one line for wrong input."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def one_line_errors(parser: argparse.ArgumentParser, interrupted: str = "interru
     """End the process with a line for input that cannot be used, and for Ctrl-C, instead of a traceback."""
     try:
         yield
-    except (DsacError, OSError, ValueError) as error:
+    except (DsacError, OSError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     except KeyboardInterrupt:
         parser.exit(130, f"{interrupted}\n")
