@@ -1,0 +1,109 @@
+"""The solver on a whole batch at once, on a device: images a second, and the backward pass an image.
+
+4800 correspondences an image, half of them wrong; forward is `PoseSolver.rgb()` without gradients, backward
+that of `expected_loss` with 64 hypotheses by all scene points. Wall-clock time, medians. Writes
+results/device_batch.md.
+
+    python benchmarks/device_batch.py --device cuda
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from dataclasses import replace
+
+import torch
+from scripts import run, table_parser, write_table
+from torch import Tensor
+from training_step import scene
+
+from dsac import Camera, Correspondences, Pose, PoseSolver
+from dsac.ransac import DSAC, RobustRefinement, WeightedError
+
+
+def batch(images: int, device: torch.device) -> tuple[Correspondences, Pose]:
+    """The image of `training_step.py` so many times, each with noise of its own."""
+    one, truth = scene()
+    generator = torch.Generator().manual_seed(1)
+
+    def repeated(values: Tensor) -> Tensor:
+        return values.expand(images, *values.shape[1:]).contiguous().to(device)
+
+    noise = 0.005 * torch.randn(images, *one.scene_points.shape[1:], generator=generator)
+    camera = Camera(repeated(one.camera.focal_px), repeated(one.camera.center_px), one.camera.size)
+    points = repeated(one.scene_points) + noise.to(device)
+    poses = Pose(repeated(truth.rotation), repeated(truth.translation))
+    return Correspondences(repeated(one.pixels), points, camera, grid=one.grid), poses
+
+
+def forward_seconds(images: int, device: torch.device, repetitions: int) -> tuple[list[float], float]:
+    """Of batches, after one that warms up; and the share of images within 5 cm and 5°."""
+    correspondences, truth = batch(images, device)
+    solver = PoseSolver.rgb()
+    seconds = []
+    for i in range(repetitions + 1):
+        generator = torch.Generator(device).manual_seed(i)
+        started = _now(device)
+        with torch.inference_mode():
+            found = solver(correspondences, generator).cam_from_world
+        seconds.append(_now(device) - started)
+    right = (found.rotation_error_deg(truth) < 5) & (found.center_distance(truth) < 0.05)
+    return seconds[1:], right.float().mean().item()
+
+
+def backward_seconds(images: int, device: torch.device, repetitions: int) -> list[float]:
+    """Of batches, after one that warms up."""
+    correspondences, truth = batch(images, device)
+    solver = PoseSolver.rgb(64, selection=DSAC(negligible=0.0), refinement=RobustRefinement())
+    seconds = []
+    for i in range(repetitions + 1):
+        points = correspondences.scene_points.clone().requires_grad_()
+        generator = torch.Generator(device).manual_seed(i)
+        live = replace(correspondences, scene_points=points)
+        loss = solver.expected_loss(live, truth, WeightedError(), generator).sum()
+        started = _now(device)
+        loss.backward()
+        seconds.append(_now(device) - started)
+    return seconds[1:]
+
+
+def main() -> None:
+    parser = table_parser(__doc__)
+    devices = ["cuda", "cpu"] if torch.cuda.is_available() else ["cpu"]
+    parser.add_argument("--device", choices=devices, default=devices[0], help="those that are here")
+    parser.add_argument("--images", type=int, default=256, help="in a batch that is localized")
+    parser.add_argument("--trained", type=int, default=16, help="images in a batch that is learned from")
+    parser.add_argument("--repetitions", type=int, default=10)
+    run(parser, measure)
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Writes the table."""
+    device, repetitions = torch.device(arguments.device), arguments.repetitions
+    forward, right = forward_seconds(arguments.images, device, repetitions)
+    backward = backward_seconds(arguments.trained, device, repetitions)
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    options = f"--device {device} --images {arguments.images} --trained {arguments.trained}"
+    lines = [
+        "# The solver on batches",
+        "",
+        f"`python benchmarks/device_batch.py {options}`, {name}; 4800 correspondences an image, half wrong.",
+        "",
+        "| images a second, forward | % within 5 cm, 5° | backward of 64 hypotheses, ms an image |",
+        "|---|---|---|",
+        f"| {arguments.images / statistics.median(forward):.0f} | {100 * right:.1f} "
+        f"| {1e3 * statistics.median(backward) / arguments.trained:.2f} |",
+    ]
+    write_table(arguments.output, "device_batch.md", lines)
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+if __name__ == "__main__":
+    main()

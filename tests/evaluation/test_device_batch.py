@@ -1,0 +1,12 @@
+"""The benchmark of batches on a device runs and localizes; what it measures is not looked at."""
+
+from __future__ import annotations
+
+import torch
+from device_batch import backward_seconds, forward_seconds
+
+
+def test_every_image_of_the_batch_is_localized_and_learned_from() -> None:
+    forward, right = forward_seconds(3, torch.device("cpu"), 1)
+    assert right == 1.0 and len(forward) == 1
+    assert len(backward_seconds(2, torch.device("cpu"), 1)) == 1
