@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
 
 from dsac.kernels.cpu_points import fill_rows
-
-Array = Any  # torch.Tensor or np.ndarray; shapes in the docstrings
+from dsac.kernels.solution import Array
 
 
 class Rows:

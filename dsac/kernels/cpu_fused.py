@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,17 +16,7 @@ import torch
 from dsac.kernels import cpu_depth, cpu_ransac
 from dsac.kernels.cpu_arrays import Array, numpy_array
 from dsac.kernels.cpu_points import median_point
-
-
-class Solution(NamedTuple):
-    """Poses of a batch, `cam_from_world`. Where none was found: identity, no inliers, information 0."""
-
-    rotation: Array  # (B, 3, 3) float64
-    translation: Array  # (B, 3) float64
-    inliers: Array  # (B, N) bool: reprojection error below the threshold, in front of the camera
-    information: Array  # (B, 6, 6) float64, inverse covariance of the increment from the left
-    num_hypotheses: Array  # (B,) int64, seeds of minimal sets drawn
-    num_usable: Array  # (B,) int64, rows that count: no NaN, infinity or weight 0
+from dsac.kernels.solution import Solution
 
 
 def solve_rgb(

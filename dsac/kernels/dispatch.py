@@ -1,9 +1,10 @@
 """Which implementation of the kernels a call takes.
 
-    "auto"       Numba for float32 CPU tensors, unless a gradient is needed that it does not have; else torch
+    "auto"       "cpu" or "gpu" for float32 tensors, unless a gradient is needed that it does not have; else
+                 "reference"
     "reference"  torch, on any device, differentiable
     "cpu"        Numba
-    "gpu"        CUDA, where there is such a module
+    "gpu"        torch with the fused solver for batches, on CUDA tensors
 
 A module is loaded when it is first chosen: Numba costs a second and importing `dsac` must not pay it.
 """

@@ -43,7 +43,7 @@ def p3p(
         forms, squares, scale = _distance_equations(b, p)
         depths = _intersect_conics(forms, squares)
         depths, residual = _polish_depths(depths, b, squares)
-        rotation, translation, spread = _align_triangles(depths[..., None] * b[:, None], (p / scale)[:, None])
+        rotation, translation, spread = align_triangles(depths[..., None] * b[:, None], (p / scale)[:, None])
         translation = translation * scale
         finite = torch.isfinite(rotation).flatten(2).all(-1) & torch.isfinite(translation).all(-1)
         valid = finite & (depths > 0).all(-1) & (residual < 1e-8) & (spread > 1e-8)
@@ -250,14 +250,18 @@ def _bounded_norm(square: Tensor, usable: Tensor, maximum: float) -> Tensor:
 # ---- Levenberg-Marquardt on the robust cost ----------------------------------------------------------
 
 
-def _rotation(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
-    """Of a rotation vector, by its unit quaternion."""
-    angle = vector.norm(dim=-1, keepdim=True)
-    w, (x, y, z) = (angle / 2).cos()[..., 0], (vector * torch.sinc(angle / (2 * math.pi)) / 2).unbind(-1)
-    rows = [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)]
-    rows += [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)]
-    rows += [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]
-    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
+def rotation_matrix(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """Of a rotation vector (Rodrigues)."""
+    eye, cross = torch.eye(3, dtype=vector.dtype, device=vector.device), cross_matrix(vector)
+    angle = vector.norm(dim=-1)[..., None, None]
+    half = torch.sinc(angle / (2 * math.pi))
+    return eye + torch.sinc(angle / math.pi) * cross + 0.5 * half * half * (cross @ cross)
+
+
+def cross_matrix(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """[v]×, whose product with x is v × x."""
+    axes = torch.eye(3, dtype=vector.dtype, device=vector.device).expand(*vector.shape, 3)
+    return torch.linalg.cross(axes, vector[..., None, :].expand_as(axes))  # row i: e_i × v
 
 
 def _levenberg_marquardt(
@@ -292,7 +296,7 @@ def _levenberg_marquardt(
     for _ in range(iterations):
         gradient = normal[..., :6, 6]
         step = _OVER_RELAXATION * movable * _damped_step(normal[..., :6, :6], gradient, damping)
-        turn = _rotation(step[..., :3])
+        turn = rotation_matrix(step[..., :3])
         new_rotation = turn @ rotation
         new_translation = (turn @ translation[..., None])[..., 0] + step[..., 3:]
         new_cost, new_normal, new_inliers = linearise(new_rotation, new_translation)
@@ -469,7 +473,7 @@ def _polish_depths(depths: Tensor, b: Tensor, squares: Tensor) -> tuple[Tensor, 
     return depths, equations(depths).abs().amax(-1)
 
 
-def _align_triangles(x: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def align_triangles(x: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The pose that moves triangles p onto the congruent triangles x, and twice the area of p."""
 
     def frame(corners: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from device_batch import backward_seconds, forward_seconds
 
 
 def test_every_image_of_the_batch_is_localized_and_learned_from() -> None:
-    forward, right = forward_seconds(3, torch.device("cpu"), 1)
-    assert right == 1.0 and len(forward) == 1
+    for trusted in (False, True):
+        forward, right = forward_seconds(3, torch.device("cpu"), 1, trusted)
+        assert right == 1.0 and len(forward) == 1
     assert len(backward_seconds(2, torch.device("cpu"), 1)) == 1

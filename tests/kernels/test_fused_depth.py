@@ -1,11 +1,12 @@
-"""The fused RGB-D solver: with depth everywhere, somewhere, nowhere."""
+"""The fused RGB-D solvers: with depth everywhere, somewhere, nowhere."""
 
 import numpy as np
 import pytest
 import torch
 
 from dsac.geometry import Pose
-from dsac.kernels import cpu
+from dsac.kernels import cpu, gpu
+from dsac.kernels.solution import Solution
 
 _FOCAL, _CENTER = (520.0, 540.0), (300.0, 250.0)
 
@@ -27,66 +28,74 @@ def _image(
     return pixels, scene, measured, pose
 
 
-def _solve(pixels, scene, measured, **options) -> cpu.Solution:
-    one = np.ones((1, 1))
-    arrays = (pixels[None], scene[None], measured[None])
-    return cpu.solve_rgbd(
-        *(a.astype(np.float32) for a in arrays), one * _FOCAL, one * _CENTER, threshold_m=0.1, **options
-    )
+both = pytest.mark.parametrize("kernels", [cpu, gpu], ids=["cpu", "gpu"])
 
 
-def _distance(solution: cpu.Solution, pose: Pose) -> float:
+def _tensors(*arrays):
+    return [torch.from_numpy(x[None].astype(np.float32)) for x in arrays]
+
+
+def _solve(kernels, pixels, scene, measured, **options) -> Solution:
+    """Of one image, as arrays."""
+    inputs = _tensors(pixels, scene, measured, np.array(_FOCAL), np.array(_CENTER))
+    return Solution(*(x.numpy() for x in kernels.solve_rgbd(*inputs, threshold_m=0.1, **options)))
+
+
+def _distance(solution: Solution, pose: Pose) -> float:
     ours = Pose(torch.from_numpy(solution.rotation), torch.from_numpy(solution.translation))
     return ours.center_distance(pose[None]).item()
 
 
+@both
 @pytest.mark.parametrize("with_depth", [1.0, 0.2])
 @pytest.mark.parametrize("inliers", [0.3, 0.7, 1.0])
-def test_the_pose_is_found_among_wrong_points(with_depth, inliers):
+def test_the_pose_is_found_among_wrong_points(kernels, with_depth, inliers):
     pixels, scene, measured, pose = _image(inliers=inliers, with_depth=with_depth)
-    solution = _solve(pixels, scene, measured)
+    solution = _solve(kernels, pixels, scene, measured)
     assert _distance(solution, pose) < 0.02
     assert solution.inliers.mean() > 0.8 * inliers
 
 
-def test_depth_makes_the_pose_more_accurate():
+@both
+def test_depth_makes_the_pose_more_accurate(kernels):
     """Also where only a fifth of the pixels have one, the rest counting by their rays."""
     errors = {share: [] for share in (0.0, 0.2, 1.0)}
     for seed in range(40):
         for share in (0.2, 1.0):
             pixels, scene, measured, pose = _image(seed, 600, with_depth=share)
-            errors[share].append(_distance(_solve(pixels, scene, measured), pose))
-        image = (a[None].astype(np.float32) for a in (pixels, scene))
-        one = np.ones((1, 1))
-        errors[0.0].append(
-            _distance(cpu.solve_rgb(*image, one * _FOCAL, one * _CENTER, threshold_px=10.0), pose)
-        )
+            errors[share].append(_distance(_solve(kernels, pixels, scene, measured), pose))
+        inputs = _tensors(pixels, scene, np.array(_FOCAL), np.array(_CENTER))
+        solution = kernels.solve_rgb(*inputs, threshold_px=10.0)
+        errors[0.0].append(_distance(Solution(*(x.numpy() for x in solution)), pose))
     medians = {share: np.median(values) for share, values in errors.items()}
     assert medians[1.0] < medians[0.2] < medians[0.0]
 
 
-def test_the_covariance_predicts_the_error():
+@both
+def test_the_covariance_predicts_the_error(kernels):
     """Squared Mahalanobis distances of the increments to the truth average to their 6 degrees of freedom."""
     total = []
     for seed in range(60):
         pixels, scene, measured, pose = _image(seed, 600, inliers=0.8, with_depth=0.5)
-        solution = _solve(pixels, scene, measured)
+        solution = _solve(kernels, pixels, scene, measured)
         ours = Pose(torch.from_numpy(solution.rotation[0]), torch.from_numpy(solution.translation[0]))
         increment = (pose @ ours.inverse()).log().numpy()
         total.append(increment @ solution.information[0] @ increment)
     assert 4.5 < np.mean(total) < 8.0  # standard error 0.45
 
 
+@both
 @pytest.mark.parametrize("depth", [np.nan, 0.0, -1.0, np.inf])
-def test_without_any_depth_there_is_no_pose(depth):
+def test_without_any_depth_there_is_no_pose(kernels, depth):
     pixels, scene, measured, _ = _image()
-    solution = _solve(pixels, scene, np.full_like(measured, depth))
+    solution = _solve(kernels, pixels, scene, np.full_like(measured, depth))
     assert not solution.inliers.any() and not solution.information.any()
     assert np.array_equal(solution.rotation[0], np.eye(3))
 
 
+@both
 @pytest.mark.parametrize("kind", ["wrong", "line", "point", "nan", "three"])
-def test_degenerate_input_is_answered_with_finite_numbers(kind):
+def test_degenerate_input_is_answered_with_finite_numbers(kernels, kind):
     pixels, scene, measured, _ = _image(count=300, inliers=0.0)
     rng = np.random.default_rng(0)
     if kind == "line":
@@ -97,6 +106,6 @@ def test_degenerate_input_is_answered_with_finite_numbers(kind):
         scene = np.full((300, 3), np.nan)
     elif kind == "three":
         pixels, scene, measured = pixels[:3], scene[:3], measured[:3]
-    solution = _solve(pixels, scene, measured)
+    solution = _solve(kernels, pixels, scene, measured)
     for values in (solution.rotation, solution.translation, solution.information):
         assert np.isfinite(values).all()

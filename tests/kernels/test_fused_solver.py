@@ -1,4 +1,7 @@
-"""The fused solver finds the pose whatever comes in, or says that there is none."""
+"""The fused solvers find the pose whatever comes in, or say that there is none.
+
+That of a GPU is asked on CPU tensors here.
+"""
 
 import numpy as np
 import pytest
@@ -7,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsac.geometry import Pose
-from dsac.kernels import cpu
+from dsac.kernels import cpu, gpu
 from dsac.kernels.cpu_points import coherent_points, listed, prepare
+from dsac.kernels.solution import Solution
 
 _FOCAL, _CENTER = (520.0, 540.0), (300.0, 250.0)
 
@@ -35,25 +39,26 @@ def _image(
     return pixels, scene * size, right, Pose(pose.rotation, pose.translation * size)
 
 
-def _solve(pixels, scene, weights=None, dtype=np.float32, **options) -> cpu.Solution:
+both = pytest.mark.parametrize("kernels", [cpu, gpu], ids=["cpu", "gpu"])
+
+
+def _solve(kernels, pixels, scene, weights=None, dtype=np.float32, **options) -> Solution:
+    """Of one image, as arrays."""
     one = np.ones((1, 1))
-    return cpu.solve_rgb(
-        pixels[None].astype(dtype),
-        scene[None].astype(dtype),
-        one * _FOCAL,
-        one * _CENTER,
-        None if weights is None else weights[None].astype(dtype),
-        threshold_px=10.0,
-        **options,
-    )
+    arrays = (pixels[None], scene[None], one * _FOCAL, one * _CENTER)
+    inputs = [torch.from_numpy(x.astype(dtype)) for x in arrays]
+    weights = None if weights is None else torch.from_numpy(weights[None].astype(dtype))
+    solution = kernels.solve_rgb(*inputs, weights, threshold_px=10.0, **options)
+    return Solution(*(x.numpy() for x in solution))
 
 
-def _distance(solution: cpu.Solution, pose: Pose) -> tuple[float, float]:
+def _distance(solution: Solution, pose: Pose) -> tuple[float, float]:
     """Rotation error in degrees, distance of the centres."""
     ours = Pose(torch.from_numpy(solution.rotation), torch.from_numpy(solution.translation))
     return ours.rotation_error_deg(pose[None]).item(), ours.center_distance(pose[None]).item()
 
 
+@both
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
@@ -61,41 +66,45 @@ def _distance(solution: cpu.Solution, pose: Pose) -> tuple[float, float]:
     count=st.sampled_from([400, 1500, 6000]),
     clustered=st.booleans(),
 )
-def test_the_pose_is_found_among_wrong_points(seed, inliers, count, clustered):
+def test_the_pose_is_found_among_wrong_points(kernels, seed, inliers, count, clustered):
     pixels, scene, right, pose = _image(seed, count, inliers, clustered=clustered)
-    solution = _solve(pixels, scene, seed=seed)
+    solution = _solve(kernels, pixels, scene, seed=seed)
     degrees, metres = _distance(solution, pose)
     assert degrees < 2.5 and metres < 0.1  # 60 clustered points with 1 cm noise determine it no better
     assert (solution.inliers[0] & right).sum() > 0.8 * right.sum()
 
 
-def test_exact_points_give_the_exact_pose():
+@both
+def test_exact_points_give_the_exact_pose(kernels):
     pixels, scene, right, pose = _image(inliers=0.7, noise=0.0)
-    degrees, metres = _distance(_solve(pixels, scene), pose)
+    degrees, metres = _distance(_solve(kernels, pixels, scene), pose)
     assert degrees < 1e-3 and metres < 1e-5  # float32 coordinates of a few metres
 
 
+@both
 @pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
-def test_millimetres_and_kilometres_are_the_same_problem(size):
+def test_millimetres_and_kilometres_are_the_same_problem(kernels, size):
     pixels, scene, _, pose = _image(inliers=0.4, size=size)
-    degrees, metres = _distance(_solve(pixels, scene), pose)
+    degrees, metres = _distance(_solve(kernels, pixels, scene), pose)
     assert degrees < 0.2 and metres < 0.01 * size
 
 
-def test_a_scene_far_from_the_origin_keeps_its_precision_in_float64():
+@both
+def test_a_scene_far_from_the_origin_keeps_its_precision_in_float64(kernels):
     pixels, scene, _, pose = _image(inliers=0.5)
     far = np.array([4e5, 5e6, 100.0])
-    solution = _solve(pixels, scene + far, dtype=np.float64)
+    solution = _solve(kernels, pixels, scene + far, dtype=np.float64)
     center = -solution.rotation[0].T @ solution.translation[0]
     assert np.abs(center - far - pose.center.numpy()).max() < 0.01
 
 
-def test_the_covariance_predicts_the_error():
+@both
+def test_the_covariance_predicts_the_error(kernels):
     """Squared Mahalanobis distances of the increments to the truth average to their 6 degrees of freedom."""
     total = []
     for seed in range(60):
         pixels, scene, _, pose = _image(seed, count=1000, inliers=0.7, noise=0.02)
-        solution = _solve(pixels, scene)
+        solution = _solve(kernels, pixels, scene)
         ours = Pose(torch.from_numpy(solution.rotation[0]), torch.from_numpy(solution.translation[0]))
         increment = (pose @ ours.inverse()).log().numpy()
         total.append(increment @ solution.information[0] @ increment)
@@ -117,7 +126,8 @@ def test_the_answer_depends_on_the_seed_alone():
     assert torch.equal(one.inliers[4], alone.inliers[0])
 
 
-def test_rows_with_nan_infinity_or_weight_zero_are_as_if_they_were_not_there():
+@both
+def test_rows_with_nan_infinity_or_weight_zero_are_as_if_they_were_not_there(kernels):
     pixels, scene, right, pose = _image(inliers=0.6)
     wrong = ~right
     bad = wrong & (np.arange(len(right)) % 2 == 0)
@@ -125,11 +135,11 @@ def test_rows_with_nan_infinity_or_weight_zero_are_as_if_they_were_not_there():
     broken[bad] = np.array([np.nan, np.inf, -np.inf])[np.arange(bad.sum()) % 3, None]
     broken_pixels = pixels.copy()
     broken_pixels[np.flatnonzero(bad)[:5]] = np.nan
-    solution = _solve(broken_pixels, broken)
+    solution = _solve(kernels, broken_pixels, broken)
     assert max(_distance(solution, pose)) < 0.2
     assert not solution.inliers[0][bad].any()
     assert solution.num_usable[0] == len(bad) - bad.sum()
-    solution = _solve(pixels, np.where(wrong[:, None], 1e30, scene), weights=right.astype(float))
+    solution = _solve(kernels, pixels, np.where(wrong[:, None], 1e30, scene), weights=right.astype(float))
     assert max(_distance(solution, pose)) < 0.2
     assert not solution.inliers[0][wrong].any()
     assert solution.num_usable[0] == right.sum()
@@ -142,17 +152,19 @@ def _shown_to(pose, pixels):
     return (pose.inverse() @ torch.from_numpy(rays * depth)).numpy()
 
 
-def test_weights_choose_between_two_poses():
+@both
+def test_weights_choose_between_two_poses(kernels):
     pixels, scene, _, first = _image(0, count=1000, inliers=1.0)
     _, _, _, second = _image(1, count=1000, inliers=1.0)
     other = _shown_to(second, pixels)
     half = np.arange(1000) % 2 == 0
     scene = np.where(half[:, None], scene, other)
     for pose, chosen in ((first, half), (second, ~half)):
-        assert max(_distance(_solve(pixels, scene, weights=np.where(chosen, 1.0, 0.1)), pose)) < 0.2
+        assert max(_distance(_solve(kernels, pixels, scene, weights=np.where(chosen, 1.0, 0.1)), pose)) < 0.2
 
 
-def test_weights_choose_between_a_heavy_pose_and_one_of_more_points():
+@both
+def test_weights_choose_between_a_heavy_pose_and_one_of_more_points(kernels):
     """Of 1700 points 1000 show the first pose and have a fifth of the weight of the others."""
     pixels, scene, _, first = _image(0, count=1700, inliers=1.0)
     _, _, _, second = _image(1, count=10, inliers=1.0)
@@ -160,10 +172,11 @@ def test_weights_choose_between_a_heavy_pose_and_one_of_more_points():
     heavy = np.random.default_rng(6).permutation(1700) >= 1000
     scene, weights = np.where(heavy[:, None], other, scene), np.where(heavy, 5.0, 1.0)
     for seed in range(20):
-        assert max(_distance(_solve(pixels, scene, weights=weights, seed=seed), second)) < 0.2, seed
+        assert max(_distance(_solve(kernels, pixels, scene, weights=weights, seed=seed), second)) < 0.2, seed
 
 
-def test_weights_are_inverse_variances():
+@both
+def test_weights_are_inverse_variances(kernels):
     """Half of the points are four times noisier: told so, the solver is nearer to the truth."""
     told, untold = [], []
     for seed in range(40):
@@ -171,62 +184,70 @@ def test_weights_are_inverse_variances():
         rng = np.random.default_rng(seed)
         scale = np.where(rng.random(400) < 0.5, 0.008, 0.032)
         scene = scene + scale[:, None] * rng.normal(size=scene.shape)
-        told.append(_distance(_solve(pixels, scene, weights=1e-4 / scale**2), pose)[1])
-        untold.append(_distance(_solve(pixels, scene), pose)[1])
+        told.append(_distance(_solve(kernels, pixels, scene, weights=1e-4 / scale**2), pose)[1])
+        untold.append(_distance(_solve(kernels, pixels, scene), pose)[1])
     assert np.median(told) < 0.85 * np.median(untold)
 
 
+@both
 @pytest.mark.parametrize("seed", range(5))
-def test_a_few_percent_right_in_patches_are_found(seed):
+def test_a_few_percent_right_in_patches_are_found(kernels, seed):
     """One patch a tenth of the image across each, in three places; wrong points anywhere."""
     pixels, scene, _, pose = _image(seed, 4800, inliers=1.0)
     wrong = pose.inverse().translation.numpy() + np.random.default_rng(seed).uniform(-4, 4, scene.shape)
     middles = np.array([(120, 100), (500, 150), (320, 400)])
     far = np.hypot(*(pixels[:, None] - middles).transpose(2, 0, 1)).min(1)
     right = far <= np.quantile(far, 0.05)
-    degrees, metres = _distance(_solve(pixels, np.where(right[:, None], scene, wrong), seed=seed), pose)
+    degrees, metres = _distance(
+        _solve(kernels, pixels, np.where(right[:, None], scene, wrong), seed=seed), pose
+    )
     assert degrees < 1.0 and metres < 0.05
 
 
+@both
 @pytest.mark.parametrize("right", [0, 1, 3])
 @pytest.mark.parametrize("count", [300, 4800, 100_000])
-def test_hopeless_images_are_given_up_after_a_bounded_number_of_draws(count, right):
+def test_hopeless_images_are_given_up_after_a_bounded_number_of_draws(kernels, count, right):
     pixels, scene, _, _ = _image(count=count, inliers=0.0)
     _, exact, _, _ = _image(count=count, inliers=1.0, noise=0.0)  # the same pixels, seen right
     scene[:right] = exact[:right]
-    solution = _solve(pixels, scene)
+    solution = _solve(kernels, pixels, scene)
     assert solution.num_hypotheses[0] <= 20_000
     assert solution.inliers.sum() < max(20, 0.02 * count)
 
 
-def test_seeds_are_looked_for_where_rays_lie_on_a_line():
+@both
+def test_seeds_are_looked_for_where_rays_lie_on_a_line(kernels):
     """Then there is no area to be divided into tiles."""
     pixels, scene, _, _ = _image(count=2000, inliers=0.0)
     pixels[:, 1] = 240.0
-    assert np.isfinite(_solve(pixels, scene).rotation).all()
+    assert np.isfinite(_solve(kernels, pixels, scene).rotation).all()
 
 
+@both
 @pytest.mark.parametrize("count", [0, 1, 2, 3])
-def test_fewer_than_four_points_have_no_pose(count):
+def test_fewer_than_four_points_have_no_pose(kernels, count):
     pixels, scene, _, _ = _image(count=10)
     for dtype in (np.float32, np.float64):
-        solution = _solve(pixels[:count], scene[:count].astype(dtype))
+        solution = _solve(kernels, pixels[:count], scene[:count].astype(dtype))
         assert np.array_equal(solution.rotation[0], np.eye(3)) and not solution.translation.any()
         assert not solution.inliers.any() and not solution.information.any()
 
 
-def test_a_hundred_thousand_points():
+@both
+def test_a_hundred_thousand_points(kernels):
     pixels, scene, _, pose = _image(count=100_000, inliers=0.2)
-    assert max(_distance(_solve(pixels, scene), pose)) < 0.1
+    assert max(_distance(_solve(kernels, pixels, scene), pose)) < 0.1
 
 
+@both
 @settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     count=st.integers(0, 300),
     kind=st.sampled_from(["wrong", "line", "plane", "point", "behind", "huge", "one pixel", "mixed"]),
 )
-def test_degenerate_input_is_answered_with_finite_numbers_in_bounded_work(seed, count, kind):
+def test_degenerate_input_is_answered_with_finite_numbers_in_bounded_work(kernels, seed, count, kind):
     rng = np.random.default_rng(seed)
     pixels, scene, _, pose = _image(seed, max(count, 1), inliers=0.0)
     pixels, scene = pixels[:count], scene[:count]
@@ -244,20 +265,21 @@ def test_degenerate_input_is_answered_with_finite_numbers_in_bounded_work(seed, 
         pixels = np.ones((count, 2))
     elif kind == "mixed":
         scene = np.where(rng.random((count, 3)) < 0.3, rng.choice([np.nan, np.inf, 0.0], (count, 3)), scene)
-    solution = _solve(pixels, scene, seed=seed)
+    solution = _solve(kernels, pixels, scene, seed=seed)
     for values in (solution.rotation, solution.translation, solution.information):
         assert np.isfinite(values).all()
     assert np.allclose(solution.rotation[0] @ solution.rotation[0].T, np.eye(3), atol=1e-6)
     assert solution.num_hypotheses[0] <= 20_000
 
 
-def test_a_coplanar_scene_is_localized():
+@both
+def test_a_coplanar_scene_is_localized(kernels):
     pixels, _, _, pose = _image(count=800)
     rays = np.concatenate([(pixels - _CENTER) / _FOCAL, np.ones((800, 1))], axis=1)
     normal = np.array([0.3, -0.2, 1.0])
     scene = (pose.inverse() @ torch.from_numpy(rays * (2.5 / (rays @ normal))[:, None])).numpy()
     scene[::3] += np.random.default_rng(0).normal(size=scene[::3].shape)
-    assert max(_distance(_solve(pixels, scene), pose)) < 0.05
+    assert max(_distance(_solve(kernels, pixels, scene), pose)) < 0.05
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -321,13 +343,14 @@ def test_a_point_that_is_drawn_twice_counts_once():
     np.testing.assert_array_equal(listed(points, np.array([3, 0, 3, 4, 0], np.uint32)), points[:, [0, 3, 4]])
 
 
-def test_heavy_wrong_points_do_not_pass_for_coherent():
+@both
+def test_heavy_wrong_points_do_not_pass_for_coherent(kernels):
     """A tenth is right; two hundred wrong ones are drawn twenty times as often as the rest."""
     for seed in range(5):
         pixels, scene, right, pose = _image(seed, 4800, inliers=0.1)
         weights = np.ones(4800)
         weights[np.random.default_rng(seed).choice(np.flatnonzero(~right), 200, replace=False)] = 20
-        degrees, metres = _distance(_solve(pixels, scene, weights, seed=seed), pose)
+        degrees, metres = _distance(_solve(kernels, pixels, scene, weights, seed=seed), pose)
         assert degrees < 1.0 and metres < 0.05, seed
 
 
@@ -344,7 +367,8 @@ def test_arrays_and_tensors_may_be_mixed():
     assert _distance(same, pose)[1] < 0.05
 
 
-def test_a_pose_with_less_support_does_not_end_the_search():
+@both
+def test_a_pose_with_less_support_does_not_end_the_search(kernels):
     """Patches of a twentieth of the points see the scene from elsewhere, more of them from here."""
     for seed in range(6):
         pixels, scene, _, pose = _image(seed, 4800, inliers=1.0)
@@ -353,5 +377,5 @@ def test_a_pose_with_less_support_does_not_end_the_search():
         patch = (pixels // 40).astype(int) @ (1, 16)
         kind = np.random.default_rng(seed).permutation(16 * 12)[patch]
         scene = np.where(kind[:, None] < 14, scene, np.where(kind[:, None] < 24, other, wrong))
-        degrees, metres = _distance(_solve(pixels, scene, seed=seed), pose)
+        degrees, metres = _distance(_solve(kernels, pixels, scene, seed=seed), pose)
         assert degrees < 1.0 and metres < 0.05, seed

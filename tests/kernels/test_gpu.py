@@ -1,0 +1,82 @@
+"""The fused solver of a GPU, on tensors of the CPU and of no device at all."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dsac.kernels import cpu, gpu, reference
+
+
+def _batch(images: int = 5, count: int = 1500, inliers: float = 0.5) -> list[torch.Tensor]:
+    """Pixels, scene points, depths, focal lengths, centres; the poses are the identity."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.rand(images, count, 2, generator=generator) * torch.tensor([640.0, 480.0])
+    focal, center = torch.full((images, 2), 520.0), torch.tensor([[300.0, 250.0]]).repeat(images, 1)
+    depths = 1 + 3 * torch.rand(images, count, generator=generator)
+    rays = torch.cat([(pixels - center[:, None]) / focal[:, None], torch.ones(images, count, 1)], -1)
+    scene = rays * depths[..., None] + 0.01 * torch.randn(images, count, 3, generator=generator)
+    wrong = torch.rand(images, count, 1, generator=generator) >= inliers
+    scene = torch.where(wrong, 8 * torch.rand(images, count, 3, generator=generator) - 4, scene)
+    return [pixels, scene, depths, focal, center]
+
+
+def _solve(depth: bool, batch: list[torch.Tensor], kernels=gpu, **options):
+    if depth:
+        return kernels.solve_rgbd(*batch, threshold_m=0.1, **options)
+    return kernels.solve_rgb(*batch[:2], *batch[3:], threshold_px=10.0, **options)
+
+
+@pytest.mark.parametrize("depth", [False, True])
+def test_it_answers_what_the_cpu_answers(depth):
+    """Both end at the likeliest pose: the draws differ, the optimum does not."""
+    batch = _batch()
+    ours, theirs = _solve(depth, batch), _solve(depth, batch, cpu)
+    step = (ours.translation - theirs.translation)[:, :, None]
+    distance = (step.mT @ theirs.information[:, 3:, 3:] @ step).flatten().sqrt()
+    assert distance.max() < 0.5  # standard deviations: the CPU stops where a tenth of one an axis is left
+    assert (ours.inliers != theirs.inliers).float().mean() < 0.01
+    difference = (ours.information - theirs.information).norm(dim=(1, 2))
+    assert (difference < 0.05 * theirs.information.norm(dim=(1, 2))).all()
+    assert torch.equal(ours.num_usable, theirs.num_usable)
+
+
+@pytest.mark.parametrize("depth", [False, True])
+def test_the_answer_depends_on_rows_and_seed_but_not_on_the_batch(depth, monkeypatch):
+    batch = _batch(images=7)
+    together = _solve(depth, batch, seed=3)
+    monkeypatch.setattr(gpu, "_IMAGES", 3)
+    in_parts = _solve(depth, batch, seed=3)
+    alone = _solve(depth, [x[5:6] for x in batch], seed=3)
+    for one, other in zip(together, in_parts, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(together.translation[5:6], alone.translation, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("depth", [False, True])
+def test_nothing_waits_for_a_device_and_everything_stays_on_it(depth, weighted):
+    """Tensors of the device "meta" have no values: a question for one, or a mix of devices, raises."""
+    batch = [x.to("meta") for x in _batch(images=3)]
+    options = {"weights": torch.ones(3, 1500, device="meta")} if weighted else {}
+    solution = _solve(depth, batch, **options)
+    shapes = [(3, 3, 3), (3, 3), (3, 1500), (3, 6, 6), (3,), (3,)]
+    assert [tuple(x.shape) for x in solution] == shapes
+    assert {x.device.type for x in solution} == {"meta"}
+
+
+def test_every_function_of_the_reference_that_callers_choose_is_there():
+    for name in ("kabsch", "p3p", "reprojection_error", "soft_inlier_count", "refine", "refine_points"):
+        assert getattr(gpu, name) is getattr(reference, name)
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_batches_may_be_empty(size):
+    solution = _solve(False, [x[:size] for x in _batch()])
+    assert len(solution.rotation) == size
+
+
+def test_a_threshold_without_meaning_is_refused():
+    batch = _batch(images=1)
+    with pytest.raises(ValueError, match="threshold: expected more than 0, got 0"):
+        gpu.solve_rgb(*batch[:2], *batch[3:], threshold_px=0.0)
