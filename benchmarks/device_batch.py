@@ -1,8 +1,8 @@
 """The solver on a whole batch at once, on a device: images a second, and the backward pass an image.
 
 4800 correspondences an image, half of them wrong. Forward is the fused solver alone, and `PoseSolver.rgb()`,
-which adds robust refinement, covariance and confidence; backward is that of `expected_loss` with 64 hypotheses by
-all scene points. Wall-clock time, medians. Writes results/device_batch.md.
+which adds robust refinement, covariance and confidence; backward is that of `expected_loss` with 64 hypotheses
+by all scene points. Wall-clock time, medians. Writes results/device_batch.md.
 
     python benchmarks/device_batch.py --device cuda
 """
