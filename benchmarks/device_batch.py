@@ -4,7 +4,10 @@
 which adds robust refinement, covariance and confidence; backward is that of `expected_loss` with 64 hypotheses
 by all scene points. Wall-clock time, medians. Writes results/device_batch.md.
 
-    python benchmarks/device_batch.py --device cuda
+    python benchmarks/device_batch.py --device cuda [--inputs FOLDER]
+
+With a folder of the inputs that `dsac bench solver` takes: what the batched solver of GPUs, in torch, finds
+among them, all frames at once, on whatever device.
 """
 
 from __future__ import annotations
@@ -13,13 +16,17 @@ import argparse
 import statistics
 import time
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import torch
 from scripts import run, table_parser, write_table
 from torch import Tensor
 from training_step import scene
 
 from dsac import Camera, Correspondences, Pose, PoseSolver
+from dsac.evaluation.solver_benchmark import Input, input_files, pose_error, read_input
+from dsac.kernels import gpu
 from dsac.ransac import DSAC, ReprojectionError, RobustRefinement, WeightedError
 
 
@@ -76,8 +83,30 @@ def backward_seconds(images: int, device: torch.device, repetitions: int) -> lis
     return seconds[1:]
 
 
+def found_by_torch(data: Input, device: torch.device, seeds: range = range(3)) -> tuple[float, float, float]:
+    """Percent within 5 cm and 5°, median error in cm, and images a second, of frames in one batch."""
+    count = len(data.scene_points)
+    f, cx, cy = data.camera
+    inputs = [
+        torch.from_numpy(data.pixels).expand(count, -1, -1).contiguous().to(device),
+        torch.from_numpy(data.scene_points).to(device),
+        torch.full((count, 2), float(f), device=device),
+        torch.tensor([[cx, cy]], dtype=torch.float32, device=device).repeat(count, 1),
+    ]
+    errors, seconds = [], []
+    for seed in seeds:
+        started = _now(device)
+        solution = gpu.solve_rgb(*inputs, threshold_px=10.0, seed=seed)
+        seconds.append(_now(device) - started)
+        poses = zip(solution.rotation.cpu().numpy(), solution.translation.cpu().numpy(), strict=True)
+        errors += [pose_error(pose, data.world_from_cam[k]) for k, pose in enumerate(poses)]
+    cm, deg = np.array(errors).T
+    return 100 * float(((cm < 5) & (deg < 5)).mean()), float(np.median(cm)), count / statistics.median(seconds)
+
+
 def main() -> None:
     parser = table_parser(__doc__)
+    parser.add_argument("--inputs", type=Path, help="folder with files input_r*.npz")
     devices = ["cuda", "cpu"] if torch.cuda.is_available() else ["cpu"]
     parser.add_argument("--device", choices=devices, default=devices[0], help="those that are here")
     parser.add_argument("--images", type=int, default=256, help="in a batch that is localized")
@@ -106,6 +135,19 @@ def measure(arguments: argparse.Namespace) -> None:
         f"| {arguments.images / statistics.median(forward):.0f} | {100 * right:.1f} "
         f"| {1e3 * statistics.median(backward) / arguments.trained:.2f} |",
     ]
+    if arguments.inputs is not None:
+        inputs = [read_input(path, 50) for path in input_files(arguments.inputs)]
+        found = [found_by_torch(data, device) for data in inputs]
+        lines += [
+            "",
+            f"The batched solver in torch on 50 frames of recorded depth at once, three seeds, {name}:",
+            "",
+            "| | " + " | ".join(data.name for data in inputs) + " |",
+            "|---" * (len(inputs) + 1) + "|",
+            "| % within 5 cm, 5° | " + " | ".join(f"{x[0]:.0f}" for x in found) + " |",
+            "| median error, cm | " + " | ".join(f"{x[1]:.2f}" for x in found) + " |",
+            "| images a second | " + " | ".join(f"{x[2]:.0f}" for x in found) + " |",
+        ]
     write_table(arguments.output, "device_batch.md", lines)
 
 

@@ -1,6 +1,6 @@
 """What each kernel computes, in torch, on any device, in float32 or float64.
 
-The faster twins (`cpu.py`, `gpu.py`) have the same names and arguments and are compared with these. Arrays
+The faster twins in `cpu.py` have the same names and arguments and are compared with these. Arrays
 only: the caller (`dsac.ransac`) has given weight 0 and finite values to the rows that must be ignored.
 
 Shapes: M minimal sets, B images, H hypotheses, K selected poses, N correspondences. A pose is
