@@ -24,6 +24,7 @@ from scripts import run, table_parser, write_table
 from torch import Tensor, nn
 
 from dsac import Localizer, MappingSettings, build_map, load_scene, localizer
+from dsac.cli import keep_freed_memory
 from dsac.datasets import Frames
 from dsac.mapping.buffer import FeatureBuffer, collect
 from dsac.mapping.head_training import one_cycle
@@ -36,7 +37,7 @@ from dsac.networks.heads import HeadArchitecture, SceneCoordinates, SceneHead, w
 from dsac.ransac import Correspondences, PoseEstimate
 from dsac.scene_map import SceneMap
 
-SETTINGS = MappingSettings(steps=400, num_views=600, num_landmarks=0)
+SETTINGS = MappingSettings(steps=300, num_views=600, num_landmarks=0)
 ASKED = 75  # frames of a part, at most
 NO_AUGMENTATION = Augmentation(1.0, 1.0, 0.0, 0.0, 1.0, 0.0)
 
@@ -399,6 +400,7 @@ def table(records: list[dict[str, Any]]) -> list[str]:
 
 
 def work(arguments: argparse.Namespace) -> None:
+    keep_freed_memory()
     path = arguments.output / "head_ablation.jsonl"
     records = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
     made = {(r["part"], r["row"], r["seed"]) for r in records}

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from dsac.kernels.gpu_points import Points, coherence, companies, distances, prepared, random_order, uniform
+from dsac.kernels.gpu_points import Points, coherence, companies, distances, listed, prepared, uniform
 from dsac.kernels.gpu_refine import PixelGate, SpaceGate, gated_step, gated_variance, likeliest, mixture
 from dsac.kernels.reference import (
     align_triangles,
@@ -144,13 +144,15 @@ def _solve_images(
         pixels, scene_points = pad(pixels, (0, 0, *more)), pad(scene_points, (0, 0, *more), value=math.nan)
         weights, depths = (None if x is None else pad(x, more) for x in (weights, depths))
     points, center, extent = prepared(pixels, scene_points, focal_px, center_px, weights, depths)
-    order = random_order(points, 8 * kind.seed)
-    subset = points.take(order.topk(min(_SUBSET, order.shape[1])).indices)
-    gate, poses, variance, drawn = kind.search(points, subset, order, extent, focal_px)
+    rows = listed(points)
+    order = uniform(rows.shape[1], 8 * kind.seed, rows.device)
+    subset = points.take(rows.index_select(1, order.argsort()[:_SUBSET]))
+    gate, poses, variance, drawn = kind.search(points, subset, rows, order, extent, focal_px)
 
     poses, variance, _ = likeliest(poses, subset, variance, 0.01, kind.depth_noise, 4)
     poses, variance, _ = likeliest(poses, points, variance, 0.01, kind.depth_noise, 1)
-    best = _most_likely(poses, variance, points, gate, kind.depth_noise)
+    support = gate.inliers(poses, subset, 1.0).sum(-1)
+    best = _most_likely(poses, variance, support, points, kind.depth_noise)
     poses, variance = poses.gather(1, best[..., None, None].expand(-1, -1, 3, 4)), variance.gather(1, best)
     poses, variance, normal = likeliest(poses, points, variance, 0.01, kind.depth_noise, 5)
 
@@ -182,10 +184,12 @@ class _RGB(NamedTuple):
     largest_depth: float | None
     depth_noise: None = None
 
-    def search(self, points: Points, subset: Points, order: Tensor, extent: Tensor, focal_px: Tensor) -> _Found:
+    def search(
+        self, points: Points, subset: Points, rows: Tensor, order: Tensor, extent: Tensor, focal_px: Tensor
+    ) -> _Found:
         gate = PixelGate(focal_px[:, 1] / focal_px[:, 0], self.threshold / focal_px[:, 0])
         largest = extent if self.largest_depth is None else torch.full_like(extent, self.largest_depth)
-        rank = coherence(points, 2.0 * largest, order)
+        rank = coherence(points, rows, 2.0 * largest, order)
         front = points.take(rank.topk(min(_FRONT, rank.shape[1])).indices)
         poses = _minimal_poses(front, subset, gate, self.seed)
         drawn = poses.shape[1]
@@ -207,7 +211,9 @@ class _RGBD(NamedTuple):
     seed: int
     depth_noise: float
 
-    def search(self, points: Points, subset: Points, order: Tensor, extent: Tensor, focal_px: Tensor) -> _Found:
+    def search(
+        self, points: Points, subset: Points, rows: Tensor, order: Tensor, extent: Tensor, focal_px: Tensor
+    ) -> _Found:
         gate = SpaceGate(self.threshold)
         poses = _aligned_poses(subset.first(_POOL), self.threshold, self.seed)
         drawn = poses.shape[1]
@@ -273,13 +279,16 @@ def _best(poses: Tensor, jury: Points, gate: PixelGate | SpaceGate, scale: float
 
 
 def _most_likely(
-    poses: Tensor, variance: Tensor, points: Points, gate: PixelGate | SpaceGate, depth_noise: float | None
+    poses: Float[Tensor, "B M 3 4"],
+    variance: Float[Tensor, "B M"],
+    support: Int[Tensor, "B M"],
+    points: Points,
+    depth_noise: float | None,
 ) -> Int[Tensor, "B 1"]:
     """Which of the poses, compared at one noise scale, the smallest: each at its own, one with slack would win.
 
     Only those that have half as many inliers as the best one take part.
     """
-    support = gate.inliers(poses, points, 1.0).sum(-1)
     known = (variance > 0) & (2 * support >= support.amax(-1, keepdim=True))
     common = torch.where(known, variance, torch.inf).amin(-1, keepdim=True).expand_as(variance)
     likelihood = mixture(poses, points, common, 1.0, depth_noise).probability

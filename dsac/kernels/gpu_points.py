@@ -72,7 +72,8 @@ def prepared(
     sample = scene_points[:, :: max(1, scene_points.shape[1] // 64)].double()
     sample = torch.where(sample.abs() < _LARGEST, sample, torch.nan)
     low, center, high = (torch.nanquantile(sample, q, dim=1).nan_to_num(0.0) for q in (0.1, 0.5, 0.9))
-    scene = (scene_points - center[:, None].to(scene_points.dtype)).float().mT
+    center = center.to(scene_points.dtype)
+    scene = (scene_points - center[:, None]).float().mT
     ray = ((pixels - center_px[:, None]) / focal_px[:, None]).float().mT
     usable = (scene.abs().sum(1) < _LARGEST) & (ray.abs().sum(1) < _WIDEST)
     weight = torch.ones_like(scene[:, 0]) if weights is None else weights.float()
@@ -89,7 +90,7 @@ def prepared(
     points = Points(scene, ray, inverse, weight, depths)
     left, right = _bounds(points)
     view = (right - left).norm(dim=-1)
-    return points, center, (high - low).norm(dim=-1).float() / view.clamp(1e-6, 1.0)
+    return points, center.double(), (high - low).norm(dim=-1).float() / view.clamp(1e-6, 1.0)
 
 
 def _bounds(points: Points) -> tuple[Tensor, Tensor]:
@@ -109,21 +110,22 @@ def uniform(count: int, seed: int, device: torch.device) -> Float[Tensor, " coun
     return (x.double() + 0.5) / 2.0**32
 
 
-def random_order(points: Points, seed: int) -> Float[Tensor, "B n"]:
-    """From 0 to 1: the highest m are a random sample, by weight (Efraimidis and Spirakis 2006); else -1."""
-    weight = points.weight
-    usable = points.usable
-    mean = weight.sum(-1, keepdim=True) / usable.sum(-1, keepdim=True).clamp_min(1)
-    numbers = uniform(weight.shape[1], seed, weight.device)
-    return torch.where(usable, (numbers.log() * mean / weight).exp(), -1.0).float()
+def listed(points: Points) -> Int[Tensor, "B n"]:
+    """As many rows as there are, in order, each as often as its weight says: heavy ones often, light never."""
+    total = points.weight.double().cumsum(-1)
+    count = total.shape[1]
+    places = (torch.arange(count, dtype=total.dtype, device=total.device) + 0.5) / count * total[:, -1:]
+    return torch.searchsorted(total, places).clamp(max=count - 1)
 
 
-def coherence(points: Points, farthest: Tensor, order: Tensor) -> Float[Tensor, "B n"]:
+def coherence(
+    points: Points, rows: Int[Tensor, "B n"], farthest: Float[Tensor, " B"], order: Float[Tensor, " n"]
+) -> Float[Tensor, "B n"]:
     """How many others a point has beside it in image and scene, in two grids; see `cpu_points.coherent_points`.
 
-    `order`, from 0 to 1, chooses among equals.
+    Of those that are listed; -1 for others. `order`, from 0 to 1, chooses among equals.
     """
-    usable = points.usable
+    usable = points.usable & torch.zeros_like(points.usable).scatter(1, rows, True)
     low, high = _bounds(points)
     number = usable.sum(-1).clamp_min(1)
     square = ((high - low).prod(-1) * _BESIDE / number).sqrt().clamp_min(1e-6)

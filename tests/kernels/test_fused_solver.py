@@ -164,13 +164,14 @@ def test_weights_choose_between_two_poses(kernels):
 
 
 @both
-def test_weights_choose_between_a_heavy_pose_and_one_of_more_points(kernels):
-    """Of 1700 points 1000 show the first pose and have a fifth of the weight of the others."""
+@pytest.mark.parametrize(("light", "weight"), [(1000, 5.0), (1400, 20.0)])
+def test_weights_choose_between_a_heavy_pose_and_one_of_more_points(kernels, light, weight):
+    """Of 1700 points most show the first pose and have a part of the weight of the others."""
     pixels, scene, _, first = _image(0, count=1700, inliers=1.0)
     _, _, _, second = _image(1, count=10, inliers=1.0)
     other = _shown_to(second, pixels)
-    heavy = np.random.default_rng(6).permutation(1700) >= 1000
-    scene, weights = np.where(heavy[:, None], other, scene), np.where(heavy, 5.0, 1.0)
+    heavy = np.random.default_rng(6).permutation(1700) >= light
+    scene, weights = np.where(heavy[:, None], other, scene), np.where(heavy, weight, 1.0)
     for seed in range(20):
         assert max(_distance(_solve(kernels, pixels, scene, weights=weights, seed=seed), second)) < 0.2, seed
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from ball_world import RADIUS, ColorEncoder, FramesInMemory, ball_frames
+from devices import NoWaiting
 
 from dsac.datasets import Frames
 from dsac.errors import DatasetError, MapFormatError
@@ -68,6 +69,19 @@ def test_mapping_learns_the_scene(frames: Frames) -> None:
     truth = truth[truth[:, 2] > 0]  # what the cameras look at
     predicted = scene_map.head((truth / RADIUS + 1) / 2)
     assert (predicted.points - truth).norm(dim=-1).median() < 0.3
+
+
+def test_a_training_step_asks_the_device_nothing(frames: Frames) -> None:
+    """So that the host can be steps ahead of a GPU; numbers for people are read twice a second."""
+    learner = head_learner(
+        frames, replace(SMALL, feature_noise=1.0), ColorEncoder(),
+        seed=0, device=torch.device("cpu"), seconds=None, on_progress=lambda fraction: None,
+    )  # fmt: skip
+    before = [p.detach().clone() for p in learner.head.parameters()]
+    with NoWaiting():
+        for step in range(3):
+            learner.update(step, step / 3)
+    assert not all(torch.equal(p, q) for p, q in zip(learner.head.parameters(), before, strict=True))
 
 
 def test_features_are_noisy_while_a_head_learns_and_not_when_it_is_judged(frames: Frames) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from devices import NoWaiting
 
 from dsac.errors import BackendError
 from dsac.geometry import Pose
@@ -152,18 +152,6 @@ def test_a_gpu_answers_by_its_own_fused_solver(kind, make_scene, monkeypatch):
     assert (estimate.cam_from_world.center_distance(truth) < 0.02).all()
 
 
-class _NoWaiting(TorchDispatchMode):
-    """Refuses what would make the host wait for a device: numbers read from tensors, shapes made of values."""
-
-    def __torch_dispatch__(self, operation, types, arguments=(), options=None):
-        assert operation not in (
-            torch.ops.aten._local_scalar_dense.default,
-            torch.ops.aten.nonzero.default,
-            torch.ops.aten.masked_select.default,
-        ), f"{operation} waits for the device"
-        return operation(*arguments, **(options or {}))
-
-
 @pytest.mark.parametrize("kind", ["rgb", "rgbd"])
 def test_on_a_device_the_host_waits_for_nothing_in_a_training_step(kind, make_scene, monkeypatch):
     """Of images and hypotheses at once; loops that end early on the CPU do not ask a device."""
@@ -173,7 +161,7 @@ def test_on_a_device_the_host_waits_for_nothing_in_a_training_step(kind, make_sc
     solver = PoseSolver.rgb(8, selection=SoftAM(), backend="reference")
     solver = solver if kind == "rgb" else PoseSolver.rgbd(8, selection=SoftAM(), backend="reference")
     generator = torch.Generator().manual_seed(0)
-    with _NoWaiting():
+    with NoWaiting():
         live = replace(correspondences, scene_points=points)
         loss = solver.expected_loss(live, truth, MaxError(), generator)
     loss.sum().backward()

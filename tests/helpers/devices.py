@@ -1,0 +1,18 @@
+"""What would make the host wait for a device, told on tensors of the CPU."""
+
+from __future__ import annotations
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuses what would make the host wait for a device: numbers read from tensors, shapes made of values."""
+
+    def __torch_dispatch__(self, operation, types, arguments=(), options=None):
+        assert operation not in (
+            torch.ops.aten._local_scalar_dense.default,
+            torch.ops.aten.nonzero.default,
+            torch.ops.aten.masked_select.default,
+        ), f"{operation} waits for the device"
+        return operation(*arguments, **(options or {}))
