@@ -123,6 +123,7 @@ def measure(arguments: argparse.Namespace) -> None:
     backward = backward_seconds(arguments.trained, device, repetitions)
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     options = f"--device {device} --images {arguments.images} --trained {arguments.trained}"
+    options += "" if arguments.inputs is None else " --inputs FOLDER"
     lines = [
         "# The solver on batches",
         "",

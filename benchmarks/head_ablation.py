@@ -265,16 +265,15 @@ def parts_of(path: str) -> list[Part]:
     scene = load_scene(path)
     frames = scene.mapping
     count = len(frames)
+    assert frames.cam_from_world is not None
+    centers = frames.cam_from_world.center
+    spacing = (centers[1:] - centers[:-1]).norm(dim=-1).mean().item()
 
     def part(name: str, mapped: list[int], others: list[int]) -> Part:
         asked = others[:: -(-len(others) // ASKED)]
         some = frames[mapped]
         if not frames.has_depth:
             some = with_triangulated_depth(some, short_side_px=SETTINGS.short_side_px)
-        assert some.cam_from_world is not None
-        centers = frames.cam_from_world.center if frames.cam_from_world is not None else None
-        assert centers is not None
-        spacing = (centers[1:] - centers[:-1]).norm(dim=-1).mean().item()
         return Part(f"{Path(path).name}, {name}", some, frames[asked], 0.01 if scene.metric else spacing / 30)
 
     near = [k for k in range(count) if k % 3 == 0]
@@ -363,6 +362,8 @@ def measure(part: Part, name: str, seed: int) -> dict[str, Any]:
         "part": part.name,
         "row": name,
         "seed": seed,
+        "steps": SETTINGS.steps,
+        "views": SETTINGS.num_views,
         "asked": len(answers),
         "localized": int(estimate.success.sum()),
         "within_5": int(((distance < 5) & (angle < 5)).sum()),
@@ -403,6 +404,7 @@ def work(arguments: argparse.Namespace) -> None:
     keep_freed_memory()
     path = arguments.output / "head_ablation.jsonl"
     records = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    records = [r for r in records if (r["steps"], r["views"]) == (SETTINGS.steps, SETTINGS.num_views)]
     made = {(r["part"], r["row"], r["seed"]) for r in records}
     parts = [part for scene in arguments.scenes for part in parts_of(scene)]
     for seed in arguments.seeds:

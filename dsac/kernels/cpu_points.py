@@ -28,7 +28,8 @@ def prepare(pixels, scene_points, weights, camera, points, rows, center):
     """Fill `points` (7, N) and `center` (3,); `rows` lists the usable rows, in order.
 
     Returns how many are usable and the extent of the scene: the diagonal of the box that holds most points.
-    Where there are weights a row is listed in proportion to its weight: drawing from the list honours them.
+    Weights are divided by their mean, as only ratios count. Where there are some a row is listed in proportion
+    to its weight: drawing from the list honours them.
     """
     n = len(pixels)
     extent = median_point(scene_points, center)
@@ -75,12 +76,13 @@ def prepare(pixels, scene_points, weights, camera, points, rows, center):
             px[i] = py[i] = pz[i] = rx[i] = ry[i] = largest
             k[i] = np.float32(0.5) / (largest * largest)
             weight[i] = zero
-    step = total / usable if usable > 0 else 1.0
+    mean = np.float32(total / usable) if usable > 0 else one
     listed = 0
     passed = 0.0
     for i in range(n):
+        weight[i] /= mean
         passed += weight[i]
-        while listed < usable and (listed + 0.5) * step < passed:
+        while listed < usable and listed + 0.5 < passed:
             rows[listed] = i
             listed += 1
         weight[i] = weight[i] if weight[i] > zero else one

@@ -14,9 +14,9 @@ Fisher information of the pose at unit variance, is
     H_vv = Σ p (1 - k b bᵀ)        H_wv = Σ p [c]        H_ww = Σ p (cᵀc - c cᵀ)
 
 With the depth z of its pixel a point also has a residual along the ray, (b·c) k - z. The prediction is off by
-noise of variance s², the sensor by a noise that grows with the square of the depth, so along the ray the
-residual counts only with a = s² / (s² + sensor²): k becomes (1 - a) k in H_vv. Without depth a = 0, and both
-kinds of rows meet in one least squares.
+noise of variance s² (s² / w for a point of weight w), the sensor by a noise that grows with the square of the
+depth, so along the ray the residual counts only with a = s² / (s² + w sensor²): k becomes (1 - a) k in H_vv.
+Without depth a = 0, and both kinds of rows meet in one least squares.
 
 `points` is a float32 structure of arrays (7, N): scene point X, Y, Z, ray x, y, k, and the weight, which scales
 the inverse variance of a point; `depth` (N,) holds 0 where none is measured, or is None. A pose is a float64
@@ -91,7 +91,7 @@ def mixture_sums(points, depth, count, pose, variance, clutter, depth_noise, sum
             z = depth[i]
             measured = z > zero
             deviation = along - z if measured else zero
-            pull = spread / (spread + sensor * z * z * z * z / k[i]) if measured else zero
+            pull = spread / (spread + weight[i] * sensor * z * z * z * z / k[i]) if measured else zero
             square += pull * deviation * deviation / k[i]
             step = pull * deviation
             f = (f[0] + step * x, f[1] + step * y, f[2] + step)

@@ -12,6 +12,7 @@ millimetres. No gradients.
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -48,7 +49,7 @@ __all__ = [
     "solve_rgbd",
 ]
 
-_IMAGES = 256  # at once: a gigabyte
+_IMAGES, _ROWS = 256, 4800  # images of so many rows at once take a gigabyte or two; fewer of more rows
 _SUBSET = 1024  # points drawn at random: what poses are compared on
 _FRONT = 256  # the most coherent points of all
 _ROUNDS = 3  # minimal sets of each coherent point
@@ -77,7 +78,8 @@ def solve_rgb(
 
     Rows with NaN, infinity or weight 0 are ignored; weights scale inverse variances and the chance to be drawn.
     Without `largest_depth` in metres the extent of the scene serves. The answer for an image depends on its
-    rows and the seed, not on the batch, but for rounding.
+    rows and the seed, not on the batch, but for rounding. Needs PyTorch's default precision of float32
+    products, not "high" (`torch.set_float32_matmul_precision`).
     """
     return _solve(
         _RGB(threshold_px, seed, largest_depth), pixels, scene_points, focal_px, center_px, weights, None
@@ -96,7 +98,7 @@ def solve_rgbd(
     depth_noise: float = 0.0015,
     seed: int = 0,
 ) -> Solution:
-    """Robust poses from pixels with depth, and without, as `cpu.solve_rgbd` finds them."""
+    """Robust poses from pixels with depth in metres, and without, as `cpu.solve_rgbd` finds them."""
     return _solve(
         _RGBD(threshold_m, seed, depth_noise), pixels, scene_points, focal_px, center_px, weights, depths
     )
@@ -105,38 +107,43 @@ def solve_rgbd(
 @torch.no_grad()
 def _solve(
     kind: _RGB | _RGBD,
-    pixels: Tensor,
-    scene_points: Tensor,
-    focal_px: Tensor,
-    center_px: Tensor,
-    weights: Tensor | None,
-    depths: Tensor | None,
+    pixels: Float[Tensor, "B N 2"],
+    scene_points: Float[Tensor, "B N 3"],
+    focal_px: Float[Tensor, "B 2"],
+    center_px: Float[Tensor, "B 2"],
+    weights: Float[Tensor, "B N"] | None,
+    depths: Float[Tensor, "B N"] | None,
 ) -> Solution:
     if not 0 < kind.threshold < math.inf:
         raise ValueError(f"threshold: expected more than 0, got {kind.threshold}")
-    size = len(pixels)
+    size, count, _ = scene_points.shape
     required, optional = [pixels, scene_points, focal_px, center_px], [weights, depths]
     if size == 0:  # an image that cannot be used makes the steps possible
         required = [x.new_zeros(1, *x.shape[1:]) for x in required]
         optional = [None if x is None else x.new_zeros(1, *x.shape[1:]) for x in optional]
+    length = max(1, min(_IMAGES, _IMAGES * _ROWS // max(count, 1)))
     parts = []
-    for some in (slice(first, first + _IMAGES) for first in range(0, max(size, 1), _IMAGES)):
-        parts.append(
-            _solve_images(
-                kind, *(x[some] for x in required), *(None if x is None else x[some] for x in optional)
-            )
-        )
+    with _full_precision(scene_points.device.type):
+        for some in (slice(first, first + length) for first in range(0, max(size, 1), length)):
+            inputs = [x[some] for x in required], [None if x is None else x[some] for x in optional]
+            parts.append(_solve_images(kind, *inputs[0], *inputs[1]))
     return Solution(*(torch.cat(x)[:size] for x in zip(*parts, strict=True)))
+
+
+def _full_precision(device: str) -> AbstractContextManager:
+    """Without autocast, by which poses would be off by metres."""
+    known = torch.amp.is_autocast_available(device)
+    return torch.autocast(device, enabled=False) if known else nullcontext()
 
 
 def _solve_images(
     kind: _RGB | _RGBD,
-    pixels: Tensor,
-    scene_points: Tensor,
-    focal_px: Tensor,
-    center_px: Tensor,
-    weights: Tensor | None,
-    depths: Tensor | None,
+    pixels: Float[Tensor, "B N 2"],
+    scene_points: Float[Tensor, "B N 3"],
+    focal_px: Float[Tensor, "B 2"],
+    center_px: Float[Tensor, "B 2"],
+    weights: Float[Tensor, "B N"] | None,
+    depths: Float[Tensor, "B N"] | None,
 ) -> Solution:
     count = scene_points.shape[1]
     if count < 4:  # rows that cannot be used make the steps below possible
@@ -144,10 +151,11 @@ def _solve_images(
         pixels, scene_points = pad(pixels, (0, 0, *more)), pad(scene_points, (0, 0, *more), value=math.nan)
         weights, depths = (None if x is None else pad(x, more) for x in (weights, depths))
     points, center, extent = prepared(pixels, scene_points, focal_px, center_px, weights, depths)
-    rows = listed(points)
+    rows, inside = listed(points)
     order = uniform(rows.shape[1], 8 * kind.seed, rows.device)
-    subset = points.take(rows.index_select(1, order.argsort()[:_SUBSET]))
-    gate, poses, variance, drawn = kind.search(points, subset, rows, order, extent, focal_px)
+    shuffled = torch.where(inside, order, 2.0).argsort(-1)[:, :_SUBSET]
+    subset = points.take(rows.gather(-1, shuffled))
+    gate, poses, variance, drawn = kind.search(_Image(points, subset, rows, order, extent, focal_px))
 
     poses, variance, _ = likeliest(poses, subset, variance, 0.01, kind.depth_noise, 4)
     poses, variance, _ = likeliest(poses, points, variance, 0.01, kind.depth_noise, 1)
@@ -165,10 +173,22 @@ def _solve_images(
     translation = pose[..., 3] - (pose[..., :3] @ center[..., None])[..., 0] * sure[:, None]
     usable = points.usable.sum(-1)
     inliers = (inliers & sure[:, None])[:, :count]
-    return Solution(pose[..., :3], translation, inliers, information, torch.full_like(usable, drawn), usable)
+    hypotheses = torch.where(usable >= 4, drawn, 0)
+    return Solution(pose[..., :3], translation, inliers, information, hypotheses, usable)
 
 
 # ---- search ------------------------------------------------------------------------------------------
+
+
+class _Image(NamedTuple):
+    """What the search begins with, of a batch."""
+
+    points: Points
+    subset: Points  # at random, by weight
+    rows: Int[Tensor, "B n"]  # those that are listed
+    order: Float[Tensor, " n"]  # random numbers from 0 to 1
+    extent: Float[Tensor, " B"]  # metres: the largest depth that is to be expected
+    focal_px: Float[Tensor, "B 2"]
 
 
 class _Found(NamedTuple):
@@ -181,15 +201,14 @@ class _Found(NamedTuple):
 class _RGB(NamedTuple):
     threshold: float  # pixels
     seed: int
-    largest_depth: float | None
+    largest_depth: float | None  # metres; None or 0 = unknown
     depth_noise: None = None
 
-    def search(
-        self, points: Points, subset: Points, rows: Tensor, order: Tensor, extent: Tensor, focal_px: Tensor
-    ) -> _Found:
+    def search(self, image: _Image) -> _Found:
+        points, subset, focal_px = image.points, image.subset, image.focal_px
         gate = PixelGate(focal_px[:, 1] / focal_px[:, 0], self.threshold / focal_px[:, 0])
-        largest = extent if self.largest_depth is None else torch.full_like(extent, self.largest_depth)
-        rank = coherence(points, rows, 2.0 * largest, order)
+        largest = torch.full_like(image.extent, self.largest_depth) if self.largest_depth else image.extent
+        rank = coherence(points, image.rows, 2.0 * largest, image.order)
         front = points.take(rank.topk(min(_FRONT, rank.shape[1])).indices)
         poses = _minimal_poses(front, subset, gate, self.seed)
         drawn = poses.shape[1]
@@ -211,10 +230,8 @@ class _RGBD(NamedTuple):
     seed: int
     depth_noise: float
 
-    def search(
-        self, points: Points, subset: Points, rows: Tensor, order: Tensor, extent: Tensor, focal_px: Tensor
-    ) -> _Found:
-        gate = SpaceGate(self.threshold)
+    def search(self, image: _Image) -> _Found:
+        gate, subset = SpaceGate(self.threshold), image.subset
         poses = _aligned_poses(subset.first(_POOL), self.threshold, self.seed)
         drawn = poses.shape[1]
         for jurors, most in zip(_JURY, _KEPT, strict=True):
@@ -272,9 +289,11 @@ def _aligned_poses(pool: Points, threshold: float, seed: int) -> Float[Tensor, "
 
 
 def _best(poses: Tensor, jury: Points, gate: PixelGate | SpaceGate, scale: float, most: int) -> Tensor:
-    """The poses that most of the jury agree with."""
+    """The poses that most of the jury agree with; of equals the first, whatever else is in the batch."""
     count = gate.inliers(poses, jury, scale).sum(-1)
-    chosen = count.topk(min(most, count.shape[1])).indices
+    number = count.shape[1]
+    place = torch.arange(number, device=count.device)
+    chosen = (count * number - place).topk(min(most, number)).indices
     return poses.gather(1, chosen[..., None, None].expand(-1, -1, 3, 4))
 
 

@@ -17,7 +17,6 @@ _LARGEST = 1e9  # coordinates beyond it (in whatever unit) are not usable: their
 _WIDEST = 1e3  # nor are rays with a larger tangent
 _BESIDE, _MOST_BESIDE = 16, 4  # points of a square of the image, on average; what counts of those in a cell
 _WITNESSES = 16  # likeliest companions, which choose among the four poses of a minimal set
-_EXACT = "donot_use_mm_for_euclid_dist"  # differences, not products, of coordinates
 
 
 class Points(NamedTuple):
@@ -84,6 +83,7 @@ def prepared(
     ray = torch.where(usable[:, None], ray, 0.0)
     inverse = 1.0 / (ray * ray).sum(1).clamp_min(1.0)
     weight = torch.where(usable, weight, 0.0)
+    weight = weight * usable.sum(-1, keepdim=True) / weight.sum(-1, keepdim=True).clamp_min(1e-30)  # mean 1
     if depths is not None:
         depths = depths.float()
         depths = torch.where(usable & (depths > 0) & (depths < _LARGEST), depths, 0.0)
@@ -110,12 +110,19 @@ def uniform(count: int, seed: int, device: torch.device) -> Float[Tensor, " coun
     return (x.double() + 0.5) / 2.0**32
 
 
-def listed(points: Points) -> Int[Tensor, "B n"]:
-    """As many rows as there are, in order, each as often as its weight says: heavy ones often, light never."""
+def listed(points: Points) -> tuple[Int[Tensor, "B n"], Bool[Tensor, "B n"]]:
+    """As many rows as are usable, in order, each as often as its weight says: heavy ones often, light never.
+
+    And which places of the list hold one; behind these is a row that is not usable.
+    """
     total = points.weight.double().cumsum(-1)
     count = total.shape[1]
-    places = (torch.arange(count, dtype=total.dtype, device=total.device) + 0.5) / count * total[:, -1:]
-    return torch.searchsorted(total, places).clamp(max=count - 1)
+    usable = points.usable.sum(-1, keepdim=True)
+    place = torch.arange(count, device=total.device)
+    inside = place < usable
+    rows = torch.searchsorted(total, (place + 0.5) / usable.clamp_min(1) * total[:, -1:]).clamp(max=count - 1)
+    nobody = (~points.usable).long().argmax(-1, keepdim=True)
+    return torch.where(inside, rows, nobody), inside
 
 
 def coherence(
@@ -166,7 +173,12 @@ def companies(
 
 
 def distances(a: Float[Tensor, "B d i"], b: Float[Tensor, "B d j"]) -> Float[Tensor, "B i j"]:
-    return torch.cdist(a.mT, b.mT, compute_mode=_EXACT)
+    """Between all points of two sets; by differences, which keep what products of coordinates would lose."""
+    axes = zip(a.unbind(1), b.unbind(1), strict=True)
+    square = torch.zeros((), device=a.device)
+    for x, y in axes:
+        square = square + (x[:, :, None] - y[:, None]).square()
+    return square.sqrt()
 
 
 def _apparent_depths(seeds: Points, pool: Points, near: float | None) -> Float[Tensor, "B i j"]:

@@ -18,6 +18,7 @@ _SINGULAR = 1e-7  # smallest pivot of H scaled to unit diagonal: float32 sums do
 
 
 def _moved(poses: Float[Tensor, "B P 3 4"], points: Points) -> Float[Tensor, "B P 3 n"]:
+    """In the camera frames. Products of full float32 are needed: PyTorch's default, not "high" precision."""
     return (poses.flatten(1, 2).float() @ points.scene).unflatten(1, (-1, 3))
 
 
@@ -58,10 +59,12 @@ class SpaceGate(NamedTuple):
         along = (moved * points.ray[:, None]).sum(2) * points.inverse[:, None]
         along = torch.where(points.depth[:, None] > 0, points.depth[:, None], along)
         square = (moved - along[:, :, None] * points.ray[:, None]).square().sum(2)
-        return (square < (scale * self.threshold) ** 2) & (along > 0) & points.usable[:, None]
+        return (square < (scale * self.threshold) ** 2) & (along > 0)
 
 
-def gated_step(poses: Tensor, points: Points, gate: PixelGate, scale: float) -> Tensor:
+def gated_step(
+    poses: Float[Tensor, "B P 3 4"], points: Points, gate: PixelGate, scale: float
+) -> Float[Tensor, "B P 3 4"]:
     """A Gauss-Newton step on the points that reproject within `scale` thresholds."""
     moved = _moved(poses, points)
     p = gate.weights(moved, points, scale)
@@ -70,7 +73,9 @@ def gated_step(poses: Tensor, points: Points, gate: PixelGate, scale: float) -> 
     return _stepped(poses, normal, gradient)[0]
 
 
-def gated_variance(poses: Tensor, points: Points, gate: PixelGate, scale: float) -> Float[Tensor, "B P"]:
+def gated_variance(
+    poses: Float[Tensor, "B P 3 4"], points: Points, gate: PixelGate, scale: float
+) -> Float[Tensor, "B P"]:
     """Of the points about their rays, an axis."""
     moved = _moved(poses, points)
     p = gate.weights(moved, points, scale)
@@ -90,8 +95,13 @@ class _Mixture(NamedTuple):
 
 
 def mixture(
-    poses: Tensor, points: Points, variance: Tensor, clutter: Tensor | float, depth_noise: float | None
+    poses: Float[Tensor, "B P 3 4"],
+    points: Points,
+    variance: Float[Tensor, "B P"],  # m², an axis, of points of weight 1
+    clutter: Float[Tensor, "B P"] | float,  # its density, against the peak of the Gaussian
+    depth_noise: float | None,  # metres at 1 m
 ) -> _Mixture:
+    """Sums weighted by the probability that a point is right; see `cpu_refine.mixture_sums`."""
     spread = variance.float()[..., None]
     moved = _moved(poses, points)
     residual, along = _across(moved, points)
@@ -101,7 +111,7 @@ def mixture(
     if points.depth is not None and depth_noise is not None:
         z = points.depth[:, None]
         measured = z > 0
-        pull = spread / (spread + depth_noise**2 * z**4 / bearing)
+        pull = spread / (spread + points.weight[:, None] * depth_noise**2 * z**4 / bearing)
         pull = torch.where(measured, pull, 0.0)
         deviation = torch.where(measured, along - z, 0.0)
         square = square + pull * deviation * deviation / bearing
@@ -121,13 +131,13 @@ def mixture(
 
 
 def likeliest(
-    poses: Tensor,
+    poses: Float[Tensor, "B P 3 4"],
     points: Points,
-    variance: Tensor,
+    variance: Float[Tensor, "B P"],
     clutter: float,
     depth_noise: float | None,
     iterations: int,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Float[Tensor, "B P 3 4"], Float[Tensor, "B P"], Float[Tensor, "B P 6 6"]]:
     """Poses, variances and normal matrices after steps that estimate noise and clutter along the way.
 
     The variance is 0 where the points do not determine a pose.

@@ -474,7 +474,7 @@ def _polish_depths(depths: Tensor, b: Tensor, squares: Tensor) -> tuple[Tensor, 
 
 
 def align_triangles(x: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The pose that moves triangles p onto the congruent triangles x, and twice the area of p."""
+    """The pose that moves triangles p onto the congruent triangles x, and twice the smaller of their areas."""
 
     def frame(corners: Tensor) -> tuple[Tensor, Tensor]:
         side = corners[..., 1, :] - corners[..., 0, :]
@@ -482,8 +482,8 @@ def align_triangles(x: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         e1, e3 = _unit(side), _unit(normal)
         return torch.stack([e1, torch.linalg.cross(e3, e1), e3], dim=-1), normal.norm(dim=-1)
 
-    axes_cam, _ = frame(x)
-    axes_world, area = frame(p)
+    axes_cam, area_cam = frame(x)
+    axes_world, area_world = frame(p)
     rotation = axes_cam @ axes_world.mT
     translation = x.mean(-2) - (rotation @ p.mean(-2)[..., None])[..., 0]
-    return rotation, translation, area
+    return rotation, translation, torch.minimum(area_cam, area_world)

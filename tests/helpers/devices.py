@@ -6,6 +6,16 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
+class OnlyMeta(TorchDispatchMode):
+    """Refuses tensors of other devices than "meta", which has no values; single numbers may be anywhere."""
+
+    def __torch_dispatch__(self, operation, types, arguments=(), options=None):
+        for x in torch.utils._pytree.tree_leaves((arguments, options)):
+            if isinstance(x, torch.Tensor) and x.ndim > 0:
+                assert x.device.type == "meta", f"{operation} of a tensor on {x.device}"
+        return operation(*arguments, **(options or {}))
+
+
 class NoWaiting(TorchDispatchMode):
     """Refuses what would make the host wait for a device: numbers read from tensors, shapes made of values."""
 

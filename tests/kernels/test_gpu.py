@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from devices import OnlyMeta
 
 from dsac.kernels import cpu, gpu, reference
 
@@ -41,9 +42,10 @@ def test_it_answers_what_the_cpu_answers(depth):
     assert torch.equal(ours.num_usable, theirs.num_usable)
 
 
+@pytest.mark.parametrize("inliers", [0.06, 0.5])
 @pytest.mark.parametrize("depth", [False, True])
-def test_the_answer_depends_on_rows_and_seed_but_not_on_the_batch(depth, monkeypatch):
-    batch = _batch(images=7)
+def test_the_answer_depends_on_rows_and_seed_but_not_on_the_batch(depth, inliers, monkeypatch):
+    batch = _batch(images=7, inliers=inliers)
     together = _solve(depth, batch, seed=3)
     monkeypatch.setattr(gpu, "_IMAGES", 3)
     in_parts = _solve(depth, batch, seed=3)
@@ -56,13 +58,44 @@ def test_the_answer_depends_on_rows_and_seed_but_not_on_the_batch(depth, monkeyp
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("depth", [False, True])
 def test_nothing_waits_for_a_device_and_everything_stays_on_it(depth, weighted):
-    """Tensors of the device "meta" have no values: a question for one, or a mix of devices, raises."""
+    """Tensors of the device "meta" have no values: a question for one raises."""
     batch = [x.to("meta") for x in _batch(images=3)]
     options = {"weights": torch.ones(3, 1500, device="meta")} if weighted else {}
-    solution = _solve(depth, batch, **options)
+    with OnlyMeta():
+        solution = _solve(depth, batch, **options)
     shapes = [(3, 3, 3), (3, 3), (3, 1500), (3, 6, 6), (3,), (3,)]
     assert [tuple(x.shape) for x in solution] == shapes
     assert {x.device.type for x in solution} == {"meta"}
+
+
+@pytest.mark.parametrize("kernels", [cpu, gpu], ids=["cpu", "gpu"])
+@pytest.mark.parametrize("depth", [False, True])
+def test_only_ratios_of_weights_count(depth, kernels):
+    batch = _batch(images=2)
+    weights = torch.rand(2, 1500, generator=torch.Generator().manual_seed(1)) + 0.1
+    expected = _solve(depth, batch, kernels, weights=weights)
+    assert (expected.translation.norm(dim=-1) < 0.01).all()
+    for factor in (1e-4, 1e4):
+        solution = _solve(depth, batch, kernels, weights=factor * weights)
+        torch.testing.assert_close(solution.translation, expected.translation, rtol=0, atol=1e-4)
+        torch.testing.assert_close(solution.information, expected.information, rtol=1e-2, atol=10.0)
+
+
+def test_half_precision_around_it_is_kept_out():
+    batch = _batch(images=2)
+    expected = _solve(False, batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(_solve(False, batch).translation, expected.translation)
+
+
+def test_rows_that_cannot_be_used_leave_no_row_twice():
+    batch = _batch(images=2)
+    batch[1][0, 300:] = torch.nan
+    points, _, _ = gpu.prepared(batch[0], batch[1], *batch[3:], None, None)
+    rows, inside = gpu.listed(points)
+    assert rows[0, inside[0]].tolist() == list(range(300)) and inside[0].sum() == 300
+    assert not points.usable[0, rows[0, ~inside[0]]].any()
+    assert rows[1].tolist() == list(range(1500)) and inside[1].all()
 
 
 def test_every_function_of_the_reference_that_callers_choose_is_there():
@@ -70,10 +103,14 @@ def test_every_function_of_the_reference_that_callers_choose_is_there():
         assert getattr(gpu, name) is getattr(reference, name)
 
 
-@pytest.mark.parametrize("size", [0, 1])
-def test_batches_may_be_empty(size):
-    solution = _solve(False, [x[:size] for x in _batch()])
-    assert len(solution.rotation) == size
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("depth", [False, True])
+def test_a_batch_may_be_empty(depth, weighted):
+    options = {"weights": torch.ones(0, 1500)} if weighted else {}
+    full, empty = _solve(depth, _batch()), _solve(depth, [x[:0] for x in _batch()], **options)
+    assert [x.shape for x in empty] == [(0, *x.shape[1:]) for x in full]
+    assert [x.dtype for x in empty] == [x.dtype for x in full]
+    assert [x.dtype for x in full] == [x.dtype for x in _solve(depth, _batch(), cpu)]
 
 
 def test_a_threshold_without_meaning_is_refused():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,6 +20,21 @@ def test_auto_takes_numba_for_float32_and_torch_for_gradients_and_float64():
         assert kernels("auto", torch.zeros(3, requires_grad=True)).__name__ == "dsac.kernels.cpu"
     assert kernels("auto", torch.zeros(3, dtype=torch.float64)).__name__ == "dsac.kernels.reference"
     assert kernels("reference", torch.zeros(3)).__name__ == "dsac.kernels.reference"
+
+
+def test_auto_takes_the_gpu_for_float32_on_cuda(monkeypatch):
+    """Asked of what a tensor of CUDA says about itself."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+    def tensor(dtype=torch.float32, requires_grad=False):
+        return SimpleNamespace(dtype=dtype, device=torch.device("cuda"), requires_grad=requires_grad)
+
+    assert kernels("auto", tensor()).__name__ == "dsac.kernels.gpu"
+    assert kernels("gpu", tensor()).__name__ == "dsac.kernels.gpu"
+    assert kernels("auto", tensor(torch.float64)).__name__ == "dsac.kernels.reference"
+    assert kernels("auto", tensor(requires_grad=True)).__name__ == "dsac.kernels.reference"
+    assert kernels("auto", differentiable=(tensor(requires_grad=True),)).__name__ == "dsac.kernels.gpu"
+    assert kernels("auto", tensor(), torch.zeros(3)).__name__ == "dsac.kernels.reference"
 
 
 @pytest.mark.parametrize(
