@@ -112,6 +112,26 @@ class Clustered(Euclidean):
         return SceneCoordinates(around + 0.3 * self.scene_scale * raw[..., :3], self._scale(raw))
 
 
+class WithContext(nn.Module):
+    """A head that was learned on features beside the mean of all of their view's."""
+
+    def __init__(self, head: SceneHead) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, features: Tensor) -> SceneCoordinates:
+        return self.head(torch.cat([features, features.mean(-2, keepdim=True).expand_as(features)], -1))
+
+
+def with_context(buffer: FeatureBuffer) -> FeatureBuffer:
+    """Each view's mean behind the features of its cells."""
+    features, view = buffer.cells.features, buffer.cells.view.long()
+    total = torch.zeros(len(buffer.cam_from_world), features.shape[1]).index_add_(0, view, features.float())
+    count = torch.bincount(view, minlength=len(total)).clamp_min(1)
+    mean = (total / count[:, None]).to(features.dtype)
+    return replace(buffer, cells=replace(buffer.cells, features=torch.cat([features, mean[view]], 1)))
+
+
 # ---- other queries -----------------------------------------------------------------------------------
 
 
@@ -182,6 +202,7 @@ class Row:
     harder_half: bool = False  # of twice as many cells
     loss: Callable[..., BatchLoss] = mapping_loss
     known_points: bool = True
+    context: bool = False
     localizer: Callable[[SceneMap], Localizer] = Localizer
 
 
@@ -194,6 +215,7 @@ ROWS = {
     "features of stride 8 alone": Row(head=Fine),
     "features of stride 16 alone": Row(head=Coarse),
     "standardised, not whitened": Row(head=Standardised),
+    "the view's mean features beside a cell's": Row(context=True),
     "width 256": changed(width=256),
     "width 512": changed(width=512),
     "1 residual block": changed(num_blocks=1),
@@ -293,6 +315,8 @@ def learned(part: Part, row: Row, seed: int) -> tuple[SceneMap, float]:
     if not row.known_points:
         unknown = torch.full_like(buffer.cells.scene_points, torch.nan)
         buffer = replace(buffer, cells=replace(buffer.cells, scene_points=unknown))
+    if row.context:
+        buffer = with_context(buffer)
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     features = buffer.cells.features
@@ -344,7 +368,8 @@ def learned(part: Part, row: Row, seed: int) -> tuple[SceneMap, float]:
     seconds = time.process_time() - started
     if row.average > 0:
         head.load_state_dict(averaged)
-    part.maps[key] = replace(part.untrained(), head=head).frozen(), seconds
+    learned_head = WithContext(head) if row.context else head
+    part.maps[key] = replace(part.untrained(), head=learned_head).frozen(), seconds
     return part.maps[key]
 
 
