@@ -53,11 +53,10 @@ def forward_seconds(
     Of the answers, or only of the poses that the fused solver finds.
     """
     correspondences, truth = batch(images, device)
-    solver = PoseSolver.rgb()
+    solver, clean = PoseSolver.rgb(), correspondences.sanitised()
     seconds = []
     for i in range(repetitions + 1):
         generator = torch.Generator(device).manual_seed(i)
-        clean = correspondences.sanitised()
         started = _now(device)
         with torch.inference_mode():
             found = solver(clean, generator).cam_from_world if trusted else ReprojectionError().solve(clean, i)
@@ -116,14 +115,15 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """Writes the table."""
+    """Writes the table. Raises: `DatasetError` for a folder without inputs, before anything is measured."""
+    files = [] if arguments.inputs is None else input_files(arguments.inputs)
     device, repetitions = torch.device(arguments.device), arguments.repetitions
     poses, _ = forward_seconds(arguments.images, device, repetitions, trusted=False)
     forward, right = forward_seconds(arguments.images, device, repetitions)
     backward = backward_seconds(arguments.trained, device, repetitions)
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     options = f"--device {device} --images {arguments.images} --trained {arguments.trained}"
-    options += "" if arguments.inputs is None else " --inputs FOLDER"
+    options += " --inputs FOLDER" if files else ""
     lines = [
         "# The solver on batches",
         "",
@@ -136,8 +136,8 @@ def measure(arguments: argparse.Namespace) -> None:
         f"| {arguments.images / statistics.median(forward):.0f} | {100 * right:.1f} "
         f"| {1e3 * statistics.median(backward) / arguments.trained:.2f} |",
     ]
-    if arguments.inputs is not None:
-        inputs = [read_input(path, 50) for path in input_files(arguments.inputs)]
+    if files:
+        inputs = [read_input(path, 50) for path in files]
         found = [found_by_torch(data, device) for data in inputs]
         lines += [
             "",

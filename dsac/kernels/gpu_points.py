@@ -56,14 +56,14 @@ class Points(NamedTuple):
 
 
 def prepared(
-    pixels: Tensor,
-    scene_points: Tensor,
-    focal_px: Tensor,
-    center_px: Tensor,
-    weights: Tensor | None,
-    depths: Tensor | None,
-) -> tuple[Points, Tensor, Tensor]:
-    """Points about their median, that (B, 3) in float64, and the largest depth (B,) that is to be expected.
+    pixels: Float[Tensor, "B N 2"],
+    scene_points: Float[Tensor, "B N 3"],
+    focal_px: Float[Tensor, "B 2"],
+    center_px: Float[Tensor, "B 2"],
+    weights: Float[Tensor, "B N"] | None,
+    depths: Float[Tensor, "B N"] | None,
+) -> tuple[Points, Float[Tensor, "B 3"], Float[Tensor, " B"]]:
+    """Points about their median, that in float64, and the largest depth in metres that is to be expected.
 
     Depths are taken to be at most the extent of the scene, or as much more as the camera must stand back to see
     all of it in its image.
