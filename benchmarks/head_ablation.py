@@ -413,11 +413,14 @@ def table(records: list[dict[str, Any]]) -> list[str]:
         cells = []
         for part in parts:
             runs = [r for r in mine if r["part"] == part]
+            if not runs:
+                cells.append("not made")
+                continue
             shares = (
-                100 * sum(r[k] for r in runs) / max(1, sum(r["asked"] for r in runs))
+                100 * sum(r[k] for r in runs) / sum(r["asked"] for r in runs)
                 for k in ("localized", "within_5", "within_2")
             )
-            median = statistics.mean(r["median"] for r in runs) if runs else float("nan")
+            median = statistics.mean(r["median"] for r in runs)
             told = "–" if median == float("inf") else f"{median:.1f}"
             cells.append(" / ".join(f"{share:.0f}" for share in shares) + f", {told}")
         means = (statistics.mean(r[k] for r in mine) for k in ("training_s", "query_ms", "kilobytes"))

@@ -40,4 +40,6 @@ def test_a_row_of_the_table_holds_what_was_measured():
     record = {"part": "room, near", "row": "as it is", "seed": 0, "asked": 50, "localized": 40, "within_5": 30}
     record |= {"within_2": 10, "median": 3.14, "training_s": 12.0, "query_ms": 20.4, "kilobytes": 1304}
     assert "as it is" in ROWS
+    elsewhere = record | {"part": "room, far", "row": "width 256"}
+    assert table([record, elsewhere])[-1] == "| width 256 | not made | 80 / 60 / 20, 3.1 | 12 | 20 | 1304 |"
     assert table([record])[-1] == "| as it is | 80 / 60 / 20, 3.1 | 12 | 20 | 1304 |"
