@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 
 from dsac.datasets import Frames
-from dsac.geometry import Camera, Pose
-from dsac.landmarks import PATCH_RADIUS, Landmarks, grey_view, sightings, working_camera
+from dsac.geometry import Pose
+from dsac.landmarks import PATCH_RADIUS, GreyView, Landmarks, sightings
 from dsac.mapping.buffer import evenly_spread
 from dsac.mapping.triangulation import agreed_depths, view_pairs
 from dsac.mapping.views import sample_depth
@@ -38,8 +38,7 @@ _AGREEMENT = 0.04  # relative spread of the depths that are averaged
 class _Candidates:
     """Corners of one frame."""
 
-    grey: UInt8[np.ndarray, "H W"]
-    camera: Camera  # pinhole
+    view: GreyView
     cam_from_world: Pose
     pixels: Int[np.ndarray, "K 2"]  # column and row
     depths: Float[np.ndarray, " K"]
@@ -47,7 +46,8 @@ class _Candidates:
     @property
     def rays(self) -> Float[np.ndarray, "K 3"]:
         """With z = 1, in the camera's frame."""
-        plane = (self.pixels + 0.5 - self.camera.center_px.numpy()) / self.camera.focal_px.numpy()
+        camera = self.view.camera
+        plane = (self.pixels + 0.5 - camera.center_px.numpy()) / camera.focal_px.numpy()
         return np.concatenate([plane, np.ones((len(plane), 1))], axis=1)
 
 
@@ -89,12 +89,12 @@ def _detect(frames: Frames, index: int) -> _Candidates:
     frame = frames[index]
     assert frame.depth is not None
     assert frame.cam_from_world is not None
-    grey, camera = grey_view(frame.image, frame.camera), working_camera(frame.camera)
-    corners = cv2.goodFeaturesToTrack(grey, _CORNERS, 0.005, 6)
+    view = GreyView.of(frame.image, frame.camera)
+    corners = cv2.goodFeaturesToTrack(view.pixels, _CORNERS, 0.005, 6)
     pixels = np.zeros((0, 2), int) if corners is None else corners[:, 0].round().astype(int)
     border = PATCH_RADIUS
-    inside = ((pixels >= border) & (pixels < np.array(grey.shape[::-1]) - border)).all(1)
-    found = _Candidates(grey, camera, frame.cam_from_world, pixels[inside], np.zeros(inside.sum()))
+    inside = ((pixels >= border) & (pixels < np.array(view.camera.size) - border)).all(1)
+    found = _Candidates(view, frame.cam_from_world, pixels[inside], np.zeros(inside.sum()))
     in_photo = frame.camera.project(torch.from_numpy(found.rays)).numpy()
     shown = (in_photo >= 0).all(1) & (in_photo < np.array(frame.camera.size)).all(1)
     depths = sample_depth(frame.depth.numpy(), in_photo, np.asarray(shown))
@@ -105,7 +105,7 @@ def _detect(frames: Frames, index: int) -> _Candidates:
 def _votes(landmarks: Landmarks, source: _Candidates, partner: _Candidates) -> Float[np.ndarray, "M 3"]:
     """Votes of a partner frame for the depths of another's corners: rows (corner, inverse depth, its sigma)."""
     found = sightings(
-        landmarks, partner.grey, partner.camera, partner.cam_from_world,
+        landmarks, partner.view, partner.cam_from_world,
         count=len(landmarks), radius=_RADIUS, least_correlation=_LEAST_CORRELATION,
     )  # fmt: skip
     rows, offset = found.rows, found.pixels - found.expected
@@ -115,7 +115,7 @@ def _votes(landmarks: Landmarks, source: _Candidates, partner: _Candidates) -> F
     inverse = 1 / source.depths[rows]
     moved = source.rays[rows] @ partner_from_source.rotation.numpy().T + inverse[:, None] * translation
     plane = moved[:, :2] / moved[:, 2:]
-    slope = partner.camera.focal_px.numpy() * (translation[:2] - plane * translation[2]) / moved[:, 2:]
+    slope = partner.view.camera.focal_px.numpy() * (translation[:2] - plane * translation[2]) / moved[:, 2:]
     length = np.maximum(np.linalg.norm(slope, axis=1), 1e-9)
     along = (offset * slope).sum(1) / length
     across = np.abs(offset[:, 0] * slope[:, 1] - offset[:, 1] * slope[:, 0]) / length
@@ -132,7 +132,7 @@ def _as_landmarks(candidates: list[_Candidates], kept: list[Int[np.ndarray, " _"
         points.append(c.cam_from_world.inverse() @ points_cam)
         column, row = c.pixels[rows].T
         patches.append(
-            torch.from_numpy(c.grey[row[:, None, None] + reach[:, None], column[:, None, None] + reach])
+            torch.from_numpy(c.view.pixels[row[:, None, None] + reach[:, None], column[:, None, None] + reach])
         )
         view.append(torch.full((len(rows),), number, dtype=torch.int32))
     return Landmarks(
@@ -140,5 +140,5 @@ def _as_landmarks(candidates: list[_Candidates], kept: list[Int[np.ndarray, " _"
         torch.cat(patches),
         torch.cat(view),
         Pose.stack([c.cam_from_world for c in candidates]).to(torch.float32),
-        torch.stack([c.camera.focal_px for c in candidates]).float(),
+        torch.stack([c.view.camera.focal_px for c in candidates]).float(),
     )

@@ -1,4 +1,4 @@
-"""Search of an image for small patches, written out; `cpu_patches.py` is the fast one.
+"""Search of an image for small patches, written out; `patches_numba.py` is the fast one.
 
 `visible_patches` chooses the ones to search for and `find_patches` searches. Each patch is resampled as the
 image should show it (`image_from_patch`, the derivative of the map from patch to image), and compared at every
@@ -8,36 +8,52 @@ which brightness and contrast do not change. The best shift is made finer by the
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 
 SIZE = 9  # pixels: what is compared of a patch, as a square in the image
 LEAST_CONTRAST = 4.0  # grey levels, standard deviation: below, a patch is noise
-
-
 TILES = (8, 6)  # the patches to search for are spread over these
 
 
-def visible_patches(
-    points: Float[np.ndarray, "L 3"],
-    rays: Float[np.ndarray, "L 3"],
-    pixel_sizes: Float[np.ndarray, " L"],
-    cam_from_world: Float[np.ndarray, "3 4"],
-    focal_px: Float[np.ndarray, "2"],
-    center_px: Float[np.ndarray, "2"],
-    size: tuple[int, int],
-    *,
-    margin_px: float,
-    max_angle: float,
-    max_zoom: float,
-    most: int,
-) -> Int[np.ndarray, " M"]:
-    """At most `most` of the points that a camera of image `size` (width, height) shows much as they were seen.
+class SeenPoints(NamedTuple):
+    """L scene points as their patches were seen."""
 
-    They were seen along `rays`, with a pixel as long as `pixel_sizes` there (metres), and count where ray and
-    scale differ by less than `max_angle` (radians) and a factor of `max_zoom`. The most alike of each tile of
-    the image come first, then the second most alike of each, and so on.
+    points: Float[np.ndarray, "L 3"]  # metres, world frame
+    rays: Float[np.ndarray, "L 3"]  # from the cameras that saw them, metres
+    axes: Float[np.ndarray, "L 2 3"]  # metres per pixel of the patch in x and y, world frame
+    pixel_sizes: Float[np.ndarray, " L"]  # metres
+
+
+class PinholeView(NamedTuple):
+    """From where, and through which pinhole camera."""
+
+    cam_from_world: Float[np.ndarray, "3 4"]
+    focal_px: Float[np.ndarray, "2"]
+    center_px: Float[np.ndarray, "2"]
+    size: tuple[int, int]  # width, height
+
+
+class Visibility(NamedTuple):
+    """How different a point may look from how it was seen."""
+
+    margin_px: float  # from the image's border
+    max_angle: float  # radians, between the rays that show it now and then
+    max_zoom: float  # factor of its size
+
+
+def visible_patches(
+    seen: SeenPoints, view: PinholeView, limits: Visibility, most: int
+) -> Int[np.ndarray, " M"]:
+    """At most `most` of the points, those that the view shows much as they were seen, within the `limits`.
+
+    The most alike of each tile of the image come first, then the second most alike of each, and so on.
     """
+    points, rays, _, pixel_sizes = seen
+    cam_from_world, focal_px, center_px, size = view
+    margin_px, max_angle, max_zoom = limits
     rotation, translation = cam_from_world[:, :3], cam_from_world[:, 3]
     points_cam = points @ rotation.T + translation
     depth = np.where(points_cam[:, 2] > 0, points_cam[:, 2], np.nan)

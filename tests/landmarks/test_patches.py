@@ -6,9 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from dsac.kernels import cpu_patches, reference_patches
+from dsac.landmarks import patches as reference
+from dsac.landmarks import patches_numba
+from dsac.landmarks.patches import PinholeView, SeenPoints, Visibility
 
-MODULES = [reference_patches, cpu_patches]
+MODULES = [reference, patches_numba]
 RADIUS = 7
 
 
@@ -70,8 +72,8 @@ def test_the_kernel_agrees_with_the_reference(case):
     guess = pixels + rng.uniform(-9, 9, size=pixels.shape)  # some beyond the window
     warps = np.eye(2) + rng.normal(scale=0.15, size=(40, 2, 2))
     arguments = (image, patches, np.arange(40), guess, warps)
-    slow, slow_scores = reference_patches.find_patches(*arguments, radius=RADIUS)
-    fast, fast_scores = cpu_patches.find_patches(*arguments, radius=RADIUS)
+    slow, slow_scores = reference.find_patches(*arguments, radius=RADIUS)
+    fast, fast_scores = patches_numba.find_patches(*arguments, radius=RADIUS)
     assert 10 < (slow_scores > 0.5).sum() < 40
     np.testing.assert_array_equal(np.isnan(fast), np.isnan(slow))
     np.testing.assert_allclose(fast_scores, slow_scores, atol=1e-4)
@@ -96,15 +98,45 @@ def test_the_same_patches_are_visible_to_the_kernel_as_to_the_reference():
     turn, _ = cv2.Rodrigues(np.array([0.1, -0.3, 0.2]))
     pose = np.column_stack([turn, [0.2, -0.1, 0.5]])
     pixel_sizes = rng.uniform(0.5, 2.0, size=3000) * np.linalg.norm(rays, axis=1) / 500
-    camera = pose, np.array([500.0, 510.0]), np.array([330.0, 235.0]), (640, 480)
-    limits = dict(margin_px=7.0, max_angle=0.7, max_zoom=1.8)
+    view = PinholeView(pose, np.array([500.0, 510.0]), np.array([330.0, 235.0]), (640, 480))
+    limits = Visibility(margin_px=7.0, max_angle=0.7, max_zoom=1.8)
+    seen = SeenPoints(points, rays, np.zeros((3000, 2, 3)), pixel_sizes)
     for most in (50, 3000):
         rows, expected = (
-            module.visible_patches(points, rays, pixel_sizes, *camera, **limits, most=most)
-            for module in (cpu_patches, reference_patches)
+            module.visible_patches(seen, view, limits, most) for module in (patches_numba, reference)
         )
         assert 40 < len(rows) <= most
         np.testing.assert_array_equal(rows, expected)
-    assert (
-        len(cpu_patches.visible_patches(points[:0], rays[:0], pixel_sizes[:0], *camera, **limits, most=9)) == 0
+    none = SeenPoints(*(x[:0] for x in seen))
+    assert len(patches_numba.visible_patches(none, view, limits, 9)) == 0
+
+
+WRONG = {
+    "rows beyond the patches": dict(rows=np.array([0, 40])),
+    "negative rows": dict(rows=np.array([-1, 0])),
+    "rows of another number": dict(rows=np.arange(3)),
+    "one patch without a batch": dict(patches=np.zeros((17, 17), np.uint8)),
+    "patches of another type": dict(patches=np.zeros((40, 17, 17), np.float32)),
+    "patches that are no squares": dict(patches=np.zeros((40, 17, 15), np.uint8)),
+    "patches smaller than a template": dict(patches=np.zeros((40, 5, 5), np.uint8)),
+    "an image in colour": dict(image=np.zeros((120, 160, 3), np.uint8)),
+    "an image of another type": dict(image=np.zeros((120, 160), np.float32)),
+    "warps of another number": dict(image_from_patch=np.zeros((1, 2, 2))),
+    "no window": dict(radius=0),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_arrays_that_do_not_fit_are_refused_before_machine_code_reads_them(name, case):
+    image, patches, pixels = case
+    arguments = dict(
+        image=image,
+        patches=patches,
+        rows=np.array([0, 1]),
+        centers=pixels[:2] + 0.5,
+        image_from_patch=np.tile(np.eye(2), (2, 1, 1)),
+        radius=RADIUS,
     )
+    patches_numba.find_patches(**arguments)
+    with pytest.raises((ValueError, IndexError), match="expected"):
+        patches_numba.find_patches(**arguments | WRONG[name])

@@ -14,8 +14,9 @@ from lenses import through
 from dsac.datasets import Frames, Scene
 from dsac.datasets.synthetic import synthetic_scene
 from dsac.geometry import Camera, Pose
-from dsac.landmarks import SHORT_SIDE_PX, Landmarks, align, grey_view, visible, working_camera
-from dsac.mapping.landmarks import collect_landmarks
+from dsac.landmarks import SHORT_SIDE_PX, GreyView, Landmarks, align
+from dsac.landmarks.alignment import visible
+from dsac.mapping.landmark_choice import collect_landmarks
 from dsac.mapping.triangulation import with_triangulated_depth
 
 NEAR = torch.tensor([0.008, -0.006, 0.01, 0.02, -0.015, 0.02], dtype=torch.float64)  # about 10 px
@@ -38,7 +39,7 @@ def _aligned(landmarks: Landmarks, query: Frames, off_by: torch.Tensor = NEAR) -
     frame = query[0]
     assert frame.cam_from_world is not None
     guess = Pose.exp(off_by) @ frame.cam_from_world
-    answer = align(landmarks, grey_view(frame.image, frame.camera), working_camera(frame.camera), guess)
+    answer = align(landmarks, GreyView.of(frame.image, frame.camera), guess)
     return answer.cam_from_world[0].to(torch.float64) if answer.success else None, frame.cam_from_world
 
 
@@ -108,9 +109,8 @@ def test_an_image_of_another_place_is_not_aligned(room: Scene, landmarks: Landma
     frame = room.query[0]
     noise = torch.rand(3, 240, 320, generator=torch.Generator().manual_seed(0))
     for image in (noise, torch.full_like(noise, 0.5), frame.image.flip(-1)):
-        grey = grey_view(image, frame.camera)
         assert frame.cam_from_world is not None
-        answer = align(landmarks, grey, working_camera(frame.camera), frame.cam_from_world)
+        answer = align(landmarks, GreyView.of(image, frame.camera), frame.cam_from_world)
         assert not answer.success or answer.confidence < 0.5
 
 
@@ -122,7 +122,7 @@ def test_a_pose_that_sees_nothing_is_an_answer(room: Scene, landmarks: Landmarks
 
 def test_visible_landmarks_are_in_the_image_and_spread_over_it(room: Scene, landmarks: Landmarks) -> None:
     frame = room.query[0]
-    camera = working_camera(frame.camera)
+    camera = GreyView.of(frame.image, frame.camera).camera
     assert frame.cam_from_world is not None and min(camera.size) == SHORT_SIDE_PX
     rows = visible(landmarks, camera, frame.cam_from_world, 100)
     points_cam = frame.cam_from_world @ landmarks.points[torch.from_numpy(rows)].double()

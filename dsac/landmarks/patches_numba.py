@@ -1,6 +1,6 @@
 """Search of an image for small patches: which ones, and normalised cross-correlation around each place.
 
-Same names and arguments as in `reference_patches.py`, which says what is computed.
+Same names and arguments as in `patches.py`, which says what is computed.
 """
 
 from __future__ import annotations
@@ -11,33 +11,33 @@ import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 
 from dsac.kernels.cpu_jit import kernel
-from dsac.kernels.reference_patches import LEAST_CONTRAST, SIZE, TILES
+from dsac.landmarks.patches import LEAST_CONTRAST, SIZE, TILES, PinholeView, SeenPoints, Visibility
 
 
 def visible_patches(
-    points: Float[np.ndarray, "L 3"],
-    rays: Float[np.ndarray, "L 3"],
-    pixel_sizes: Float[np.ndarray, " L"],
-    cam_from_world: Float[np.ndarray, "3 4"],
-    focal_px: Float[np.ndarray, "2"],
-    center_px: Float[np.ndarray, "2"],
-    size: tuple[int, int],
-    *,
-    margin_px: float,
-    max_angle: float,
-    max_zoom: float,
-    most: int,
+    seen: SeenPoints, view: PinholeView, limits: Visibility, most: int
 ) -> Int[np.ndarray, " M"]:
-    """As in `reference_patches.py`."""
-    limits = float(margin_px), float(max_angle), float(max_zoom)
-    rows = _visible(
-        points, rays, pixel_sizes, cam_from_world, focal_px, center_px, float(size[0]), float(size[1]), *limits
-    )
-    return rows[:most]
+    """As in `patches.py`. Raises: `ValueError` for arrays of other shapes."""
+    count = len(seen.points)
+    for name, array, shape in (
+        ("points", seen.points, (count, 3)),
+        ("rays", seen.rays, (count, 3)),
+        ("pixel_sizes", seen.pixel_sizes, (count,)),
+        ("cam_from_world", view.cam_from_world, (3, 4)),
+        ("focal_px", view.focal_px, (2,)),
+        ("center_px", view.center_px, (2,)),
+    ):
+        if array.shape != shape:
+            raise ValueError(f"{name}: expected {shape}, got {array.shape}")
+    points, rays, _, pixel_sizes = seen
+    pose, focal, middle, size = view
+    width_height, bounds = (float(size[0]), float(size[1])), tuple(map(float, limits))
+    return _visible(points, rays, pixel_sizes, pose, focal, middle, width_height, bounds)[:most]
 
 
 @kernel
-def _visible(points, rays, pixel_sizes, pose, focal, middle, width, height, margin, max_angle, max_zoom):
+def _visible(points, rays, pixel_sizes, pose, focal, middle, size, limits):
+    (width, height), (margin, max_angle, max_zoom) = size, limits
     across, down = TILES
     count, log_zoom, least_cosine = 0, math.log(max_zoom), math.cos(max_angle)
     a0, a1, a2, a3 = pose[0]
@@ -98,9 +98,26 @@ def find_patches(
     *,
     radius: int,
 ) -> tuple[Float32[np.ndarray, "M 2"], Float32[np.ndarray, " M"]]:
-    """As in `reference_patches.py`."""
-    found = np.empty((len(rows), 2), np.float32)
-    scores = np.empty(len(rows), np.float32)
+    """As in `patches.py`.
+
+    Raises: `ValueError` for arrays of other shapes or types, `IndexError` for rows that are not there.
+    """
+    count, side = len(rows), patches.shape[-1]
+    if image.ndim != 2 or image.dtype != np.uint8:
+        raise ValueError(f"image: expected 8-bit grey levels (H, W), got {image.dtype} {image.shape}")
+    if patches.shape != (len(patches), side, side) or patches.dtype != np.uint8 or side < SIZE:
+        raise ValueError(f"patches: expected 8 bits (L, P, P), got {patches.dtype} {patches.shape}")
+    if rows.shape != (count,) or centers.shape != (count, 2) or image_from_patch.shape != (count, 2, 2):
+        raise ValueError(
+            "rows, centers, image_from_patch: expected (M,), (M, 2), (M, 2, 2), "
+            f"got {rows.shape}, {centers.shape}, {image_from_patch.shape}"
+        )
+    if count and not (0 <= rows.min() and rows.max() < len(patches)):
+        raise IndexError(f"rows: expected less than {len(patches)}, got {rows.min()} to {rows.max()}")
+    if radius < 1:
+        raise ValueError(f"radius: expected 1 or more, got {radius}")
+    found = np.empty((count, 2), np.float32)
+    scores = np.empty(count, np.float32)
     _search(
         image, patches, rows.astype(np.int64), centers.astype(np.float64),
         image_from_patch.astype(np.float64), radius, found, scores,
