@@ -10,7 +10,7 @@ import math
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 
-from dsac.kernels.cpu_jit import kernel
+from dsac.kernels.jit import kernel
 from dsac.kernels.reference_patches import LEAST_CONTRAST, SIZE, TILES
 
 
