@@ -18,7 +18,7 @@ import math
 
 import numpy as np
 
-from dsac.kernels.cpu_jit import kernel
+from dsac.kernels.jit import kernel
 
 
 @kernel

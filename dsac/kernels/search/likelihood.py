@@ -27,8 +27,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dsac.kernels.cpu_jit import inlined, kernel
-from dsac.kernels.cpu_math import (
+from dsac.kernels.jit import inlined, kernel
+from dsac.kernels.twins.math import (
     cross,
     dot,
     gauss_newton_step,

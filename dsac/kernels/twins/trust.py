@@ -1,6 +1,6 @@
 """How far a pose can be trusted, in two passes over the points: the twin of `dsac/ransac/uncertainty.py`.
 
-`points` (5, N) and poses are those of `cpu_poses.py`. Trust is told in float64: differences of the sums matter.
+`points` (5, N) and poses are those of `poses.py`. All sums are float64: differences of the sums matter.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ import math
 
 import numpy as np
 
-from dsac.kernels.cpu_backward import force, robust_slopes, second_derivative
-from dsac.kernels.cpu_jit import kernel
-from dsac.kernels.cpu_math import NUM_SUMS, cross, pose_rows, unpacked
-from dsac.kernels.cpu_poses import pixel_slopes, refine_poses, seen
+from dsac.kernels.jit import kernel
+from dsac.kernels.twins.backward import force, robust_slopes, second_derivative
+from dsac.kernels.twins.math import NUM_SUMS, cross, pose_rows, unpacked
+from dsac.kernels.twins.poses import pixel_slopes, refine_poses, seen
 
 _MIN_EIGENVALUE = 1e-9  # of the largest, of a matrix scaled to unit diagonal: less is not determined
 _MAX_SWEEPS = 20

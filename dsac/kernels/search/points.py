@@ -12,15 +12,13 @@ import math
 
 import numpy as np
 
-from dsac.kernels.cpu_jit import inlined, kernel
-from dsac.kernels.cpu_math import gather, moved, pose_rows
+from dsac.kernels.jit import inlined, kernel
+from dsac.kernels.twins.math import LARGEST, gather, median_point, moved, pose_rows
 
-_LARGEST = 1e9  # coordinates beyond it (in whatever unit) are not usable: their squares would overflow
-_WIDEST = 1e3  # nor are rays with a larger tangent
+_WIDEST = 1e3  # rays with a larger tangent are not usable either
 _BESIDE = 16  # points that are seen in a square of the grid, on average
 _MOST_BESIDE = 4  # in a cell; more count as so many, or all coherent points would come from a few places
 _SHUFFLE = 0x9E3779B1  # odd: times it, modulo a power of two, every number is hit once
-_SAMPLE = 63  # rows from which centre and size of the scene are told
 
 
 @kernel
@@ -38,7 +36,7 @@ def prepare(pixels, scene_points, weights, camera, points, rows, center):
     ifx, ify = np.float32(1.0 / camera[0]), np.float32(1.0 / camera[1])
     zero = np.float32(0.0)
     one = np.float32(1.0)
-    largest = np.float32(_LARGEST)
+    largest = np.float32(LARGEST)
     widest = np.float32(_WIDEST)
     unusable = zero
     px, py, pz, rx, ry, k, weight = points[0], points[1], points[2], points[3], points[4], points[5], points[6]
@@ -87,55 +85,6 @@ def prepare(pixels, scene_points, weights, camera, points, rows, center):
             listed += 1
         weight[i] = weight[i] if weight[i] > zero else one
     return listed, extent
-
-
-@kernel
-def median_point(scene_points, center):
-    """Median of the finite among a few rows, axis by axis, 0 where there are none; returns the extent."""
-    n = len(scene_points)
-    tries = min(n, _SAMPLE)
-    sample = np.empty(tries, np.float32)
-    square = 0.0
-    for axis in range(3):
-        count = 0
-        for t in range(tries):
-            value = scene_points[(t * n) // tries, axis]
-            if not abs(value) < _LARGEST:
-                continue
-            j = count
-            while j > 0 and sample[j - 1] > value:
-                sample[j] = sample[j - 1]
-                j -= 1
-            sample[j] = value
-            count += 1
-        center[axis] = 0.0
-        if count > 0:
-            center[axis] = sample[count // 2]
-            square += (sample[count - 1 - count // 10] - sample[count // 10]) ** 2
-    return np.sqrt(square)
-
-
-@kernel
-def fill_rows(pixels, scene_points, principal_points, rotation, translation, points, centers, poses):
-    """Fill `points` (B, 5, N) with scene points from their `centers` (B, 3), pixels from principal points.
-
-    And `poses` (B, H, 3, 4) with rotations and translations, which become those of the centred points.
-    """
-    for b in range(len(pixels)):
-        center = centers[b]
-        median_point(scene_points[b], center)
-        for i in range(pixels.shape[1]):
-            for axis in range(3):
-                points[b, axis, i] = np.float64(scene_points[b, i, axis]) - center[axis]
-            for axis in range(2):
-                points[b, 3 + axis, i] = np.float64(pixels[b, i, axis]) - principal_points[b, axis]
-        for h in range(poses.shape[1]):
-            for i in range(3):
-                row = poses[b, h, i]
-                row[3] = translation[b, h, i]
-                for j in range(3):
-                    row[j] = rotation[b, h, i, j]
-                    row[3] += row[j] * center[j]
 
 
 @kernel
@@ -325,7 +274,7 @@ def inlier_share(points, pose, aspect, threshold):
     """Share of the usable points, by weight, that reproject within `threshold`."""
     rows = pose_rows(pose, np.float32)
     stretch, square = np.float32(aspect * aspect), np.float32(threshold * threshold)
-    zero, largest = np.float32(0.0), np.float32(_LARGEST)
+    zero, largest = np.float32(0.0), np.float32(LARGEST)
     total = number = zero
     px, py, pz, rx, ry, weight = points[0], points[1], points[2], points[3], points[4], points[6]
     for i in range(len(px)):

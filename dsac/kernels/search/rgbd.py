@@ -1,7 +1,7 @@
 """RGB-D: poses from pixels whose depth is measured, and from those without depth beside them.
 
 Minimal sets are of points with depth: a seed and two of the points as far from it in the scene as in the
-camera. The best pose ends at the maximum likelihood on all points (`cpu_refine.py`).
+camera. The best pose ends at the maximum likelihood on all points (`likelihood.py`).
 
 `points` is (8, N), the last row the depth, 0 where there is none.
 """
@@ -12,11 +12,11 @@ import math
 
 import numpy as np
 
-from dsac.kernels.cpu_jit import kernel
-from dsac.kernels.cpu_math import NUM_SUMS, moved, pose_rows, uncentred, unpacked
-from dsac.kernels.cpu_p3p import triangle_axes
-from dsac.kernels.cpu_points import below, draw_subset, mixed, prepare, with_companions
-from dsac.kernels.cpu_refine import maximise_likelihood
+from dsac.kernels.jit import kernel
+from dsac.kernels.search.likelihood import maximise_likelihood
+from dsac.kernels.search.points import below, draw_subset, mixed, prepare, with_companions
+from dsac.kernels.twins.math import NUM_SUMS, moved, pose_rows, uncentre, unpacked
+from dsac.kernels.twins.p3p import triangle_axes
 
 _SUBSET = 1024
 _LOCAL = 64  # companions at most
@@ -32,7 +32,7 @@ def solve_rgbd_batch(
     rotations, translations, inliers, information, num_hypotheses, num_usable,
     threshold, depth_noise, confidence, max_hypotheses, seed,
 ):  # fmt: skip
-    """Fill the fields of a `Solution` for a batch of images: see `cpu_fused.solve_rgbd`."""
+    """Fill the fields of a `Solution` for a batch of images: see `search.face.solve_rgbd`."""
     pose = np.empty((3, 4))
     for b in range(len(pixels)):
         camera = (focal[b, 0], focal[b, 1], middle[b, 0], middle[b, 1])
@@ -78,7 +78,7 @@ def _solve_rgbd(
     pose[:] = found
     unpacked(sums, 1.0 / noise[0], information)
     _mark(points, pose, threshold, inliers)
-    uncentred(pose, center)
+    uncentre(pose, center)
     return num, usable
 
 

@@ -1,7 +1,7 @@
 """From scene coordinates to a pose in one call: draw, solve, score, refine, estimate the uncertainty.
 
 A seed point is drawn, and the other two points of the minimal set among its likeliest companions
-(`_companions`), which makes sets of right points common. Three of four seeds and their companions are drawn
+(`companions.py`), which makes sets of right points common. Three of four seeds and their companions are drawn
 among the points that agree with their neighbours (`coherent_points`), among which right ones are several times
 as frequent, be they scattered or in patches: first those of the subset, and where they do not settle it those
 of all points. A pose of three noisy points that convinces the companions, or the coherent points, goes through
@@ -18,10 +18,16 @@ import math
 
 import numpy as np
 
-from dsac.kernels.cpu_jit import kernel
-from dsac.kernels.cpu_math import NUM_SUMS, gather, gauss_newton_step, pose_rows, uncentred, unpacked
-from dsac.kernels.cpu_p3p import p3p_poses
-from dsac.kernels.cpu_points import (
+from dsac.kernels.jit import kernel
+from dsac.kernels.search.companions import LEVELS, apparent_depth, depth_bounds, likeliest_companions
+from dsac.kernels.search.likelihood import (
+    PROBABILITY,
+    SQUARE,
+    maximise_likelihood,
+    mixture_sums,
+    pixel_gated_sums,
+)
+from dsac.kernels.search.points import (
     below,
     coherent_points,
     count_inliers,
@@ -34,13 +40,8 @@ from dsac.kernels.cpu_points import (
     prepare,
     with_companions,
 )
-from dsac.kernels.cpu_refine import (
-    PROBABILITY,
-    SQUARE,
-    maximise_likelihood,
-    mixture_sums,
-    pixel_gated_sums,
-)
+from dsac.kernels.twins.math import NUM_SUMS, gather, gauss_newton_step, pose_rows, uncentre, unpacked
+from dsac.kernels.twins.p3p import p3p_poses
 
 _SUBSET = 1024
 _POOL = 512  # a plain seed and its companions are among the first of the subset, ...
@@ -64,8 +65,6 @@ _MODES = 8  # different poses kept
 _SAME_ANGLE = 0.1  # radians between the rotations of different poses
 _KNOWN_SHARE = 0.03  # of the points: a pose with so many inliers is not looked for again among them
 _LEAST_RATIO = 0.01  # inlier ratio that is looked for as long as nothing is found
-_LEVELS = 8  # bounds of the apparent depth, 1.57 apart: they reach down to a 24th of the largest
-_SQUARED_BOUNDS = tuple((2.0 * 2.0 ** (0.65 * (k + 1 - _LEVELS))) ** 2 for k in range(_LEVELS))  # in depths
 
 
 @kernel
@@ -74,7 +73,7 @@ def solve_rgb_batch(
     rotations, translations, inliers, information, num_hypotheses, num_usable,
     threshold_px, largest_depth, confidence, max_hypotheses, seed,
 ):  # fmt: skip
-    """Fill the fields of a `Solution` for a batch of images: see `cpu_fused.solve_rgb`.
+    """Fill the fields of a `Solution` for a batch of images: see `search.face.solve_rgb`.
 
     weights (B, N) or (B, 0); focal, middle (B, 2); largest_depth: 0 = unknown.
     """
@@ -111,8 +110,8 @@ def _solve_rgb(
     state[0] = mixed(np.uint64(seed))
     subset = np.empty((7, min(usable, _SUBSET)), np.float32)
     draw_subset(points, rows, usable, subset, state)
-    bounds = np.empty(_LEVELS, np.float32)
-    _depth_bounds(subset, extent, largest_depth, bounds)
+    bounds = np.empty(LEVELS, np.float32)
+    depth_bounds(subset, extent, largest_depth, bounds)
 
     modes = np.zeros((_MODES, 3, 4))
     scores = np.zeros(_MODES)
@@ -123,27 +122,8 @@ def _solve_rgb(
     )
     if _choose(points, subset, modes, scores, aspect, threshold, pose, information):
         mark_inliers(points, pose, aspect, threshold, inliers)
-        uncentred(pose, center)
+        uncentre(pose, center)
     return num, usable
-
-
-@kernel
-def _depth_bounds(subset, extent, largest_depth, bounds):
-    """Squares of growing bounds of the apparent depth, the last one beyond any that right points have.
-
-    Unless it is known, depths are taken to be at most the extent of the scene, or as much more as the camera
-    must stand back to see all of it in its image.
-    """
-    if largest_depth <= 0.0:
-        left = right = subset[3, 0]
-        top = bottom = subset[4, 0]
-        for i in range(min(subset.shape[1], 64)):
-            left, right = min(left, subset[3, i]), max(right, subset[3, i])
-            top, bottom = min(top, subset[4, i]), max(bottom, subset[4, i])
-        view = math.sqrt((right - left) ** 2 + (bottom - top) ** 2)
-        largest_depth = extent / min(max(view, 1e-6), 1.0)
-    for k in range(_LEVELS):
-        bounds[k] = _SQUARED_BOUNDS[k] * largest_depth**2
 
 
 # ---- search ------------------------------------------------------------------------------------------
@@ -172,7 +152,7 @@ def _search(
     richness = np.ones(2)  # of the last seed's companions: how many times the share of right points they hold
     best, log_miss, log_before = _LEAST_RATIO, 0.0, 0.0
     log_enough = math.log(1.0 - confidence)
-    farthest = math.sqrt(bounds[_LEVELS - 1])
+    farthest = math.sqrt(bounds[LEVELS - 1])
     front = coherent_points(asked, farthest, _FRONT[0])
     richer = np.array([1.0, min(_RICHER, asked.shape[1] / front.shape[1])])
     of_all = False
@@ -198,7 +178,7 @@ def _search(
         log_miss += math.log1p(-ratio * min(_LUCK[kind], share * share))
         if _is_known(among, seed, modes, scores, aspect, wide):
             continue
-        within, matching, deeper, bound = _companions(
+        within, matching, deeper, bound = likeliest_companions(
             among, seed, pool, radius, _COMPANIONS[kind], bounds, depths
         )
         if matching < 3 or deeper > _GROWTH * matching:
@@ -208,7 +188,7 @@ def _search(
             inside[i] = depths[i] < bound
         m = with_companions(among, seed, inside[:pool], local)
         j, k = 1 + below(state, m - 1), 1 + below(state, m - 1)
-        if not _apparent_depth(local, j, k) < 2.0 * bound:
+        if not apparent_depth(local, j, k) < 2.0 * bound:
             continue
         jury, jurors = (local, m) if kind == 0 else (front, front.shape[1])
         for s in range(_poses_of(local, j, k, rotations, translations, work)):
@@ -239,66 +219,6 @@ def _poses_of(local, j, k, rotations, translations, work):
         bearings[i, 0], bearings[i, 1], bearings[i, 2] = local[3, row] * scale, local[4, row] * scale, scale
         points[i, 0], points[i, 1], points[i, 2] = local[0, row], local[1, row], local[2, row]
     return p3p_poses(points, bearings, rotations, translations, work)
-
-
-@kernel
-def _companions(points, seed, count, radius, share, bounds, depths):
-    """Squared apparent depths of the points beside a seed, infinite where they are not seen within `radius`.
-
-    Points at depth z that are d apart in the scene, seen delta apart, have d = z delta when the line between
-    them is parallel to the image; slanted lines are longer. Wrong points lie anywhere, mostly much farther
-    apart. So the likeliest companions of a seed have the smallest apparent depth d / delta: those below the
-    first of the `bounds` that leaves the `share` of them. Returns how many are within the radius, how many are
-    below the bound, how many below the next one, and the bound.
-    """
-    zero, one = np.float32(0.0), np.float32(1.0)
-    limit = np.float32(radius * radius)
-    b0, b1, b2, b3 = bounds[0], bounds[1], bounds[2], bounds[3]
-    b4, b5, b6, b7 = bounds[4], bounds[5], bounds[6], bounds[7]
-    px, py, pz, rx, ry = points[0], points[1], points[2], points[3], points[4]
-    a, b, c, x, y = px[seed], py[seed], pz[seed], rx[seed], ry[seed]
-    within = n0 = n1 = n2 = n3 = n4 = n5 = n6 = n7 = zero
-    for i in range(count):
-        dx, dy = rx[i] - x, ry[i] - y
-        da, db, dc = px[i] - a, py[i] - b, pz[i] - c
-        seen = dx * dx + dy * dy
-        depth = (da * da + db * db + dc * dc) / seen
-        inside = seen < limit
-        depth = depth if inside else np.float32(np.inf)
-        depths[i] = depth
-        within += one if inside else zero
-        n0 += one if depth < b0 else zero
-        n1 += one if depth < b1 else zero
-        n2 += one if depth < b2 else zero
-        n3 += one if depth < b3 else zero
-        n4 += one if depth < b4 else zero
-        n5 += one if depth < b5 else zero
-        n6 += one if depth < b6 else zero
-        n7 += one if depth < b7 else zero
-    enough = max(np.float32(share) * within, np.float32(4.0))
-    if n0 >= enough:
-        return within, n0, n1, b0
-    if n1 >= enough:
-        return within, n1, n2, b1
-    if n2 >= enough:
-        return within, n2, n3, b2
-    if n3 >= enough:
-        return within, n3, n4, b3
-    if n4 >= enough:
-        return within, n4, n5, b4
-    if n5 >= enough:
-        return within, n5, n6, b5
-    if n6 >= enough:
-        return within, n6, n7, b6
-    return within, n7, n7, b7
-
-
-@kernel
-def _apparent_depth(points, i, j):
-    """Squared: see `_companions`."""
-    dx, dy = points[3, i] - points[3, j], points[4, i] - points[4, j]
-    da, db, dc = points[0, i] - points[0, j], points[1, i] - points[1, j], points[2, i] - points[2, j]
-    return (da * da + db * db + dc * dc) / (dx * dx + dy * dy)
 
 
 @kernel

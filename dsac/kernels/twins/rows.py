@@ -1,14 +1,11 @@
-"""Tensors and arrays of a caller, as the CPU kernels' loops want them, and back."""
+"""Correspondences and poses of a caller, as the loops of the twins want them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
-import torch
 
-from dsac.kernels.cpu_points import fill_rows
-from dsac.kernels.solution import Array
+from dsac.kernels.arrays import Array, numpy_array, real_array
+from dsac.kernels.twins.poses import fill_rows
 
 
 class Rows:
@@ -41,24 +38,8 @@ class Rows:
         """What the loops over the hypotheses of an image begin with."""
         return self.poses[image], self.points[image], self.weights[image], self.focal[image]
 
-
-def uncentred(poses: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """Poses (..., 3, 4) of points that were moved by -shift (..., 3), for the points themselves."""
-    moved = poses.copy()
-    moved[..., 3] -= (poses[..., :3] @ shift[..., None])[..., 0]
-    return moved
-
-
-def numpy_array(array: Array) -> np.ndarray:
-    return array if isinstance(array, np.ndarray) else array.detach().numpy()
-
-
-def real_array(array: Array, dtype: type) -> np.ndarray:
-    return np.ascontiguousarray(numpy_array(array), dtype)
-
-
-def like(example: Array, cast: bool = False) -> Callable[[np.ndarray], Array]:
-    """How to hand an array back: as a tensor if `example` is one, and in its dtype if asked to `cast`."""
-    if isinstance(example, np.ndarray):
-        return lambda array: array.astype(example.dtype) if cast else array
-    return lambda array: torch.from_numpy(array).to(example.dtype) if cast else torch.from_numpy(array)
+    def uncentred_poses(self) -> np.ndarray:
+        """The poses (B, H, 3, 4) as the loops left them, of the points before they were centred."""
+        moved = self.poses.copy()
+        moved[..., 3] -= (self.poses[..., :3] @ self.shift[:, None, :, None])[..., 0]
+        return moved

@@ -7,6 +7,7 @@ import torch
 from devices import OnlyMeta
 
 from dsac.kernels import cpu, gpu, reference
+from dsac.kernels.search_torch import points, solver
 
 
 def _batch(images: int = 5, count: int = 1500, inliers: float = 0.5) -> list[torch.Tensor]:
@@ -47,7 +48,7 @@ def test_it_answers_what_the_cpu_answers(depth):
 def test_the_answer_depends_on_rows_and_seed_but_not_on_the_batch(depth, inliers, monkeypatch):
     batch = _batch(images=7, inliers=inliers)
     together = _solve(depth, batch, seed=3)
-    monkeypatch.setattr(gpu, "_IMAGES", 3)
+    monkeypatch.setattr(solver, "_IMAGES", 3)
     in_parts = _solve(depth, batch, seed=3)
     alone = _solve(depth, [x[5:6] for x in batch], seed=3)
     for one, other in zip(together, in_parts, strict=True):
@@ -91,10 +92,10 @@ def test_half_precision_around_it_is_kept_out():
 def test_rows_that_cannot_be_used_leave_no_row_twice():
     batch = _batch(images=2)
     batch[1][0, 300:] = torch.nan
-    points, _, _ = gpu.prepared(batch[0], batch[1], *batch[3:], None, None)
-    rows, inside = gpu.listed(points)
+    prepared, _, _ = points.prepared(batch[0], batch[1], *batch[3:], None, None)
+    rows, inside = points.listed(prepared)
     assert rows[0, inside[0]].tolist() == list(range(300)) and inside[0].sum() == 300
-    assert not points.usable[0, rows[0, ~inside[0]]].any()
+    assert not prepared.usable[0, rows[0, ~inside[0]]].any()
     assert rows[1].tolist() == list(range(1500)) and inside[1].all()
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dsac.geometry import Pose
 from dsac.kernels import cpu, gpu
-from dsac.kernels.cpu_points import coherent_points, listed, prepare
+from dsac.kernels.search.points import coherent_points, listed, prepare
 from dsac.kernels.solution import Solution
 
 _FOCAL, _CENTER = (520.0, 540.0), (300.0, 250.0)

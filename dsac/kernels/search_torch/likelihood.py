@@ -1,6 +1,6 @@
-"""Least squares on many poses of a batch of images: the formulas of `cpu_refine.py`, for all at once.
+"""Least squares on many poses of a batch of images: the formulas of `search/likelihood.py`, for all at once.
 
-Points are a `Points` of `gpu_points.py`; poses (B, P, 3, 4) are float64, sums over points float32.
+Points are a `Points` of `points.py`; poses (B, P, 3, 4) are float64, sums over points float32.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from dsac.kernels.gpu_points import Points
 from dsac.kernels.reference import cross_matrix, rotation_matrix
+from dsac.kernels.search_torch.points import Points
 
 _SINGULAR = 1e-7  # smallest pivot of H scaled to unit diagonal: float32 sums do not resolve less
 
@@ -84,7 +84,7 @@ def gated_variance(
 
 
 class _Mixture(NamedTuple):
-    """Sums over points that are right by Gaussian noise, or wrong by uniform clutter: `cpu_refine.py`."""
+    """Sums over points that are right by Gaussian noise, or wrong by uniform clutter."""
 
     normal: Float[Tensor, "B P 6 6"]
     gradient: Float[Tensor, "B P 6"]
@@ -101,7 +101,7 @@ def mixture(
     clutter: Float[Tensor, "B P"] | float,  # its density, against the peak of the Gaussian
     depth_noise: float | None,  # metres at 1 m
 ) -> _Mixture:
-    """Sums weighted by the probability that a point is right; see `cpu_refine.mixture_sums`."""
+    """Sums weighted by the probability that a point is right; see `search.likelihood.mixture_sums`."""
     spread = variance.float()[..., None]
     moved = _moved(poses, points)
     residual, along = _across(moved, points)
@@ -171,7 +171,7 @@ def _normal_equations(
     q: Float[Tensor, "B P n"],
     points: Points,
 ) -> tuple[Float[Tensor, "B P 6 6"], Float[Tensor, "B P 6"]]:
-    """H and g of increments (rotation, translation) by the formulas of `cpu_refine.py`; q = p k."""
+    """H and g of increments (rotation, translation) by the formulas of `search/likelihood.py`; q = p k."""
     weighted = p[:, :, None] * moved
     second = (weighted @ moved.mT).double()
     torque = (weighted @ residual.mT).double()

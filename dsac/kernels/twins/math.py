@@ -12,9 +12,11 @@ import math
 
 import numpy as np
 
-from dsac.kernels.cpu_jit import inlined, kernel
+from dsac.kernels.jit import inlined, kernel
 
 NUM_SUMS = 31
+LARGEST = 1e9  # coordinates beyond it (in whatever unit) are not usable: their squares would overflow
+_SAMPLE = 63  # rows from which centre and size of the scene are told
 _SINGULAR = 1e-7  # smallest pivot of H scaled to unit diagonal: float32 sums do not resolve less
 
 
@@ -104,6 +106,32 @@ def gather(points, inside, start, target):
     return start + found
 
 
+@kernel
+def median_point(scene_points, center):
+    """Median of the finite among a few rows, axis by axis, 0 where there are none; returns the extent."""
+    n = len(scene_points)
+    tries = min(n, _SAMPLE)
+    sample = np.empty(tries, np.float32)
+    square = 0.0
+    for axis in range(3):
+        count = 0
+        for t in range(tries):
+            value = scene_points[(t * n) // tries, axis]
+            if not abs(value) < LARGEST:
+                continue
+            j = count
+            while j > 0 and sample[j - 1] > value:
+                sample[j] = sample[j - 1]
+                j -= 1
+            sample[j] = value
+            count += 1
+        center[axis] = 0.0
+        if count > 0:
+            center[axis] = sample[count // 2]
+            square += (sample[count - 1 - count // 10] - sample[count // 10]) ** 2
+    return np.sqrt(square)
+
+
 # ---- poses -------------------------------------------------------------------------------------------
 
 
@@ -191,7 +219,7 @@ def gauss_newton_step(sums, pose):
 
 
 @kernel
-def uncentred(pose, center):
+def uncentre(pose, center):
     """Make a pose of points about a centre one of the points themselves, in place."""
     for i in range(3):
         pose[i, 3] -= pose[i, 0] * center[0] + pose[i, 1] * center[1] + pose[i, 2] * center[2]

@@ -9,10 +9,11 @@ import math
 
 import numpy as np
 
-from dsac.kernels.cpu_jit import inlined, kernel
-from dsac.kernels.cpu_math import (
+from dsac.kernels.jit import inlined, kernel
+from dsac.kernels.twins.math import (
     NUM_SUMS,
     cross,
+    median_point,
     move,
     moved,
     plus3,
@@ -23,7 +24,7 @@ from dsac.kernels.cpu_math import (
     zeros3,
     zeros6,
 )
-from dsac.kernels.cpu_p3p import p3p_poses
+from dsac.kernels.twins.p3p import p3p_poses
 
 _DAMPING = 1e-3  # of the diagonal, at the start; ten times less after each accepted step
 _OVER_RELAXATION = 1.6  # of a step: see `reference.py`
@@ -47,6 +48,29 @@ def p3p_sets(bearings, points, rotations, translations, valid):
                 rotations[m, s] = 0.0
                 rotations[m, s, 0, 0] = rotations[m, s, 1, 1] = rotations[m, s, 2, 2] = 1.0
                 translations[m, s] = 0.0
+
+
+@kernel
+def fill_rows(pixels, scene_points, principal_points, rotation, translation, points, centers, poses):
+    """Fill `points` (B, 5, N) with scene points from their `centers` (B, 3), pixels from principal points.
+
+    And `poses` (B, H, 3, 4) with rotations and translations, which become those of the centred points.
+    """
+    for b in range(len(pixels)):
+        center = centers[b]
+        median_point(scene_points[b], center)
+        for i in range(pixels.shape[1]):
+            for axis in range(3):
+                points[b, axis, i] = np.float64(scene_points[b, i, axis]) - center[axis]
+            for axis in range(2):
+                points[b, 3 + axis, i] = np.float64(pixels[b, i, axis]) - principal_points[b, axis]
+        for h in range(poses.shape[1]):
+            for i in range(3):
+                row = poses[b, h, i]
+                row[3] = translation[b, h, i]
+                for j in range(3):
+                    row[j] = rotation[b, h, i, j]
+                    row[3] += row[j] * center[j]
 
 
 # ---- scoring -----------------------------------------------------------------------------------------

@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-from dsac.kernels import cpu_depth, cpu_ransac
-from dsac.kernels.cpu_arrays import Array, numpy_array
-from dsac.kernels.cpu_points import median_point
+from dsac.kernels.arrays import Array, numpy_array
+from dsac.kernels.search import rgb, rgbd
 from dsac.kernels.solution import Solution
+from dsac.kernels.twins.math import median_point
 
 
 def solve_rgb(
@@ -44,7 +44,7 @@ def solve_rgb(
     inputs = (pixels, scene_points, None, weights, focal_px, center_px)
     depth = float(largest_depth or 0.0)
     options = (float(threshold_px), depth, float(confidence), int(max_hypotheses), int(seed))
-    return _solve(cpu_ransac.solve_rgb_batch, inputs, options, threads)
+    return _solve(rgb.solve_rgb_batch, inputs, options, threads)
 
 
 def solve_rgbd(
@@ -70,7 +70,7 @@ def solve_rgbd(
     """
     inputs = (pixels, scene_points, depths, weights, focal_px, center_px)
     options = (float(threshold_m), float(depth_noise), float(confidence), int(max_hypotheses), int(seed))
-    return _solve(cpu_depth.solve_rgbd_batch, inputs, options, threads)
+    return _solve(rgbd.solve_rgbd_batch, inputs, options, threads)
 
 
 def _solve(

@@ -128,9 +128,10 @@ def listed(points: Points) -> tuple[Int[Tensor, "B n"], Bool[Tensor, "B n"]]:
 def coherence(
     points: Points, rows: Int[Tensor, "B n"], farthest: Float[Tensor, " B"], order: Float[Tensor, " n"]
 ) -> Float[Tensor, "B n"]:
-    """How many others a point has beside it in image and scene, in two grids; see `cpu_points.coherent_points`.
+    """How many others a point has beside it in image and scene, in two grids.
 
-    Of those that are listed; -1 for others. `order`, from 0 to 1, chooses among equals.
+    See `search.points.coherent_points`. Of those that are listed; -1 for others. `order`, from 0 to 1, chooses
+    among equals.
     """
     usable = points.usable & torch.zeros_like(points.usable).scatter(1, rows, True)
     low, high = _bounds(points)

@@ -13,15 +13,15 @@ By the implicit function theorem a cotangent t of the pose's increment gives the
 
 and G, the derivative of g by the increment, is a sum of S, [X] S, [X] S [X]ᵀ and of the turning of the forces.
 
-`points` (5, N) and poses are those of `cpu_poses.py`.
+`points` (5, N) and poses are those of `poses.py`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from dsac.kernels.cpu_jit import inlined, kernel
-from dsac.kernels.cpu_math import (
+from dsac.kernels.jit import inlined, kernel
+from dsac.kernels.twins.math import (
     NUM_SUMS,
     cross,
     dot,
@@ -33,7 +33,7 @@ from dsac.kernels.cpu_math import (
     zeros3,
     zeros6,
 )
-from dsac.kernels.cpu_poses import (
+from dsac.kernels.twins.poses import (
     no_stiffness,
     pixel_slopes,
     seen,
