@@ -15,7 +15,7 @@ LEVELS = [
     ["errors"],
     ["geometry", "kernels"],
     ["ransac", "networks", "datasets"],
-    ["landmarks"],
+    ["landmarks", "rooms"],
     ["scene_map"],
     ["localizer"],
     ["mapping", "evaluation"],

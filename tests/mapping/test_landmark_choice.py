@@ -12,12 +12,12 @@ from ball_world import exact_map
 from lenses import through
 
 from dsac.datasets import Frames, Scene
-from dsac.datasets.synthetic import synthetic_scene
 from dsac.geometry import Camera, Pose
 from dsac.landmarks import SHORT_SIDE_PX, GreyView, Landmarks, align
 from dsac.landmarks.alignment import visible
 from dsac.mapping.landmark_choice import collect_landmarks
 from dsac.mapping.triangulation import with_triangulated_depth
+from dsac.rooms import synthetic_scene
 
 NEAR = torch.tensor([0.008, -0.006, 0.01, 0.02, -0.015, 0.02], dtype=torch.float64)  # about 10 px
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from dsac.datasets import _textures as paint
-from dsac.datasets._render import (
+from dsac.rooms import textures as paint
+from dsac.rooms.render import (
     CYLINDER,
     ELLIPSE,
     RECTANGLE,

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dsac.datasets import Frame, Scene, load_scene
-from dsac.datasets.synthetic import DEPTH_UNIT, synthetic_scene, write_scene
+from dsac.rooms import DEPTH_UNIT, synthetic_scene, write_scene
 
 ROOM = torch.tensor([5.0, 4.0, 2.7], dtype=torch.float64)
 

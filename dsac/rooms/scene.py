@@ -19,12 +19,12 @@ import torch
 from jaxtyping import Float32, UInt8
 from numpy.random import Generator
 
-from dsac.datasets._render import Room, View, develop, render_depth, render_light
-from dsac.datasets._room import furnished_room
 from dsac.datasets.frame import Frames, NamedPoses, Scene
 from dsac.datasets.poses_file import write_poses
 from dsac.errors import DatasetError
 from dsac.geometry import Camera, Pose
+from dsac.rooms.furniture import furnished_room
+from dsac.rooms.render import Room, View, develop, render_depth, render_light
 
 DEPTH_UNIT = 0.0002  # metres per unit of the written depth: up to 13.1 m in 16 bit
 
