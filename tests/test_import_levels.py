@@ -15,7 +15,7 @@ LEVELS = [
     ["errors"],
     ["geometry", "kernels"],
     ["ransac", "networks", "datasets"],
-    ["landmarks", "rooms"],
+    ["landmarks", "regressor", "rooms"],
     ["scene_map"],
     ["localizer"],
     ["mapping", "evaluation"],

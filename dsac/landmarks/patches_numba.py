@@ -10,13 +10,8 @@ import math
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 
-<<<<<<< HEAD:dsac/landmarks/patches_numba.py
 from dsac.kernels.jit import kernel
 from dsac.landmarks.patches import LEAST_CONTRAST, SIZE, TILES, PinholeView, SeenPoints, Visibility
-=======
-from dsac.kernels.jit import kernel
-from dsac.kernels.reference_patches import LEAST_CONTRAST, SIZE, TILES
->>>>>>> kernels:dsac/kernels/cpu_patches.py
 
 
 def visible_patches(
