@@ -25,7 +25,7 @@ from dsac.landmarks import GreyView, align
 from dsac.networks.encoder import Encoder
 from dsac.networks.score_network import ScoreNetwork
 from dsac.ransac import Correspondences, LearnedScore, PoseEstimate, PoseSolver
-from dsac.regressor import Regressor
+from dsac.regressor import CorrespondenceSource
 from dsac.scene_map import SceneMap
 
 
@@ -150,7 +150,7 @@ class Localizer:
         scene_map: SceneMap,
         *,
         encoder: Encoder | None = None,
-        regressor: Regressor | None = None,
+        regressor: CorrespondenceSource | None = None,
         solver: PoseSolver | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
