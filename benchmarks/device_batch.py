@@ -25,9 +25,10 @@ from torch import Tensor
 from training_step import scene
 
 from dsac import Camera, Correspondences, Pose, PoseSolver
-from dsac.evaluation.solver_benchmark import Input, input_files, pose_error, read_input
 from dsac.kernels import gpu
 from dsac.ransac import DSAC, ReprojectionError, RobustRefinement, WeightedError
+from dsac.studies.solver_benchmark import pose_error
+from dsac.studies.solver_inputs import Input, input_files, read_input
 
 
 def batch(images: int, device: torch.device) -> tuple[Correspondences, Pose]:
