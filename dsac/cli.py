@@ -299,8 +299,8 @@ def keep_freed_memory() -> None:
 
 
 def _demo(command: Demo) -> None:
-    from dsac.datasets.synthetic import synthetic_scene, write_scene
     from dsac.mapping import MappingSettings
+    from dsac.rooms import synthetic_scene, write_scene
 
     room, map_file = command.folder / "room", command.folder / "room.dsac"
     _check_writable(map_file, _is_map, make_folder=True)

@@ -1,9 +1,9 @@
 """The localizer: a map and a photo to a pose, and how far to trust it.
 
     localizer = Localizer.load("chess.dsac")
-    estimate = localizer.localize(image, camera)
+    answer = localizer.localize(image, camera)
 
-Resize to the map's working size, encode, predict scene coordinates, solve, align by the map's landmarks.
+A query is: encode, predict scene coordinates (the regressor), solve, align by the map's landmarks.
 """
 
 from __future__ import annotations
@@ -11,31 +11,27 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from dsac.datasets import Frames
 from dsac.errors import MapFormatError
-from dsac.geometry import Camera
-from dsac.landmarks import align, grey_view, working_camera
-from dsac.networks.encoder import Encoder, cell_centers, fast_autocast, fast_dtype, working_size
-from dsac.networks.heads import SceneCoordinates
+from dsac.geometry import Camera, Pose
+from dsac.landmarks import GreyView, align
+from dsac.networks.encoder import Encoder
 from dsac.networks.score_network import ScoreNetwork
-from dsac.ransac.scoring import LearnedScore
-from dsac.ransac.solver import PoseSolver
-from dsac.ransac.types import Correspondences, PoseEstimate
+from dsac.ransac import Correspondences, LearnedScore, PoseEstimate, PoseSolver
+from dsac.regressor import Regressor
 from dsac.scene_map import SceneMap
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Where the milliseconds of one image went."""
+    """Where the milliseconds of a query went."""
 
     decode_ms: float  # read and decode the file
     encode_ms: float  # resize and encode
@@ -48,57 +44,148 @@ class Timing:
         return self.decode_ms + self.encode_ms + self.head_ms + self.solve_ms + self.align_ms
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Localization:
-    """One image's answer with what it rests on."""
+    """The answer for one photo; for B photos at once every field has that batch dimension.
 
-    name: str
-    camera: Camera  # ideal pinhole at the working size, to which the correspondences belong
-    estimate: PoseEstimate  # B = 1
-    correspondences: Correspondences  # B = 1
+    Not localized is an answer: `success` is False, and pose and covariance mean nothing.
+    """
+
+    name: str  # of the frame; empty for an image without one
+    cam_from_world: Pose  # batch (*B,), float64
+    covariance: Float[
+        Tensor, "*B 6 6"
+    ]  # of the increment Pose.exp(d) @ cam_from_world: rad², m²; inf = unknown
+    confidence: Float[Tensor, "*B"]  # in [0, 1]
+    success: Bool[Tensor, "*B"]
+    inliers: Bool[Tensor, "*B N"]  # which correspondences agree with the pose
+    # What the pose was searched in: always a batch, 1 for one photo. Scene points are in the map's own frame,
+    # which stands at `SceneMap.info.origin`; pixels are those of an ideal camera at the working size.
+    correspondences: Correspondences
     timing: Timing
+
+    @property
+    def pose(self) -> Pose:
+        """`cam_from_world`, for those who look for that word."""
+        return self.cam_from_world
+
+    @property
+    def world_from_cam(self) -> Pose:
+        """Where the camera stands and how it is turned; its translation is the camera's centre."""
+        return self.cam_from_world.inverse()
+
+    @property
+    def center_covariance(self) -> Float[Tensor, "*B 3 3"]:
+        """Covariance of the camera's centre along the world's axes, m².
+
+        An increment (w, v) moves the centre by -Rᵀv, R the rotation of `cam_from_world`.
+        """
+        rotation = self.cam_from_world.rotation
+        return rotation.mT @ self.covariance[..., 3:, 3:].to(rotation) @ rotation
+
+    @property
+    def position_sigma_m(self) -> Float[Tensor, "*B"]:
+        """Standard deviation of the centre's distance from the truth, metres: √ of the summed variances."""
+        return self._variances[..., 3:].sum(-1).sqrt()
+
+    @property
+    def rotation_sigma_deg(self) -> Float[Tensor, "*B"]:
+        """Standard deviation of the rotation's angle from the truth, degrees."""
+        return torch.rad2deg(self._variances[..., :3].sum(-1).sqrt())
+
+    @property
+    def num_inliers(self) -> Int[Tensor, "*B"]:
+        return self.inliers.sum(-1)
+
+    @property
+    def camera(self) -> Camera:
+        """The ideal pinhole at the working size to which the correspondences belong."""
+        return self.correspondences.camera[0]
+
+    @property
+    def _variances(self) -> Float[Tensor, "*B 6"]:
+        return self.covariance.diagonal(dim1=-2, dim2=-1).double()
+
+    def __len__(self) -> int:
+        """Number of photos in the batch. Raises: `TypeError` for one photo."""
+        return len(self.success)
+
+    def __getitem__(self, index: int) -> Localization:
+        """The answer for one photo of a batch."""
+        if self.success.ndim == 0:
+            raise TypeError("this is the answer for one photo, not for a batch")
+        index = range(len(self))[index]
+        return replace(
+            self,
+            cam_from_world=self.cam_from_world[index],
+            covariance=self.covariance[index],
+            confidence=self.confidence[index],
+            success=self.success[index],
+            inliers=self.inliers[index],
+            correspondences=self.correspondences[index : index + 1],
+        )
+
+    def __repr__(self) -> str:
+        if self.success.ndim > 0:
+            return f"Localization of {len(self)} photos, {int(self.success.sum())} localized"
+        name = self.name or "photo"
+        lines = [f"Localization of {name}: not localized, confidence {self.confidence.item():.2f}"]
+        if self.success.item():
+            x, y, z = self.cam_from_world.center.tolist()
+            lines = [
+                f"Localization of {name}: confidence {self.confidence.item():.2f}",
+                f"center ({x:.3f}, {y:.3f}, {z:.3f}) ± {self.position_sigma_m.item():.3f}, "
+                f"rotation ± {self.rotation_sigma_deg.item():.2f}°",
+            ]
+        count = self.inliers.shape[-1]
+        lines.append(f"{int(self.num_inliers)} of {count} correspondences agree, {self.timing.total_ms:.0f} ms")
+        return "\n    ".join(lines)
 
 
 class Localizer:
-    """Localizes photos in one mapped scene. Not localized is an answer: `estimate.success` is False."""
+    """Localizes photos in one mapped scene. Not localized is an answer: `success` is False."""
 
     def __init__(
         self,
         scene_map: SceneMap,
         *,
         encoder: Encoder | None = None,
+        regressor: Regressor | None = None,
         solver: PoseSolver | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         """`encoder`: the one that the map was made with, when it does not ship with the package.
 
-        Raises: `MapFormatError` when the encoder is not the map's.
+        `regressor` takes the place of the map's own, `solver` that of `query_solver`. The modules are this
+        localizer's own: the map stays as it is.
+        Raises: `MapFormatError` when the encoder is not the map's, `ValueError` for both encoder and regressor.
         """
+        if encoder is not None and regressor is not None:
+            raise ValueError("encoder: expected none beside a regressor, which has its own")
         self.scene_map = scene_map
         self.device = torch.device(device)
-        if encoder is None:
-            encoder = scene_map.load_encoder(self.device)
-        scene_map.check_encoder(encoder)
-        self.encoder = encoder
-        self.head = scene_map.head.to(self.device)
-        network = scene_map.score_network
-        self.solver = solver or query_solver(None if network is None else network.to(self.device))
-        # once per camera: the cells' pixels without distortion
-        self._cells = lru_cache(maxsize=16)(self._undistorted_cells)
+        self.regressor = regressor or scene_map.regressor(encoder, self.device)
+        self.solver = solver or query_solver(scene_map.own_score_network(self.device))
 
     @staticmethod
-    def load(path: str | Path, *, device: torch.device | str = "cpu") -> Localizer:
+    def load(
+        path: str | Path,
+        *,
+        encoder: Encoder | None = None,
+        solver: PoseSolver | None = None,
+        device: torch.device | str = "cpu",
+    ) -> Localizer:
         """From a map file. Raises: `MapFormatError`."""
         scene_map = SceneMap.load(path)
         try:
-            return Localizer(scene_map, device=device)
+            return Localizer(scene_map, encoder=encoder, solver=solver, device=device)
         except MapFormatError as error:
             raise MapFormatError(f"{path}: {error}") from None
 
     def localize(
         self, image: Float[Tensor, "*B 3 H W"] | UInt8[np.ndarray, "H W 3"], camera: Camera
-    ) -> PoseEstimate:
-        """The pose of one photo, or of B photos of one camera; the estimate's batch is B (1 for one photo).
+    ) -> Localization:
+        """The pose of one photo; or of B photos of one camera, and the answer's fields have that dimension.
 
         `image` is RGB: a float tensor in [0, 1], or an 8-bit array as image files are decoded to.
         Raises: `ValueError` for an image of another kind, for a batch of cameras, and when the camera is of
@@ -112,80 +199,50 @@ class Localizer:
                 f"camera: expected {images.shape[-1]}×{images.shape[-2]} like the image, "
                 f"got {camera.size[0]}×{camera.size[1]}"
             )
-        features = self._encode(images, camera)
-        correspondences = self._correspondences(self._predict(features), features.shape[-2:], camera)
-        return self._align(images, camera, correspondences, self._solve(correspondences))
+        answer = self._localize("", images, camera, [time.perf_counter()] * 2)
+        return answer if isinstance(image, Tensor) and image.ndim == 4 else answer[0]
 
     def localize_frames(self, frames: Frames) -> Iterator[Localization]:
-        """Localize frames one by one, with what each answer rests on and where the time went."""
+        """Localize frames one by one, reading each when it is asked for."""
         frames = frames.without_depth()
         for i in range(len(frames)):
-            ticks = [time.perf_counter()]
+            started = time.perf_counter()
             frame = frames[i]
-            ticks.append(time.perf_counter())
-            features = self._encode(frame.image[None], frame.camera)
-            self._synchronize()
-            ticks.append(time.perf_counter())
-            coordinates = self._predict(features)
-            self._synchronize()
-            ticks.append(time.perf_counter())
-            correspondences = self._correspondences(coordinates, features.shape[-2:], frame.camera)
-            estimate = self._solve(correspondences)
-            ticks.append(time.perf_counter())
-            estimate = self._align(frame.image[None], frame.camera, correspondences, estimate)
-            ticks.append(time.perf_counter())
-            timing = Timing(*(1e3 * float(stage) for stage in np.diff(ticks)))
-            camera = frame.camera.rescale(self._working_size(frame.camera)).pinhole
-            yield Localization(frame.name, camera, estimate, correspondences, timing)
+            ticks = [started, time.perf_counter()]
+            yield self._localize(frame.name, frame.image[None], frame.camera, ticks)[0]
 
     # ---- stages ----------------------------------------------------------------------------------
 
-    def _working_size(self, camera: Camera) -> tuple[int, int]:
-        short_side_px = round(self.scene_map.info.short_side_px / self._zoom(camera))
-        return working_size(camera.size, short_side_px, self.encoder.size_multiple)
+    def _localize(
+        self, name: str, images: Float[Tensor, "B 3 H W"], camera: Camera, ticks: list[float]
+    ) -> Localization:
+        """`ticks`: when reading the photos began and ended, `time.perf_counter`."""
 
-    def _zoom(self, camera: Camera) -> float:
-        """How much larger than the mapping cameras this one shows things: its photos are made so much smaller.
+        def done() -> None:
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            ticks.append(time.perf_counter())
 
-        Up to a quarter more or less, which mapping's views cover, is none.
-        """
-        if self.scene_map.info.focal_range is None:
-            return 1.0
-        low, high = self.scene_map.info.focal_range
-        zoom = camera.relative_focal / min(max(camera.relative_focal, low), high)
-        return 1.0 if 0.8 < zoom < 1.25 else min(max(zoom, 0.5), 3.0)
-
-    @torch.inference_mode()
-    def _encode(self, images: Float[Tensor, "B 3 H W"], camera: Camera) -> Float[Tensor, "B C h w"]:
-        width, height = self._working_size(camera)
-        images = images.to(self.device)
-        if images.shape[-2:] != (height, width):
-            images = F.interpolate(images, (height, width), mode="bilinear", antialias=True)
-        features = self.encoder(images)
-        return features[..., :: _column_step(*features.shape[-2:])]
-
-    @torch.inference_mode()
-    def _predict(self, features: Float[Tensor, "B C h w"]) -> SceneCoordinates:
-        dtype = fast_dtype(self.device)
-        rows = features.flatten(2).mT
-        with fast_autocast(self.device):
-            return self.head(rows.float() if dtype == torch.float32 else rows)
-
-    def _correspondences(
-        self, coordinates: SceneCoordinates, grid: torch.Size, camera: Camera
-    ) -> Correspondences:
-        batch = len(coordinates.points)
-        pixels, pinhole = self._cells(_key(camera))
-        return Correspondences(
-            pixels=pixels.expand(batch, -1, 2),
-            scene_points=coordinates.points,
-            camera=Camera(pinhole.focal_px.expand(batch, 2), pinhole.center_px.expand(batch, 2), pinhole.size),
-            weights=cell_weights(coordinates.scale),
-            grid=(grid[0], grid[1]),
+        with torch.inference_mode():
+            features = self.regressor.encode(images, camera)
+        done()
+        with torch.no_grad():
+            correspondences = self.regressor.predict(features, camera)
+        done()
+        estimate = _trusted(self.solver(correspondences))
+        done()
+        estimate = self._align(images, camera, correspondences, estimate)
+        done()
+        return Localization(
+            name,
+            self.scene_map.in_world(estimate.cam_from_world),
+            estimate.covariance,
+            estimate.confidence,
+            estimate.success,
+            estimate.inliers,
+            correspondences,
+            Timing(*(1e3 * float(stage) for stage in np.diff(ticks))),
         )
-
-    def _solve(self, correspondences: Correspondences) -> PoseEstimate:
-        return _trusted(self.solver(correspondences))
 
     def _align(
         self,
@@ -195,16 +252,15 @@ class Localizer:
         estimate: PoseEstimate,
     ) -> PoseEstimate:
         """The estimate, with the landmarks' pose where they are found and tell the place better."""
-        if self.scene_map.landmarks is None:
+        landmarks = self.scene_map.landmarks
+        if landmarks is None:
             return estimate
-        zoom = self._zoom(camera)
-        working = working_camera(camera, zoom)
+        zoom = self.regressor.zoom(camera)
         answers = []
         for i in range(len(images)):
             coarse = estimate[i : i + 1]
-            grey = grey_view(images[i], camera, zoom)
-            fine = align(self.scene_map.landmarks, grey, working, coarse.cam_from_world[0])
-            fine = _trusted(fine.to(coarse.covariance))
+            view = GreyView.of(images[i], camera, zoom)
+            fine = _trusted(align(landmarks, view, coarse.cam_from_world[0]).to(coarse.covariance))
             if not fine.success or (coarse.success and _spread(coarse) < _spread(fine)):
                 answers.append(coarse)
             else:
@@ -212,37 +268,23 @@ class Localizer:
                 answers.append(replace(fine, inliers=inliers))
         return PoseEstimate.cat(answers)
 
-    def _undistorted_cells(self, key: tuple) -> tuple[Float[Tensor, "N 2"], Camera]:
-        """Pixels of the cells' centres in the ideal camera, and that camera, at the working size."""
-        model, size, *params = key
-        camera = Camera.from_params(model, params, size)
-        working = camera.rescale(self._working_size(camera))
-        cells = cell_centers(working.size, self.encoder.stride)
-        pixels = cells[:, :: _column_step(*cells.shape[:2])].reshape(-1, 2)
-        pinhole = working.pinhole.to(self.device, torch.float32)
-        return working.undistort(pixels).to(self.device, torch.float32), pinhole
 
-    def _synchronize(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+def query_solver(score_network: ScoreNetwork | None = None) -> PoseSolver:
+    """How photos are localized in a map: hypotheses scored by its score network, or else by soft inliers."""
+    return PoseSolver.rgb(scoring=None if score_network is None else LearnedScore(score_network))
 
 
 def _trusted(estimate: PoseEstimate) -> PoseEstimate:
     return replace(estimate, success=estimate.success & (estimate.confidence > _LEAST_CONFIDENCE))
 
 
+# Photos of one colour, of noise and of other places reach 0.3; right poses of a quickly made map start at 0.8.
+_LEAST_CONFIDENCE = 0.5
+
+
 def _spread(estimate: PoseEstimate) -> Tensor:
     """Variance of the camera's place, m²."""
     return estimate.covariance.diagonal(dim1=-2, dim2=-1)[..., 3:].sum(-1)
-
-
-def _column_step(height: int, width: int) -> int:
-    """Of a grid of cells every so-manieth column is used.
-
-    Neighbouring cells see nearly the same and err alike: every second column is as accurate (2 cm on a real
-    room: 86 % against 85 %, median 1.27 cm against 1.28) in half the head's time, unless there are few.
-    """
-    return 1 if height * width < 600 else 2
 
 
 def _as_batch(image: Tensor | np.ndarray) -> Float[Tensor, "B 3 H W"]:
@@ -256,21 +298,3 @@ def _as_batch(image: Tensor | np.ndarray) -> Float[Tensor, "B 3 H W"]:
             f"got {image.dtype} {tuple(image.shape)}"
         )
     return image[None] if image.ndim == 3 else image
-
-
-def query_solver(score_network: ScoreNetwork | None = None) -> PoseSolver:
-    """How photos are localized in a map: hypotheses scored by its score network, or else by soft inliers."""
-    return PoseSolver.rgb(scoring=None if score_network is None else LearnedScore(score_network))
-
-
-# Photos of one colour, of noise and of other places reach 0.3; right poses of a quickly made map start at 0.8.
-_LEAST_CONFIDENCE = 0.5
-
-
-def cell_weights(scale: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
-    """Inverse of the predicted scale, relative to the image's median."""
-    return (scale.median(dim=-1, keepdim=True).values / scale).clamp(max=10.0)
-
-
-def _key(camera: Camera) -> tuple:
-    return (camera.model, camera.size, *camera.params.tolist())

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -26,12 +27,13 @@ import dsac
 from dsac.datasets import Scene
 from dsac.datasets.storage import write_atomically
 from dsac.errors import MapFormatError
-from dsac.geometry import Camera
+from dsac.geometry import Camera, Pose
 from dsac.landmarks import Landmarks
 from dsac.networks.encoder import Encoder, fast_dtype, load_encoder
 from dsac.networks.heads import Head, HeadArchitecture, LinearHead, SceneHead
 from dsac.networks.scene_networks import NetworkArchitecture, SceneNetwork
 from dsac.networks.score_network import ScoreArchitecture, ScoreNetwork
+from dsac.regressor import Regressor
 
 FORMAT_VERSION = 1
 _LANDMARK = "landmark."  # begins the names of their tensors
@@ -39,17 +41,18 @@ _LANDMARK = "landmark."  # begins the names of their tensors
 
 @dataclass(frozen=True)
 class MapInfo:
-    """What a map says about itself."""
+    """What a map says about itself. Raises: `ValueError` for values that no map can have."""
 
     encoder_id: str
     encoder_digest: str
     head: HeadArchitecture | None  # None: a network trained whole
     stride: int  # pixels per cell
     short_side_px: int  # images are resized to this before they are encoded
-    bounds_min: tuple[float, float, float]  # box around the scene points seen while mapping, metres
+    bounds_min: tuple[
+        float, float, float
+    ]  # box around the scene points seen while mapping, metres, map's frame
     bounds_max: tuple[float, float, float]
     depth_range: tuple[float, float]  # of the scene points from the cameras that saw them, metres
-    camera_spacing: float  # mean distance between neighbouring mapping cameras, metres
     num_frames: int
     supervision: str  # "depth" or "poses"
     source: str  # the recording: path and format
@@ -63,11 +66,68 @@ class MapInfo:
     camera: str = ""  # of middling focal length among the mapping images', by `Camera.to_text`; empty: unknown
     focal_range: tuple[float, float] | None = None  # of the mapping cameras' `relative_focal`
     as_stored: bool = False  # mapping images were read as they are stored, though viewers turn some of them
+    # Where the map's own frame stands in the world, metres: poses and points of a map are float32 about this
+    # place, which keeps georeferenced recordings (UTM, ECEF) exact. The axes are the world's.
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
     dsac_version: str = dsac.__version__
     format_version: int = FORMAT_VERSION
 
+    def __post_init__(self) -> None:
+        for name in ("encoder_id", "encoder_digest", "supervision", "source", "created", "camera"):
+            _check(isinstance(getattr(self, name), str), name, "text", self)
+        for name, least, most in (("stride", 1, 256), ("short_side_px", 1, 16_384), ("num_frames", 0, 2**53)):
+            value = getattr(self, name)
+            _check(type(value) is int and least <= value <= most, name, f"a whole number up to {most}", self)
+        for name, length in (("bounds_min", 3), ("bounds_max", 3), ("depth_range", 2), ("origin", 3)):
+            _check(_are_numbers(getattr(self, name), length), name, f"{length} finite numbers", self)
+        if self.focal_range is not None:
+            good = _are_numbers(self.focal_range, 2) and 0 < self.focal_range[0] <= self.focal_range[1]
+            _check(good, "focal_range", "two numbers above 0, the lower first", self)
+        for name in ("own_encoder", "as_stored"):
+            _check(isinstance(getattr(self, name), bool), name, "true or false", self)
+        _check(self.metric in (None, True, False), "metric", "true, false or nothing", self)
+        for name in ("settings", "training"):
+            _check(isinstance(getattr(self, name), Mapping), name, "names with values", self)
+        _check((self.head is None) != (self.network is None), "head", "either a head or a network", self)
+        if self.camera:
+            Camera.from_text(self.camera)
 
-@dataclass(frozen=True)
+    @staticmethod
+    def from_json(text: str) -> MapInfo:
+        """From what a map file says. Raises: `ValueError`, `TypeError`, `LookupError` for something else."""
+        fields = json.loads(text)
+        version = fields["format_version"]
+        if version != FORMAT_VERSION:
+            raise MapFormatError(
+                f"expected map format {FORMAT_VERSION}, got {version} (written by dsac "
+                f"{fields.get('dsac_version', 'unknown')}): use that version, or map the scene again"
+            )
+        fields.pop("camera_spacing", None)  # which maps had at first and nobody read
+        for name, parse in (
+            ("head", lambda value: HeadArchitecture(**value)),
+            ("network", lambda value: NetworkArchitecture(**value)),
+            ("score_network", ScoreArchitecture.from_json),
+            *((name, tuple) for name in ("bounds_min", "bounds_max", "depth_range", "focal_range", "origin")),
+        ):
+            if fields.get(name) is not None:
+                fields[name] = parse(fields[name])
+        return MapInfo(**fields)
+
+
+def _check(good: bool, name: str, expected: str, info: MapInfo) -> None:
+    if not good:
+        raise ValueError(f"{name}: expected {expected}, got {getattr(info, name)!r}")
+
+
+def _are_numbers(values: object, length: int) -> bool:
+    return (
+        isinstance(values, tuple)
+        and len(values) == length
+        and all(type(v) in (int, float) and math.isfinite(v) for v in values)
+    )
+
+
+@dataclass(frozen=True, eq=False)
 class SceneMap:
     """What is known of one scene: scene coordinates are learned, landmarks remembered."""
 
@@ -121,20 +181,15 @@ class SceneMap:
         """
         path = Path(path)
         metadata, tensors = read_map_file(path)
-        info = _parse_info(path, metadata)
-        scene_map = _untrained(path, info)
-        remembered = [name for name in tensors if name.startswith(_LANDMARK)]
-        landmark_tensors = {name.removeprefix(_LANDMARK): tensors.pop(name) for name in remembered}
+        what = "damaged map metadata"
         try:
-            landmarks = Landmarks.from_tensors(landmark_tensors) if remembered else None
-            for prefix, module in _modules(scene_map).items():
-                names = [name for name in tensors if name.startswith(prefix)]
-                module.load_state_dict({name.removeprefix(prefix): tensors.pop(name) for name in names})
-        except (RuntimeError, KeyError) as error:
-            raise MapFormatError(
-                f"{path}: the weights do not fit the architecture it names ({error})"
-            ) from None
-        return replace(scene_map, landmarks=landmarks).frozen()
+            info = MapInfo.from_json(metadata)
+            what = "the weights do not fit the architecture it names"
+            return _with_weights(info, tensors)
+        except MapFormatError as error:
+            raise MapFormatError(f"{path}: {error}") from None
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise MapFormatError(f"{path}: {what} ({' '.join(repr(error).split())})") from None
 
     def frozen(self) -> SceneMap:
         """This map, its modules now on the CPU and not to be trained."""
@@ -149,6 +204,30 @@ class SceneMap:
                 f"the map was made with encoder {self.info.encoder_id} ({self.info.encoder_digest}), "
                 f"got {encoder.id} ({encoder.digest}): map the scene again, or pass that encoder"
             )
+
+    def regressor(self, encoder: Encoder | None = None, device: torch.device | str = "cpu") -> Regressor:
+        """What predicts scene coordinates, with a copy of the head; `encoder`: where the map's does not ship.
+
+        Raises: `MapFormatError` when the encoder is not the map's, or does not ship and is not given.
+        """
+        if encoder is None:
+            encoder = self.load_encoder(device)
+        self.check_encoder(encoder)
+        head = copy.deepcopy(self.head).to(device)
+        return Regressor(encoder, head, self.info.short_side_px, self.info.focal_range)
+
+    def own_score_network(self, device: torch.device | str = "cpu") -> ScoreNetwork | None:
+        """A copy of the map's score network, if it has one."""
+        return None if self.score_network is None else copy.deepcopy(self.score_network).to(device)
+
+    def in_world(self, cam_from_map: Pose) -> Pose:
+        """Poses in the world's frame, float64, of poses (any batch) in the map's, which is at `origin`."""
+        pose = cam_from_map.to(torch.float64)
+        if not any(self.info.origin):
+            return pose
+        pose = Pose.from_quaternion(pose.quaternion_wxyz, pose.translation)  # a rotation to the last digit
+        origin = pose.translation.new_tensor(self.info.origin)
+        return Pose(pose.rotation, pose.translation - pose.rotation @ origin)
 
     def load_encoder(self, device: torch.device | str = "cpu") -> Encoder:
         """The encoder that the map was made with, its own or the shipped one, in the device's fast precision.
@@ -196,48 +275,41 @@ def _modules(scene_map: SceneMap) -> dict[str, nn.Module]:
     return {prefix: module for prefix, module in parts.items() if module is not None}
 
 
-def _untrained(path: Path, info: MapInfo) -> SceneMap:
-    """A map of the architectures that the metadata name. Raises: `MapFormatError` for an unknown encoder."""
-    if info.network is not None:
-        network = SceneNetwork(info.network)
-        return SceneMap(LinearHead(network.num_features), info, encoder=network)
-    assert info.head is not None
-    encoder = None
+def _with_weights(info: MapInfo, tensors: dict[str, Tensor]) -> SceneMap:
+    """A map of the architectures that it names, with the file's weights and landmarks.
+
+    Modules are made without memory and take the file's tensors: nothing is computed before shapes agree.
+    Raises: `MapFormatError` and what goes with things that do not fit.
+    """
+    named = [name for name in tensors if name.startswith(_LANDMARK)]
+    of_landmarks = {name.removeprefix(_LANDMARK): tensors.pop(name) for name in named}
+    landmarks = Landmarks.from_tensors(of_landmarks) if named else None
+    for name, value in tensors.items():
+        if not value.is_floating_point() or not torch.isfinite(value).all():
+            raise ValueError(f"{name}: expected finite numbers")
+    with torch.device("meta"):
+        encoder, head, score_network = None, None, None
+        if info.network is not None:
+            encoder = SceneNetwork(info.network)
+            head = LinearHead(encoder.num_features)
+        elif info.head is not None:
+            head = SceneHead(info.head)
+        if info.score_network is not None:
+            score_network = ScoreNetwork(info.score_network)
+    assert head is not None
     if info.own_encoder:
         try:
             encoder = load_encoder(info.encoder_id).float()
         except ValueError as error:
-            raise MapFormatError(f"{path}: {error}") from None
+            raise MapFormatError(str(error)) from None
         encoder.digest = info.encoder_digest
-    score_network = None if info.score_network is None else ScoreNetwork(info.score_network)
-    return SceneMap(SceneHead(info.head), info, encoder, score_network)
+    scene_map = SceneMap(head, info, encoder, score_network, landmarks)
+    for prefix, module in _modules(scene_map).items():
+        names = [name for name in tensors if name.startswith(prefix)]
+        state = {name.removeprefix(prefix): tensors.pop(name).float() for name in names}
+        module.load_state_dict(state, assign=True)
+    return scene_map.frozen()
 
 
 def _is_weight(name: str) -> bool:
     return not name.startswith(("feature_", "scene_"))
-
-
-def _parse_info(path: Path, text: str) -> MapInfo:
-    try:
-        fields = json.loads(text)
-        version = fields["format_version"]
-        if version != FORMAT_VERSION:
-            raise MapFormatError(
-                f"{path}: expected map format {FORMAT_VERSION}, got {version} (written by dsac "
-                f"{fields.get('dsac_version', 'unknown')}): use that version, or map the scene again"
-            )
-        if fields.get("network") is not None:
-            fields["network"] = NetworkArchitecture(**fields["network"])
-        else:
-            fields["head"] = HeadArchitecture(**fields["head"])
-        if fields.get("score_network") is not None:
-            fields["score_network"] = ScoreArchitecture.from_json(fields["score_network"])
-        for name in ("bounds_min", "bounds_max", "depth_range"):
-            fields[name] = tuple(fields[name])
-        if fields.get("focal_range") is not None:
-            fields["focal_range"] = tuple(fields["focal_range"])
-        if fields.get("camera"):
-            Camera.from_text(fields["camera"])
-        return MapInfo(**fields)
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise MapFormatError(f"{path}: damaged map metadata ({error!r})") from None

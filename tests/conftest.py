@@ -6,9 +6,16 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
-# Numba-compiled modules (dsac.kernels.cpu*) are left out: a wrapped function cannot be compiled.
+# Numba-compiled modules (dsac.kernels.twins, search) are left out: a wrapped function cannot be compiled.
 _hook = install_import_hook(
-    ["dsac.geometry", "dsac.ransac", "dsac.kernels.reference", "dsac.networks", "dsac.datasets.frame"],
+    [
+        "dsac.geometry",
+        "dsac.ransac",
+        "dsac.kernels.reference",
+        "dsac.kernels.reference_p3p",
+        "dsac.networks",
+        "dsac.datasets.frame",
+    ],
     "beartype.beartype",
 )
 

@@ -25,11 +25,11 @@ from ball_world import exact_map
 import dsac
 from dsac.cli import main
 from dsac.datasets import load_scene, read_poses
-from dsac.datasets.synthetic import synthetic_scene, write_scene
 from dsac.mapping import MappingSettings, NetworkSettings, head_training
 from dsac.mapping.pose_training import FineTuningSettings
 from dsac.networks.encoder import load_encoder
 from dsac.networks.heads import HeadArchitecture, SceneHead
+from dsac.rooms import synthetic_scene, write_scene
 from dsac.scene_map import SceneMap
 
 Run = Callable[..., tuple[int, str, str]]

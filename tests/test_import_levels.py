@@ -15,7 +15,7 @@ LEVELS = [
     ["errors"],
     ["geometry", "kernels"],
     ["ransac", "networks", "datasets"],
-    ["landmarks"],
+    ["landmarks", "regressor", "rooms"],
     ["scene_map"],
     ["localizer"],
     ["mapping", "evaluation"],

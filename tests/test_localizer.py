@@ -5,6 +5,7 @@ The map here is exact (see `ball_world`), so what is tested is everything around
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,15 +15,14 @@ import torch
 from answers import asked
 from ball_world import POSE, ColorEncoder, FramesInMemory, ball_frames, exact_map, photograph
 
-import dsac.localizer
 import dsac.networks.encoder
+import dsac.regressor
 from dsac.datasets import Frames
 from dsac.errors import MapFormatError
 from dsac.geometry import Camera, Pose
-from dsac.localizer import Localizer
+from dsac.localizer import Localization, Localizer
 from dsac.networks.encoder import load_encoder
 from dsac.networks.heads import SceneCoordinates
-from dsac.ransac.types import PoseEstimate
 
 WORKING_PX = 192
 # a cell's mean colour is its centre's point to a millimetre; hundreds of cells average that out
@@ -35,14 +35,14 @@ OPENCV = Camera.from_params("OPENCV", [280, 290, 140, 90, -0.2, 0.05, 0.003, -0.
 def localizer(monkeypatch: pytest.MonkeyPatch) -> Localizer:
     torch.set_num_threads(1)
     # half precision would round the exact points by some millimetres on the processors that have it
-    for module in (dsac.localizer, dsac.networks.encoder):
+    for module in (dsac.regressor, dsac.networks.encoder):
         monkeypatch.setattr(module, "fast_dtype", lambda device: torch.float32)
     return Localizer(exact_map(WORKING_PX), encoder=ColorEncoder())
 
 
-def _assert_at(estimate: PoseEstimate, truth: Pose, slack: float = 1.0) -> None:
-    assert estimate.success.all()
-    pose = estimate.cam_from_world.to(torch.float64)
+def _assert_at(answer: Localization, truth: Pose, slack: float = 1.0) -> None:
+    assert answer.success.all()
+    pose = answer.cam_from_world
     assert pose.rotation_error_deg(truth).max() < slack * ROTATION_DEG
     assert pose.center_distance(truth).max() < slack * TRANSLATION_M
 
@@ -88,16 +88,16 @@ def test_photos_of_another_lens_are_looked_at_as_large_as_in_the_mapping_frames(
     answer = next(Localizer(scene_map, encoder=ColorEncoder()).localize_frames(frames))
     assert answer.camera.size == size
     if focal_px < 1000:  # beyond, the photo shows next to nothing
-        _assert_at(answer.estimate, POSE, slack=5)
+        _assert_at(answer, POSE, slack=5)
 
 
 def test_a_distorted_photo_agrees_with_its_undistorted_twin(localizer: Localizer) -> None:
     twins = photograph(OPENCV), photograph(OPENCV.pinhole)
-    distorted, ideal = (localizer.localize(p.image, p.camera).cam_from_world.to(torch.float64) for p in twins)
+    distorted, ideal = (localizer.localize(p.image, p.camera).cam_from_world for p in twins)
     assert distorted.rotation_error_deg(ideal).item() < ROTATION_DEG
     assert distorted.center_distance(ideal).item() < TRANSLATION_M
     # and the distortion is more than what is tolerated here
-    wrong = localizer.localize(twins[0].image, OPENCV.pinhole).cam_from_world.to(torch.float64)
+    wrong = localizer.localize(twins[0].image, OPENCV.pinhole).cam_from_world
     assert wrong.center_distance(ideal).item() > 5 * TRANSLATION_M
 
 
@@ -121,11 +121,14 @@ def test_a_batch_is_a_loop(localizer: Localizer) -> None:
     _assert_at(together, poses)
     for i in range(3):
         alone = localizer.localize(images[i], camera)
-        assert alone.success.shape == (1,)
-        apart = alone.cam_from_world.to(torch.float64).center_distance(
-            together.cam_from_world[i : i + 1].to(torch.float64)
-        )
-        assert apart.item() < 1e-3
+        assert alone.success.shape == ()
+        for answer in (together[i], together[i - 3]):
+            assert alone.cam_from_world.center_distance(answer.cam_from_world).item() < 1e-3
+            assert answer.inliers.shape == alone.inliers.shape and len(answer.correspondences) == 1
+    with pytest.raises(IndexError):
+        together[3]
+    with pytest.raises(TypeError, match="one photo"):
+        together[0][0]
 
 
 def test_the_same_photo_has_the_same_answer_in_every_form(localizer: Localizer) -> None:
@@ -133,8 +136,13 @@ def test_the_same_photo_has_the_same_answer_in_every_form(localizer: Localizer) 
     decoded = (photo.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
     as_tensor = torch.from_numpy(decoded).permute(2, 0, 1).float() / 255
     first = localizer.localize(decoded, photo.camera)
-    for image in (decoded, np.asfortranarray(decoded), as_tensor, as_tensor.contiguous(), as_tensor[None]):
-        again = localizer.localize(image, photo.camera)
+    one = localizer.localize(as_tensor[None], photo.camera)
+    assert one.success.shape == (1,)
+    answers = [
+        localizer.localize(image, photo.camera)
+        for image in (decoded, np.asfortranarray(decoded), as_tensor, as_tensor.contiguous())
+    ]
+    for again in (*answers, one[0]):
         assert torch.equal(again.cam_from_world.matrix, first.cam_from_world.matrix)
         assert torch.equal(again.covariance, first.covariance)
 
@@ -185,11 +193,11 @@ def test_frames_are_localized_one_by_one_with_what_the_answer_rests_on(localizer
     answers = list(localizer.localize_frames(frames))
     assert [answer.name for answer in answers] == frames.names
     for i, answer in enumerate(answers):
-        _assert_at(answer.estimate, frames.cam_from_world[i : i + 1], slack=3)  # small, with 8 bits a colour
+        _assert_at(answer, frames.cam_from_world[i], slack=3)  # small, with 8 bits a colour
         assert min(answer.camera.size) == WORKING_PX and answer.camera.distortion is None
         # the inliers reproject where the correspondences say
-        inliers = answer.estimate.inliers[0]
-        points_cam = answer.estimate.cam_from_world[0] @ answer.correspondences.scene_points[0, inliers]
+        inliers = answer.inliers
+        points_cam = answer.cam_from_world.to(torch.float32) @ answer.correspondences.scene_points[0, inliers]
         pixels = answer.camera.to(torch.float32).project(points_cam)
         assert (pixels - answer.correspondences.pixels[0, inliers]).norm(dim=-1).max() < 10.1
         stages = [
@@ -201,7 +209,7 @@ def test_frames_are_localized_one_by_one_with_what_the_answer_rests_on(localizer
         ]
         assert min(stages) > 0 and answer.timing.total_ms == pytest.approx(sum(stages))
         single = localizer.localize(frames[i].image, frames[i].camera)
-        assert torch.equal(single.cam_from_world.matrix, answer.estimate.cam_from_world.matrix)
+        assert torch.equal(single.cam_from_world.matrix, answer.cam_from_world.matrix)
 
 
 def test_a_map_file_is_all_that_a_localizer_needs(tmp_path: Path) -> None:
@@ -248,3 +256,80 @@ def test_cells_that_the_head_is_sure_of_decide(localizer: Localizer) -> None:
     answer = asked(Localizer(unsure, encoder=ColorEncoder()), photo.image, photo.camera)
     assert answer.success.item()
     assert answer.cam_from_world.center_distance(POSE).item() < 0.05
+
+
+# ---- the answer --------------------------------------------------------------------------------------
+
+
+def test_the_answer_says_where_the_camera_stands_and_how_surely(localizer: Localizer) -> None:
+    photo = photograph(CAMERAS["working size"])
+    answer = localizer.localize(photo.image, photo.camera)
+    assert answer.pose is answer.cam_from_world
+    assert torch.allclose(answer.world_from_cam.translation, POSE.center, atol=TRANSLATION_M)
+    variance = answer.center_covariance.diagonal().sum()
+    assert answer.position_sigma_m.item() == pytest.approx(variance.sqrt().item(), rel=1e-6)
+    # the centre's covariance, by moving the pose: an increment (w, v) in the camera's frame
+    draws = torch.randn(20_000, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    spread = torch.linalg.cholesky(answer.covariance.double())
+    moved = Pose.exp(draws @ spread.mT) @ answer.cam_from_world.expand(len(draws))
+    around = torch.cov((moved.center - answer.cam_from_world.center).T)
+    assert torch.allclose(around, answer.center_covariance, rtol=0.1, atol=0.03 * variance.item())
+    angles = moved.rotation_error_deg(answer.cam_from_world)
+    assert answer.rotation_sigma_deg.item() == pytest.approx(angles.square().mean().sqrt().item(), rel=0.05)
+
+
+def test_the_answer_prints_in_three_lines(localizer: Localizer) -> None:
+    photo = photograph(CAMERAS["working size"])
+    answer = localizer.localize(photo.image, photo.camera)
+    lines = repr(answer).splitlines()
+    assert len(lines) == 3 and "confidence" in lines[0] and "±" in lines[1] and "agree" in lines[2]
+    lost = localizer.localize(torch.zeros(3, 192, 256), photo.camera)
+    assert "not localized" in repr(lost) and "center" not in repr(lost)
+    assert "2 photos" in repr(localizer.localize(photo.image.expand(2, 3, -1, -1), photo.camera))
+
+
+def test_one_can_train_on_what_an_answer_rests_on(localizer: Localizer) -> None:
+    photo = photograph(CAMERAS["working size"])
+    answer = localizer.localize(photo.image, photo.camera)
+    points = answer.correspondences.scene_points
+    shift = torch.zeros(3, requires_grad=True)
+    ((points + shift) * points).sum().backward()
+    assert shift.grad is not None and torch.isfinite(shift.grad).all()
+    points.mul_(1.0)  # and change it
+    assert answer.correspondences.weights is not None
+    answer.correspondences.weights.mul_(1.0)
+
+
+def test_localizers_of_one_map_do_not_disturb_each_other(localizer: Localizer) -> None:
+    scene_map = localizer.scene_map
+    other = Localizer(scene_map, encoder=ColorEncoder(), device="meta")
+    assert localizer.regressor.device.type == scene_map.head.scene_center.device.type == "cpu"
+    assert other.regressor.device.type == "meta"
+
+
+def test_a_localizer_survives_pickling(localizer: Localizer) -> None:
+    photo = photograph(CAMERAS["working size"])
+    before = localizer.localize(photo.image, photo.camera)
+    after = pickle.loads(pickle.dumps(localizer)).localize(photo.image, photo.camera)
+    assert torch.equal(before.cam_from_world.matrix, after.cam_from_world.matrix)
+
+
+def test_an_encoder_that_does_not_ship_is_passed_to_the_map_file(localizer: Localizer, tmp_path: Path) -> None:
+    localizer.scene_map.save(tmp_path / "ball.dsac")
+    photo = photograph(CAMERAS["working size"])
+    _assert_at(
+        Localizer.load(tmp_path / "ball.dsac", encoder=ColorEncoder()).localize(photo.image, photo.camera), POSE
+    )
+    with pytest.raises(ValueError, match="encoder: expected none beside a regressor"):
+        Localizer(localizer.scene_map, encoder=ColorEncoder(), regressor=localizer.regressor)
+
+
+def test_a_map_far_from_the_origin_of_its_world_is_as_exact(localizer: Localizer) -> None:
+    """UTM coordinates: float32 has half a metre there."""
+    place = (450_000.25, 5_400_000.5, 312.75)
+    scene_map = replace(localizer.scene_map, info=replace(localizer.scene_map.info, origin=place))
+    photo = photograph(CAMERAS["working size"])
+    answer = Localizer(scene_map, encoder=ColorEncoder()).localize(photo.image, photo.camera)
+    there = Pose(POSE.rotation, POSE.translation - POSE.rotation @ torch.tensor(place, dtype=torch.float64))
+    assert answer.cam_from_world.translation.dtype == torch.float64
+    _assert_at(answer, there)

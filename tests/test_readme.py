@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import dsac.cli
-from dsac.datasets.synthetic import synthetic_scene, write_scene
+from dsac.rooms import synthetic_scene, write_scene
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -214,7 +215,7 @@ def test_a_map_of_an_unknown_network_is_refused(scene_map: SceneMap, tmp_path: P
     for network in ({"name": "resnet", "grey": False}, {"name": "dsac", "grey": False, "width": 0}, {}):
         _refused(_rewritten(scene_map, tmp_path / "a.dsac", network=network), "damaged map metadata")
     network = {"name": "dsac-star", "grey": True, "width": 0.0625}
-    _refused(_rewritten(scene_map, tmp_path / "a.dsac", network=network), "weights do not fit the architecture")
+    _refused(_rewritten(scene_map, tmp_path / "a.dsac", network=network), "either a head or a network")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "3"])
@@ -258,3 +259,129 @@ def test_a_shipped_encoder_of_another_digest_is_refused(scene_map: SceneMap) -> 
 def test_an_encoder_that_does_not_ship_is_asked_for(scene_map: SceneMap) -> None:
     with pytest.raises(MapFormatError, match="made with encoder colors, which does not ship"):
         scene_map.load_encoder()
+
+
+# ---- files from somebody else ------------------------------------------------------------------------
+
+
+def _changed(path: Path, change: dict[str, object], tensors: dict[str, torch.Tensor] | None = None) -> Path:
+    """The map file with some of its metadata, and tensors, replaced."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        info = json.loads(file.metadata()["dsac"])
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for name, value in change.items():
+        *outer, last = name.split(".")
+        place = info
+        for part in outer:
+            place = place[part]
+        place[last] = value
+    safetensors.torch.save_file(state | (tensors or {}), str(path), {"dsac": json.dumps(info)})
+    return path
+
+
+DAMAGED = {
+    "a size of nothing": {"short_side_px": 0},
+    "a negative size": {"short_side_px": -5},
+    "a size in words": {"short_side_px": "240"},
+    "a stride in words": {"stride": "8"},
+    "no stride": {"stride": 0},
+    "half a focal range": {"focal_range": [1.0]},
+    "a focal range of text": {"focal_range": "12"},
+    "an endless focal range": {"focal_range": [1.0, math.inf]},
+    "a focal range upside down": {"focal_range": [2.0, 1.0]},
+    "bounds of one number": {"bounds_min": [1.0]},
+    "bounds that are none": {"bounds_max": [0.0, math.nan, 0.0]},
+    "an origin in words": {"origin": ["a", "b", "c"]},
+    "an infinite camera": {"camera": "PINHOLE,inf,480,500,500,320,240"},
+    "a camera of words": {"camera": "PINHOLE,a,b"},
+    "a camera that is a number": {"camera": 5},
+    "a negative width": {"head.width": -1},
+    "a width in words": {"head.width": "24"},
+    "a fraction of a width": {"head.width": 24.5},
+    "a billion blocks": {"head.num_blocks": 10**9},
+    "a head for other features": {"head.num_features": 11},
+    "an unknown field of the head": {"head.depth": 3},
+    "no head": {"head": None},
+    "a head of text": {"head": "abc"},
+    "a score network of text": {"score_network": {"max_error": 100.0, "widths": "abc", "hidden": 8}},
+    "a score network that has no weights": {"score_network": {"max_error": 100.0, "widths": [4], "hidden": 8}},
+    "an unknown network": {"network": {"name": "resnet", "grey": True, "width": 1.0}, "head": None},
+    "a network without weights": {
+        "network": {"name": "dsac-star", "grey": True, "width": 0.0625},
+        "head": None,
+    },
+    "a network as wide as an ocean": {"network": {"name": "dsac", "grey": True, "width": 1e9}, "head": None},
+    "an unknown field": {"colour": "red"},
+    "settings of text": {"settings": "abc"},
+    "an encoder that is a number": {"encoder_id": 3},
+    "an own encoder that does not ship": {"own_encoder": True, "encoder_id": "resnet"},
+    "metric perhaps": {"metric": "perhaps"},
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_metadata_that_no_map_can_have_are_refused(scene_map: SceneMap, tmp_path: Path, name: str) -> None:
+    scene_map.save(tmp_path / "a.dsac")
+    with pytest.raises(MapFormatError, match="a.dsac: ") as caught:
+        SceneMap.load(_changed(tmp_path / "a.dsac", DAMAGED[name]))
+    assert "\n" not in str(caught.value)
+
+
+def test_metadata_that_are_no_object_are_refused(scene_map: SceneMap, tmp_path: Path) -> None:
+    for text in ("[]", "3", '"abc"', "{", "null", "[" * 100_000):
+        safetensors.torch.save_file({"a": torch.zeros(1)}, str(tmp_path / "a.dsac"), {"dsac": text})
+        with pytest.raises(MapFormatError, match="a.dsac: damaged map metadata"):
+            SceneMap.load(tmp_path / "a.dsac")
+
+
+WRONG_TENSORS = {
+    "a bias of another length": {"lift.bias": torch.zeros(25)},
+    "whole numbers for weights": {"lift.bias": torch.zeros(24, dtype=torch.int64)},
+    "a weight at infinity": {"lift.bias": torch.full((24,), torch.inf)},
+    "a tensor too many": {"another": torch.zeros(3)},
+    "landmarks without patches": {"landmark.points": torch.zeros(3, 3)},
+    "more landmarks than patches": {
+        "landmark.points": torch.zeros(400_000, 3),
+        "landmark.patches": torch.zeros(1, 15, 15, dtype=torch.uint8),
+        "landmark.view": torch.zeros(400_000, dtype=torch.int32),
+        "landmark.cam_from_world": torch.eye(3, 4)[None],
+        "landmark.focal_px": torch.ones(1, 2),
+    },
+    "landmarks of a pose in the plane": {
+        "landmark.points": torch.zeros(1, 3),
+        "landmark.patches": torch.zeros(1, 15, 15, dtype=torch.uint8),
+        "landmark.view": torch.zeros(1, dtype=torch.int32),
+        "landmark.cam_from_world": torch.eye(3)[None],
+        "landmark.focal_px": torch.ones(1, 2),
+    },
+}
+
+
+@pytest.mark.parametrize("name", WRONG_TENSORS)
+def test_tensors_that_do_not_fit_are_refused(scene_map: SceneMap, tmp_path: Path, name: str) -> None:
+    scene_map.save(tmp_path / "a.dsac")
+    with pytest.raises(MapFormatError, match="a.dsac: "):
+        SceneMap.load(_changed(tmp_path / "a.dsac", {}, WRONG_TENSORS[name]))
+
+
+def test_a_map_asks_for_no_memory_before_its_weights_are_there(scene_map: SceneMap, tmp_path: Path) -> None:
+    scene_map.save(tmp_path / "a.dsac")
+    path = _changed(tmp_path / "a.dsac", {"head.width": 60_000, "head.num_blocks": 64})  # 1.8 TB
+    with pytest.raises(MapFormatError, match="a.dsac: "):
+        SceneMap.load(path)
+
+
+def test_maps_from_before_load(scene_map: SceneMap, tmp_path: Path) -> None:
+    scene_map.save(tmp_path / "a.dsac")
+    assert SceneMap.load(_changed(tmp_path / "a.dsac", {"camera_spacing": 0.1})).info == scene_map.info
+
+
+def test_a_map_loads_whatever_the_default_type(scene_map: SceneMap, tmp_path: Path) -> None:
+    scene_map.save(tmp_path / "a.dsac")
+    features = torch.randn(50, 10)
+    points = SceneMap.load(tmp_path / "a.dsac").head(features).points
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(SceneMap.load(tmp_path / "a.dsac").head(features).points, points)
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from dsac.datasets import Frames
 from dsac.datasets.image import read_image
-from dsac.datasets.synthetic import synthetic_scene
 from dsac.errors import DatasetError
+from dsac.rooms import synthetic_scene
 from encoder_training.places import render_place
 
 SIZE = (640, 480)

@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 from numpy.random import Generator
 
-from dsac.datasets import _textures as paint
-from dsac.datasets._render import Room, View, bake_light, develop, render_depth, render_light
-from dsac.datasets._room import _X, _Y, _Z, _Builder, _Material
 from dsac.datasets.image import read_image
+from dsac.rooms import textures as paint
+from dsac.rooms.furniture import _X, _Y, _Z, _Builder, _Material
+from dsac.rooms.render import Room, View, bake_light, develop, render_depth, render_light
 
 _PHOTOS = 36  # of all, in one place
 _PHOTO_SHARE = 0.65  # of the surfaces that show a photo, the others are plain

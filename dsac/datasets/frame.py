@@ -113,6 +113,16 @@ class Frames(Sequence):  # of Frame; said so, a type checker at run time would r
         """The same frames as a colour camera alone would have recorded them."""
         return replace(self, reader=_ColorOnly(self.reader)) if self.has_depth else self
 
+    def about(self, origin: Sequence[float]) -> Frames:
+        """The same frames in a world whose origin is at that place (metres) of this one; the axes stay."""
+        poses = self.cam_from_world
+        if poses is None or not any(origin):
+            return self
+        # rotations to the last digit: they turn coordinates of thousands of kilometres
+        poses = Pose.from_quaternion(poses.quaternion_wxyz, poses.translation)
+        place = poses.translation.new_tensor(origin)
+        return replace(self, cam_from_world=Pose(poses.rotation, poses.translation + poses.rotation @ place))
+
     def _read(self, index: int) -> Frame:
         name, camera = self.names[index], self.camera(index)
         pixels = self.reader.read_image(name)

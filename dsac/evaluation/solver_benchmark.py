@@ -26,9 +26,9 @@ import cv2
 import numpy as np
 
 from dsac.datasets.storage import write_atomically
-from dsac.datasets.synthetic import synthetic_scene
 from dsac.errors import DatasetError
 from dsac.kernels import cpu
+from dsac.rooms import synthetic_scene
 
 THRESHOLD_PX = 10.0
 RATIOS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.85)

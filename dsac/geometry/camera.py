@@ -1,80 +1,80 @@
 """Cameras: camera coordinates to pixels and back, in COLMAP's models and parameter order.
 
 Camera axes are x right, y down, z forward; pixel (0.5, 0.5) is the centre of the top-left pixel. A point
-(X, Y, Z) has image coordinates (x, y) = (X/Z, Y/Z) on the plane z = 1; a model distorts them to (x', y') and
-`pixel = focal_px * (x', y') + center_px`:
-
-    SIMPLE_PINHOLE  f, cx, cy                               x' = x
-    PINHOLE         fx, fy, cx, cy                          x' = x
-    SIMPLE_RADIAL   f, cx, cy, k                            x' = x (1 + k r²)
-    RADIAL          f, cx, cy, k1, k2                       x' = x (1 + k1 r² + k2 r⁴)
-    OPENCV          fx, fy, cx, cy, k1, k2, p1, p2          radial + tangential
-    OPENCV_FISHEYE  fx, fy, cx, cy, k1, k2, k3, k4          x' = x/r · θ(1 + k1 θ² + ... + k4 θ⁸), θ = atan r
+(X, Y, Z) has image coordinates (x, y) = (X/Z, Y/Z) on the plane z = 1; a model (`camera_models`) distorts
+them to (x', y') and `pixel = focal_px * (x', y') + center_px`.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor
 
-Model = Literal["SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "OPENCV_FISHEYE"]
-MODELS: tuple[Model, ...] = get_args(Model)
+from dsac.geometry.camera_models import MODELS, CameraModel, Coefficients, with_two_focals
 
-# model -> (has one focal length for both axes, number of distortion parameters)
-_LAYOUT: dict[Model, tuple[bool, int]] = {
-    "SIMPLE_PINHOLE": (True, 0),
-    "PINHOLE": (False, 0),
-    "SIMPLE_RADIAL": (True, 1),
-    "RADIAL": (True, 2),
-    "OPENCV": (False, 4),
-    "OPENCV_FISHEYE": (False, 4),
-}
+_LARGEST_SIDE = 2**31 - 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Camera:
-    """A camera model with its parameters and image size, or a batch that shares model and size."""
+    """A camera model with its parameters and image size, or a batch that shares model and size.
+
+    Raises: `ValueError` for shapes that do not belong together, an unknown model, or a size that is none.
+    """
 
     focal_px: Float[Tensor, "*batch 2"]
     center_px: Float[Tensor, "*batch 2"]
     size: tuple[int, int]  # (width, height) in pixels
-    model: Model = "PINHOLE"
-    distortion: Float[Tensor, "*batch k"] | None = None  # the model's, in COLMAP's order; None = none
+    model: str = "PINHOLE"  # a name in `camera_models.MODELS`
+    distortion: Float[Tensor, "*batch k"] | None = None  # the model's, in COLMAP's order; None = it has none
+
+    def __post_init__(self) -> None:
+        if self.model not in MODELS:
+            raise ValueError(f"camera model: expected one of {', '.join(MODELS)}, got {self.model}")
+        object.__setattr__(self, "size", _checked_size(self.size, self.model))
+        shape, names = tuple(self.focal_px.shape), MODELS[self.model].distortion
+        if shape[-1:] != (2,):
+            raise ValueError(f"focal_px: expected (..., 2), got {shape}")
+        if self.center_px.shape != shape:
+            raise ValueError(f"center_px: expected {shape} as focal_px, got {tuple(self.center_px.shape)}")
+        expected = (*shape[:-1], len(names)) if names else None
+        given = None if self.distortion is None else tuple(self.distortion.shape)
+        if given != expected:
+            raise ValueError(
+                f"distortion: expected {expected} of {self.model} beside focal_px {shape}, got {given}"
+            )
 
     @staticmethod
     def from_params(model: str, params: Sequence[float | int] | Tensor, size: tuple[int, int]) -> Camera:
         """From COLMAP's parameter list, in float64.
 
-        Raises: `ValueError` for an unknown model, a wrong number of parameters, a focal length <= 0 or no size.
+        Raises: `ValueError` for an unknown model, a wrong number of parameters, values that are not finite, a
+        focal length <= 0 or no size.
         """
-        if model not in _LAYOUT:
+        if model not in MODELS:
             raise ValueError(f"camera model: expected one of {', '.join(MODELS)}, got {model}")
-        single_focal, num_distortion = _LAYOUT[model]
-        values = torch.as_tensor(params, dtype=torch.float64)
-        expected = (3 if single_focal else 4) + num_distortion
+        one_focal, names = MODELS[model].one_focal, MODELS[model].distortion
+        values = _finite(params, f"camera {model}")
+        expected = (3 if one_focal else 4) + len(names)
         if values.shape != (expected,):
             raise ValueError(f"camera {model}: expected {expected} parameters, got {values.numel()}")
-        focal = values[:1].expand(2) if single_focal else values[:2]
-        if not (torch.isfinite(values).all() and (focal > 0).all()):
-            raise ValueError(
-                f"camera {model}: expected finite values and a positive focal, got {values.tolist()}"
-            )
-        if min(size) < 1:
-            raise ValueError(f"camera {model}: expected a width and height in pixels, got {size[0]}, {size[1]}")
-        rest = values[1:] if single_focal else values[2:]
-        return Camera(
-            focal, rest[:2], (int(size[0]), int(size[1])), model, rest[2:] if num_distortion else None
-        )
+        focal = values[:1].expand(2) if one_focal else values[:2]
+        if not (focal > 0).all():
+            raise ValueError(f"camera {model}: expected a positive focal, got {values.tolist()}")
+        rest = values[1:] if one_focal else values[2:]
+        return Camera(focal, rest[:2], size, model, rest[2:] if names else None)
 
     @staticmethod
     def simple(focal_px: float | int, size: tuple[int, int]) -> Camera:
         """A pinhole camera with one focal length and the principal point in the image's middle."""
-        return Camera.from_params("SIMPLE_PINHOLE", [focal_px, size[0] / 2, size[1] / 2], size)
+        width, height = _checked_size(size, "SIMPLE_PINHOLE")
+        return Camera.from_params("SIMPLE_PINHOLE", [focal_px, width / 2, height / 2], (width, height))
 
     @staticmethod
     def from_text(text: str) -> Camera:
@@ -86,12 +86,50 @@ class Camera:
         if len(numbers) < 2:
             raise ValueError(f"camera {model}: no width and height")
         width, height, *params = map(float, numbers)
+        if not (width.is_integer() and height.is_integer()):
+            raise ValueError(f"camera {model}: expected a width and height in pixels, got {width}, {height}")
         return Camera.from_params(model.strip().upper(), params, (int(width), int(height)))
 
     def to_text(self) -> str:
-        """One camera as `MODEL,WIDTH,HEIGHT,PARAMS...`, with COLMAP's order of parameters."""
-        numbers = [*self.size, *self.params.tolist()]
-        return ",".join([self.model, *(f"{number:.9g}" for number in numbers)])
+        """One camera as `MODEL,WIDTH,HEIGHT,PARAMS...`, in COLMAP's order and with every digit there is."""
+        params = (repr(value).removesuffix(".0") for value in self.params.tolist())
+        return ",".join([self.model, *map(str, self.size), *params])
+
+    @staticmethod
+    def from_opencv(
+        K: Real[Tensor, "3 3"] | Real[np.ndarray, "3 3"] | Sequence[Sequence[float | int]],
+        distortion: Sequence[float | int] | Tensor | np.ndarray | None,
+        size: tuple[int, int],
+    ) -> Camera:
+        """From what `cv2.calibrateCamera` returns: the camera matrix and k1 k2 p1 p2 [k3 [k4 k5 k6 ...]].
+
+        OpenCV counts pixels from the centre of the top-left one, we from its corner: half a pixel is added to
+        the principal point. The model is the simplest that holds the coefficients.
+        Raises: `ValueError` for a skewed camera matrix, and for a thin prism or a tilted sensor (coefficients
+        behind the eighth).
+        """
+        pinhole = _opencv_pinhole(K)
+        k = [] if distortion is None else _finite(distortion, "distortion").flatten().tolist()
+        if len(k) not in (0, 4, 5, 8, 12, 14):
+            raise ValueError(f"distortion: expected 4, 5, 8, 12 or 14 coefficients of OpenCV, got {len(k)}")
+        if any(k[8:]):
+            raise ValueError(f"distortion: no model here has a thin prism or a tilted sensor, got {k[8:]}")
+        k = [*k[:8], *[0.0] * (8 - len(k))]
+        if any(k[4:]):
+            return Camera.from_params("FULL_OPENCV", [*pinhole, *k], size)
+        if any(k):
+            return Camera.from_params("OPENCV", [*pinhole, *k[:4]], size)
+        return Camera.from_params("PINHOLE", pinhole, size)
+
+    @staticmethod
+    def from_opencv_fisheye(
+        K: Real[Tensor, "3 3"] | Real[np.ndarray, "3 3"] | Sequence[Sequence[float | int]],
+        distortion: Sequence[float | int] | Tensor | np.ndarray,
+        size: tuple[int, int],
+    ) -> Camera:
+        """Like `from_opencv`, from what `cv2.fisheye.calibrate` returns: the camera matrix and k1 k2 k3 k4."""
+        k = _finite(distortion, "distortion").flatten().tolist()
+        return Camera.from_params("OPENCV_FISHEYE", [*_opencv_pinhole(K), *k], size)
 
     @property
     def relative_focal(self) -> float:
@@ -101,7 +139,7 @@ class Camera:
     @property
     def params(self) -> Float[Tensor, "*batch n"]:
         """COLMAP's parameter list."""
-        focal = self.focal_px[..., :1] if _LAYOUT[self.model][0] else self.focal_px
+        focal = self.focal_px[..., :1] if self._model.one_focal else self.focal_px
         parts = [focal, self.center_px] + ([] if self.distortion is None else [self.distortion])
         return torch.cat(parts, dim=-1)
 
@@ -118,7 +156,8 @@ class Camera:
         The camera's batch broadcasts with the dimensions before N of `(..., N, 3)`. Meaningful for
         points in front of the camera (z > 0); callers mask the others.
         """
-        return self._to_pixels(self._distort(points_cam[..., :2] / points_cam[..., 2:]))
+        plane = points_cam[..., :2] / points_cam[..., 2:]
+        return self._to_pixels(self._model.distort(plane, self._coefficients))
 
     def unproject(self, pixels: Float[Tensor, "... N 2"]) -> Float[Tensor, "... N 3"]:
         """The point (x, y, 1) at depth 1 m that projects to each pixel; multiply by depth for camera points.
@@ -128,8 +167,7 @@ class Camera:
         domain the answer is NaN. No gradient with respect to the distortion.
         """
         plane = (pixels - self.center_px[..., None, :]) / self.focal_px[..., None, :]
-        if self.distortion is not None:
-            plane = self._undistort(plane)
+        plane = self._model.undistort(plane, self._coefficients)
         return torch.cat([plane, torch.ones_like(plane[..., :1])], dim=-1)
 
     def undistort(self, pixels: Float[Tensor, "... N 2"]) -> Float[Tensor, "... N 2"]:
@@ -142,10 +180,10 @@ class Camera:
         """The camera of the image resized to `size` (width, height)."""
         scale = self.focal_px.new_tensor([size[0] / self.size[0], size[1] / self.size[1]])
         # two focal lengths may come out of one when the aspect ratio changes by rounding
-        model, distortion = self.model, self.distortion
-        if _LAYOUT[model][0] and scale[0] != scale[1]:
-            model, distortion = _with_two_focals(model, distortion)
-        return Camera(self.focal_px * scale, self.center_px * scale, size, model, distortion)
+        model, distortion = self._model, self.distortion
+        if model.one_focal and scale[0] != scale[1]:
+            model, distortion = with_two_focals(model, distortion)
+        return Camera(self.focal_px * scale, self.center_px * scale, size, model.name, distortion)
 
     def crop(self, left: int, top: int, size: tuple[int, int]) -> Camera:
         """The camera of the `size` (width, height) window whose top-left pixel is (left, top)."""
@@ -171,94 +209,45 @@ class Camera:
             distortion=None if self.distortion is None else self.distortion[(*index, Ellipsis, slice(None))],
         )
 
-    # ---- the models ------------------------------------------------------------------------------
+    @property
+    def _model(self) -> CameraModel:
+        return MODELS[self.model]
+
+    @property
+    def _coefficients(self) -> Coefficients:
+        return () if self.distortion is None else self.distortion[..., None, :].split(1, dim=-1)
 
     def _to_pixels(self, plane: Tensor) -> Tensor:
         return plane * self.focal_px[..., None, :] + self.center_px[..., None, :]
 
-    def _distort(self, plane: Tensor) -> Tensor:
-        if self.distortion is None:
-            return plane
-        k = self.distortion[..., None, :]
-        square = (plane * plane).sum(-1, keepdim=True)
-        if self.model == "OPENCV_FISHEYE":
-            radius = square.clamp_min(1e-24).sqrt()
-            angle = torch.atan(radius)
-            return plane * (_fisheye_radius(angle, k) / radius)
-        if self.model == "SIMPLE_RADIAL":
-            return plane * (1 + k * square)
-        scaled = plane * (1 + k[..., :1] * square + k[..., 1:2] * square**2)
-        if self.model == "RADIAL":
-            return scaled
-        p1, p2 = k[..., 2:3], k[..., 3:4]
-        x, y = plane[..., :1], plane[..., 1:]
-        tangential = torch.cat(
-            [2 * p1 * x * y + p2 * (square + 2 * x * x), 2 * p2 * x * y + p1 * (square + 2 * y * y)],
-            dim=-1,
-        )
-        return scaled + tangential
 
-    def _undistort(self, distorted: Tensor) -> Tensor:
-        if self.model == "OPENCV_FISHEYE":
-            return self._undistort_fisheye(distorted)
-        plane = distorted.clone()
-        for _ in range(_NEWTON_STEPS):
-            plane = plane - _solve_2x2(self._distortion_jacobian(plane), self._distort(plane) - distorted)
-        wrong = (self._distort(plane) - distorted).norm(dim=-1) > 1e-3
-        folded = torch.linalg.det(self._distortion_jacobian(plane)) <= 0
-        return torch.where((wrong | folded)[..., None], torch.full_like(plane, torch.nan), plane)
-
-    def _undistort_fisheye(self, distorted: Tensor) -> Tensor:
-        assert self.distortion is not None
-        k = self.distortion[..., None, :]
-        radius = distorted.norm(dim=-1, keepdim=True)
-        angle = radius.clamp(max=1.5)
-        for _ in range(_NEWTON_STEPS):
-            slope = 1 + sum((2 * i + 3) * k[..., i : i + 1] * angle ** (2 * i + 2) for i in range(4))
-            angle = angle - (_fisheye_radius(angle, k) - radius) / slope
-        limit = torch.pi * 89 / 180
-        valid = (angle.abs() < limit) & ((_fisheye_radius(angle, k) - radius).abs() < 1e-3)
-        scale = torch.where(radius > 1e-12, torch.tan(angle) / radius.clamp_min(1e-12), torch.ones_like(radius))
-        return torch.where(valid, distorted * scale, torch.full_like(distorted, torch.nan))
-
-    def _distortion_jacobian(self, plane: Tensor) -> Tensor:
-        """Derivative of the distorted by the undistorted coordinates, `(..., 2, 2)`, for polynomial models."""
-        assert self.distortion is not None
-        k = self.distortion[..., None, :]
-        x, y = plane.unbind(-1)
-        square = x * x + y * y
-        k1 = k[..., 0]
-        k2 = k[..., 1] if self.model != "SIMPLE_RADIAL" else torch.zeros_like(k1)
-        radial = 1 + k1 * square + k2 * square**2
-        slope = 2 * k1 + 4 * k2 * square  # d(radial)/d(x) = slope * x
-        xx, xy, yy = radial + slope * x * x, slope * x * y, radial + slope * y * y
-        yx = xy
-        if self.model == "OPENCV":
-            p1, p2 = k[..., 2], k[..., 3]
-            xx, yy = xx + 2 * p1 * y + 6 * p2 * x, yy + 2 * p2 * x + 6 * p1 * y
-            xy = xy + 2 * p1 * x + 2 * p2 * y
-            yx = yx + 2 * p2 * y + 2 * p1 * x
-        return torch.stack([torch.stack([xx, xy], -1), torch.stack([yx, yy], -1)], -2)
+def _checked_size(size: tuple[int, int], model: str) -> tuple[int, int]:
+    try:
+        width, height = map(operator.index, size)
+    except (TypeError, ValueError):
+        raise ValueError(f"camera {model}: expected a width and height in pixels, got {size}") from None
+    if not (1 <= width <= _LARGEST_SIDE and 1 <= height <= _LARGEST_SIDE):
+        raise ValueError(f"camera {model}: expected a width and height in pixels, got {width}, {height}")
+    return width, height
 
 
-_NEWTON_STEPS = 12  # quadratic convergence: 5 reach 1e-12 for |k r²| < 0.3; the rest is margin
+def _finite(values: Sequence | Tensor | np.ndarray, what: str) -> Tensor:
+    """In float64. Raises: `ValueError` for anything but finite numbers."""
+    try:
+        tensor = torch.as_tensor(values, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise ValueError(f"{what}: expected finite values, got {values}") from None
+    if not torch.isfinite(tensor).all():
+        raise ValueError(f"{what}: expected finite values, got {tensor.tolist()}")
+    return tensor
 
 
-def _fisheye_radius(angle: Tensor, k: Tensor) -> Tensor:
-    square = angle * angle
-    return angle * (1 + sum(k[..., i : i + 1] * square ** (i + 1) for i in range(4)))
-
-
-def _solve_2x2(matrix: Tensor, vector: Tensor) -> Tensor:
-    """Closed-form solve; a singular matrix gives NaN, which marks the pixel as out of domain."""
-    (a, b), (c, d) = matrix[..., 0, :].unbind(-1), matrix[..., 1, :].unbind(-1)
-    x, y = vector.unbind(-1)
-    return torch.stack([d * x - b * y, a * y - c * x], -1) / (a * d - b * c)[..., None]
-
-
-def _with_two_focals(model: Model, distortion: Tensor | None) -> tuple[Model, Tensor | None]:
-    """The model that can hold fx != fy and the same distortion."""
-    if distortion is None:
-        return "PINHOLE", None
-    zeros = torch.zeros_like(distortion[..., :1]).expand(*distortion.shape[:-1], 4 - distortion.shape[-1])
-    return "OPENCV", torch.cat([distortion, zeros], dim=-1)
+def _opencv_pinhole(K: Tensor | np.ndarray | Sequence[Sequence[float | int]]) -> list[float]:
+    """fx, fy, cx, cy of OpenCV's camera matrix, with our half pixel."""
+    matrix = _finite(K, "K")
+    if matrix.shape != (3, 3):
+        raise ValueError(f"K: expected (3, 3), got {tuple(matrix.shape)}")
+    (focal_x, skew, center_x), (zero, focal_y, center_y), last = matrix.tolist()
+    if skew or zero or last != [0, 0, 1]:
+        raise ValueError(f"K: expected [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], got {matrix.tolist()}")
+    return [focal_x, focal_y, center_x + 0.5, center_y + 0.5]

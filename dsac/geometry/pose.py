@@ -28,7 +28,7 @@ from dsac.geometry.rotation import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pose:
     """A rigid motion `x_a = rotation @ x_b + translation`, or a batch of them."""
 

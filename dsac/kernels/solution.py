@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-Array = Any  # torch.Tensor or np.ndarray; shapes in the docstrings
+from dsac.kernels.arrays import Array
 
 
 class Solution(NamedTuple):

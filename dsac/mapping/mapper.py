@@ -22,7 +22,7 @@ from dsac.datasets import Frames
 from dsac.errors import DatasetError, MapFormatError
 from dsac.mapping.buffer import evenly_spread
 from dsac.mapping.head_training import MappingSettings, head_learner
-from dsac.mapping.landmarks import collect_landmarks
+from dsac.mapping.landmark_choice import collect_landmarks
 from dsac.mapping.losses import BatchLoss
 from dsac.mapping.network_training import NetworkSettings, network_learner
 from dsac.mapping.training import Checkpoint, Standing, train
@@ -161,7 +161,6 @@ def build_map(
         bounds_min=shape.bounds_min,
         bounds_max=shape.bounds_max,
         depth_range=shape.depth_range,
-        camera_spacing=shape.camera_spacing,
         num_frames=len(frames),
         camera=by_focal[len(by_focal) // 2].to_text(),
         focal_range=(by_focal[0].relative_focal, by_focal[-1].relative_focal),

@@ -24,6 +24,12 @@ class HeadArchitecture:
     width: int = 384
     num_blocks: int = 2
 
+    def __post_init__(self) -> None:
+        for name, least, most in (("num_features", 1, 65_536), ("width", 1, 65_536), ("num_blocks", 0, 64)):
+            value = getattr(self, name)
+            if type(value) is not int or not least <= value <= most:
+                raise ValueError(f"{name}: expected a whole number from {least} to {most}, got {value!r}")
+
 
 @dataclass(frozen=True)
 class SceneCoordinates:

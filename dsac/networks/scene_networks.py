@@ -38,8 +38,10 @@ class NetworkArchitecture:
     def __post_init__(self) -> None:
         if self.name not in _LAYERS:
             raise ValueError(f"network: expected {' or '.join(_LAYERS)}, got {self.name}")
-        if not self.width > 0:
-            raise ValueError(f"width: expected more than 0, got {self.width}")
+        if not isinstance(self.grey, bool):
+            raise ValueError(f"grey: expected true or false, got {self.grey!r}")
+        if not (type(self.width) in (int, float) and 0 < self.width <= 16):
+            raise ValueError(f"width: expected more than 0 and at most 16, got {self.width!r}")
 
     @staticmethod
     def published(name: NetworkName, width: float | int = 1.0) -> NetworkArchitecture:

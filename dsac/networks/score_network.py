@@ -10,6 +10,7 @@ learn the scene by heart (DSAC++).
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,15 @@ class ScoreArchitecture:
     max_error: float | int = 100.0
     widths: tuple[int, ...] = (32, 64, 128, 256, 512)
     hidden: int = 1024
+
+    def __post_init__(self) -> None:
+        if not (type(self.max_error) in (int, float) and 0 < self.max_error < math.inf):
+            raise ValueError(f"max_error: expected more than 0, got {self.max_error!r}")
+        numbers = (*self.widths, self.hidden)
+        if not (1 <= len(self.widths) <= 10 and all(type(n) is int and 1 <= n <= 65_536 for n in numbers)):
+            raise ValueError(
+                f"widths, hidden: expected whole numbers to 65536, got {self.widths}, {self.hidden!r}"
+            )
 
     @staticmethod
     def from_json(fields: dict[str, Any]) -> ScoreArchitecture:

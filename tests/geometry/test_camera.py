@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import math
+import pickle
+
+import cv2
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -7,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsac.geometry import Camera
-from dsac.geometry.camera import MODELS
+from dsac.geometry.camera_models import MODELS
 
 SIZE = (640, 480)
 BATCHES = [(), (1,), (2, 3)]
@@ -18,11 +23,23 @@ PARAMS = {
     "SIMPLE_RADIAL": [520.0, 310.0, 250.0, -0.1],
     "RADIAL": [520.0, 310.0, 250.0, -0.2, 0.05],
     "OPENCV": [520.0, 500.0, 310.0, 250.0, -0.2, 0.05, 0.002, -0.001],
+    "FULL_OPENCV": [520.0, 500.0, 310.0, 250.0, -0.2, 0.05, 0.002, -0.001, 0.01, 0.03, -0.02, 0.004],
+    "SIMPLE_RADIAL_FISHEYE": [300.0, 310.0, 250.0, -0.03],
+    "RADIAL_FISHEYE": [300.0, 310.0, 250.0, -0.03, 0.01],
     "OPENCV_FISHEYE": [300.0, 290.0, 310.0, 250.0, -0.03, 0.01, -0.002, 0.0003],
 }
 assert set(PARAMS) == set(MODELS)
 
-models = pytest.mark.parametrize("model", MODELS)
+
+@pytest.fixture
+def unchecked_annotations():
+    """As outside tests, where nobody compares shapes with signatures."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+models = pytest.mark.parametrize("model", list(MODELS))
 
 
 def camera_of(model: str) -> Camera:
@@ -52,11 +69,14 @@ def random_points(*shape: int, seed: int = 0) -> torch.Tensor:
 def random_camera(model: str, seed: int) -> Camera:
     """Distortion as strong as it can be and still be monotonic in the whole image."""
     generator = np.random.default_rng(seed)
-    focal = generator.uniform(500, 900, 1 if model in ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL") else 2)
+    focal = generator.uniform(500, 900, 1 if MODELS[model].one_focal else 2)
     distortion = {
         "SIMPLE_RADIAL": generator.uniform(-0.08, 0.2, 1),
         "RADIAL": generator.uniform(-0.08, 0.2, 2) * [1, 0.3],
         "OPENCV": generator.uniform(-0.08, 0.2, 4) * [1, 0.3, 0.02, 0.02],
+        "FULL_OPENCV": generator.uniform(-0.08, 0.2, 8) * [1, 0.3, 0.02, 0.02, 0.1, 0.3, 0.1, 0.05],
+        "SIMPLE_RADIAL_FISHEYE": generator.uniform(-0.05, 0.05, 1),
+        "RADIAL_FISHEYE": generator.uniform(-0.05, 0.05, 2) * [1, 0.3],
         "OPENCV_FISHEYE": generator.uniform(-0.05, 0.05, 4) * [1, 0.3, 0.1, 0.05],
     }.get(model, [])
     params = [*focal, *generator.uniform(200, 400, 2), *distortion]
@@ -64,7 +84,7 @@ def random_camera(model: str, seed: int) -> Camera:
 
 
 @settings(max_examples=60, deadline=None)
-@given(model=st.sampled_from(MODELS), seed=st.integers(0, 100_000))
+@given(model=st.sampled_from(list(MODELS)), seed=st.integers(0, 100_000))
 def test_projection_agrees_with_colmap(model, seed):
     camera = random_camera(model, seed)
     pycolmap = pytest.importorskip("pycolmap")
@@ -78,7 +98,7 @@ def test_projection_agrees_with_colmap(model, seed):
 
 
 @settings(max_examples=60, deadline=None)
-@given(model=st.sampled_from(MODELS), seed=st.integers(0, 100_000))
+@given(model=st.sampled_from(list(MODELS)), seed=st.integers(0, 100_000))
 def test_projection_undoes_unprojection(model, seed):
     camera = random_camera(model, seed)
     pixels = random_pixels(50, seed=seed)
@@ -202,14 +222,40 @@ def test_single_precision_is_good_to_a_hundredth_of_a_pixel():
         assert (back - pixels).abs().max() < 1e-2
 
 
-@pytest.mark.parametrize("model", MODELS)
+@models
 def test_a_camera_survives_its_text(model):
     camera = camera_of(model)
     again = Camera.from_text(camera.to_text())
     assert (again.model, again.size) == (model, camera.size)
-    torch.testing.assert_close(again.params, camera.params, rtol=1e-8, atol=0)
-    with pytest.raises(ValueError, match="no width and height"):
-        Camera.from_text("SIMPLE_PINHOLE,40")
+    assert torch.equal(again.params, camera.params)
+
+
+def test_text_keeps_every_digit_of_a_calibration():
+    params = [math.pi * 165, 1e3 / 3, 2**0.5 * 170, -1 / 7, 1e-7 / 3]
+    for dtype in (torch.float64, torch.float32):
+        camera = Camera.from_params("RADIAL", params, (100_000, 480)).to(dtype)
+        again = Camera.from_text(camera.to_text())
+        assert again.size == (100_000, 480)
+        assert torch.equal(again.params.to(dtype), camera.params)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("SIMPLE_PINHOLE,40", "no width and height"),
+        ("PINHOLE,inf,480,500,500,320,240", "expected a width and height in pixels, got inf"),
+        ("PINHOLE,640,nan,500,500,320,240", "expected a width and height in pixels"),
+        ("PINHOLE,640.5,480,500,500,320,240", "expected a width and height in pixels"),
+        ("PINHOLE,1e300,480,500,500,320,240", "expected a width and height in pixels"),
+        ("PINHOLE,640,480,500,500,320,inf", "finite values"),
+        ("PINHOLE,640,480,500,500,320,1e999", "finite values"),
+        ("PINHOLE,640,480,500,500,320,middle", "middle"),
+        ("", "no width and height"),
+    ],
+)
+def test_text_that_is_no_camera_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        Camera.from_text(text)
 
 
 def test_simple_camera_looks_through_the_middle():
@@ -221,6 +267,8 @@ def test_simple_camera_looks_through_the_middle():
     ("model", "params", "message"),
     [
         ("FOV", [1, 2, 3], "camera model: expected one of SIMPLE_PINHOLE, .* got FOV"),
+        ("SIMPLE_PINHOLE", [10**400, 2, 3], "finite values"),
+        ("SIMPLE_PINHOLE", [math.inf, 2, 3], "finite values"),
         ("PINHOLE", [1, 2, 3], "camera PINHOLE: expected 4 parameters, got 3"),
         ("SIMPLE_PINHOLE", [0, 2, 3], "positive focal"),
         ("PINHOLE", [5, -5, 2, 3], "positive focal"),
@@ -232,6 +280,134 @@ def test_wrong_intrinsics_are_refused(model, params, message):
         Camera.from_params(model, params, SIZE)
 
 
-def test_a_camera_has_a_size() -> None:
-    with pytest.raises(ValueError, match="expected a width and height in pixels, got 0, 480"):
-        Camera.simple(500, (0, 480))
+@pytest.mark.parametrize("size", [(0, 480), (640, -1), (2**40, 480), (10**400, 1)])
+def test_a_camera_has_a_size(size) -> None:
+    with pytest.raises(ValueError, match="expected a width and height in pixels, got"):
+        Camera.simple(500, size)
+    with pytest.raises(ValueError, match="expected a width and height in pixels, got"):
+        Camera(torch.ones(2), torch.ones(2), size)
+
+
+@pytest.mark.parametrize("size", [(640.5, 480), (640,), (640, 480, 3), 640, None, ("640", "480")])
+@pytest.mark.usefixtures("unchecked_annotations")
+def test_a_size_is_two_whole_numbers(size) -> None:
+    with pytest.raises(ValueError, match="expected a width and height in pixels, got"):
+        Camera(torch.ones(2), torch.ones(2), size)
+
+
+@pytest.mark.usefixtures("unchecked_annotations")
+def test_a_size_of_numpy_integers_becomes_one_of_ours() -> None:
+    size = Camera(torch.ones(2), torch.ones(2), tuple(np.array([640, 480]))).size  # type: ignore[arg-type]
+    assert size == (640, 480) and all(type(side) is int for side in size)
+
+
+@pytest.mark.parametrize(
+    ("focal", "center", "model", "distortion", "message"),
+    [
+        ((3,), (3,), "PINHOLE", None, r"focal_px: expected \(\.\.\., 2\), got \(3,\)"),
+        ((), (), "PINHOLE", None, "focal_px: expected"),
+        ((5, 2), (2,), "PINHOLE", None, r"center_px: expected \(5, 2\) as focal_px, got \(2,\)"),
+        ((2,), (2,), "PINHOLE", (4,), r"distortion: expected None of PINHOLE .*, got \(4,\)"),
+        ((2,), (2,), "OPENCV", None, r"distortion: expected \(4,\) of OPENCV .*, got None"),
+        ((2,), (2,), "OPENCV", (5,), r"distortion: expected \(4,\) of OPENCV .*, got \(5,\)"),
+        ((5, 2), (5, 2), "RADIAL", (2,), r"distortion: expected \(5, 2\) of RADIAL"),
+        ((2,), (2,), "pinhole", None, "camera model: expected one of .*, got pinhole"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked_annotations")
+def test_shapes_that_do_not_belong_together_are_refused(focal, center, model, distortion, message):
+    with pytest.raises(ValueError, match=message):
+        Camera(
+            torch.ones(focal),
+            torch.ones(center),
+            SIZE,
+            model,
+            None if distortion is None else torch.ones(distortion),
+        )
+
+
+@models
+def test_a_camera_is_equal_to_itself_alone(model):
+    """Comparing the values of tensors has no one answer; `in`, sets and dictionaries must work."""
+    camera = camera_of(model)
+    assert camera == camera and camera in [camera_of(model), camera]
+    assert camera != camera_of(model) and camera not in [camera_of(model)]
+    assert {camera: 1}[camera] == 1
+    assert pickle.loads(pickle.dumps(camera)).to_text() == camera.to_text()
+
+
+@models
+def test_a_camera_becomes_a_batch_of_one(model):
+    camera = camera_of(model)
+    batch = camera[None]
+    assert batch.focal_px.shape == (1, 2) and batch.params.shape == (1, len(PARAMS[model]))
+    assert torch.equal(batch[0].params, camera.params)
+
+
+# ---- from OpenCV ---------------------------------------------------------------------------------
+
+K = np.array([[520.0, 0, 310.2], [0, 500, 250.7], [0, 0, 1]])
+
+
+def opencv_pixels(points: torch.Tensor, distortion, fisheye: bool = False) -> torch.Tensor:
+    """Where OpenCV projects points, with our half pixel."""
+    zero = np.zeros(3)
+    if fisheye:
+        pixels = cv2.fisheye.projectPoints(points.numpy()[:, None], zero, zero, K, np.array(distortion))[0]
+    else:
+        pixels = cv2.projectPoints(points.numpy(), zero, zero, K, distortion)[0]
+    return torch.from_numpy(pixels[:, 0]) + 0.5
+
+
+@pytest.mark.parametrize(
+    ("distortion", "model"),
+    [
+        (None, "PINHOLE"),
+        (np.zeros((1, 5)), "PINHOLE"),
+        (np.array([-0.2, 0.05, 0.002, -0.001]), "OPENCV"),
+        (np.array([[-0.2, 0.05, 0.002, -0.001, 0.0]]), "OPENCV"),
+        (np.array([[-0.2], [0.05], [0.002], [-0.001], [0.03]]), "FULL_OPENCV"),
+        (np.array([0.3, -0.1, 0.002, -0.001, 0.03, 0.4, -0.05, 0.02]), "FULL_OPENCV"),
+        (np.array([0.3, -0.1, 0.002, -0.001, 0.03, 0.4, -0.05, 0.02, 0, 0, 0, 0]), "FULL_OPENCV"),
+        (np.array([-0.2, 0.05, 0.002, -0.001, *[0.0] * 10]), "OPENCV"),
+    ],
+    ids=str,
+)
+def test_a_calibration_of_opencv_projects_as_opencv_does(distortion, model):
+    camera, points = Camera.from_opencv(K, distortion, SIZE), random_points(50)
+    assert camera.model == model and camera.size == SIZE
+    torch.testing.assert_close(camera.project(points), opencv_pixels(points, distortion), atol=1e-9, rtol=0)
+    as_tensor = Camera.from_opencv(
+        torch.from_numpy(K).float(), None if distortion is None else torch.from_numpy(distortion), SIZE
+    )
+    torch.testing.assert_close(as_tensor.params, camera.params, atol=1e-4, rtol=0)
+
+
+def test_a_fisheye_calibration_of_opencv_projects_as_opencv_does():
+    distortion = [-0.03, 0.01, -0.002, 0.0003]
+    camera, points = Camera.from_opencv_fisheye(K, distortion, SIZE), random_points(50)
+    torch.testing.assert_close(
+        camera.project(points), opencv_pixels(points, distortion, True), atol=1e-9, rtol=0
+    )
+    with pytest.raises(ValueError, match="expected 8 parameters, got 9"):
+        Camera.from_opencv_fisheye(K, [*distortion, 0.1], SIZE)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "distortion", "size", "message"),
+    [
+        ([[520, 1, 310], [0, 500, 250], [0, 0, 1]], None, SIZE, r"K: expected \[\[fx, 0, cx\]"),
+        ([[520, 0, 310], [0, 500, 250], [0, 0, 2]], None, SIZE, r"K: expected \[\[fx, 0, cx\]"),
+        ([[520, 0], [0, 500]], None, SIZE, r"K: expected \(3, 3\), got \(2, 2\)"),
+        ([[520, 0, 310], [0, math.nan, 250], [0, 0, 1]], None, SIZE, "K: expected finite values"),
+        ([[520, 0, 310], [0, -500, 250], [0, 0, 1]], None, SIZE, "positive focal"),
+        (K, [0.1, 0.2], SIZE, "expected 4, 5, 8, 12 or 14 coefficients of OpenCV, got 2"),
+        (K, [0.1, math.inf, 0, 0], SIZE, "distortion: expected finite values"),
+        (K, [0.1] * 12, SIZE, "thin prism"),
+        (K, None, (0, 480), "expected a width and height"),
+    ],
+    ids=str,
+)
+def test_a_calibration_that_no_model_holds_is_refused(matrix, distortion, size, message):
+    with pytest.raises(ValueError, match=message):
+        Camera.from_opencv(matrix, distortion, size)

@@ -202,3 +202,11 @@ def test_wrong_shapes_are_refused_outside_tests_too(rotation, translation, messa
             Pose(torch.zeros(rotation), torch.zeros(translation))
     finally:
         jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def test_a_pose_is_equal_to_itself_alone():
+    """Comparing the values of tensors has no one answer; `in`, sets and dictionaries must work."""
+    pose, same = Pose.identity(2), Pose.identity(2)
+    assert pose == pose and pose in [same, pose]
+    assert pose != same and pose not in [same]
+    assert {pose: 1}[pose] == 1

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from unittest.mock import patch
+
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -35,6 +38,17 @@ class PretendedGpu(TorchDispatchMode):
     """
 
     _mode_key = torch._C._TorchDispatchModeKey.FAKE  # torch asks no driver while a mode of this kind is on
+    _DRIVER = {"is_available": True, "is_bf16_supported": True, "synchronize": None}
+
+    def __enter__(self):
+        self._patches = ExitStack()
+        for name, answer in self._DRIVER.items():
+            self._patches.enter_context(patch.object(torch.cuda, name, lambda *_, answer=answer: answer))
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        self._patches.close()
+        return super().__exit__(*error)
 
     def __torch_dispatch__(self, operation, types, arguments=(), options=None):
         return _computed(operation, arguments, options or {})

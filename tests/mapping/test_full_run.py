@@ -9,7 +9,7 @@ import pytest
 
 from dsac import Localizer, MappingSettings, Scene, build_map, evaluate, load_scene
 from dsac.datasets import Frames
-from dsac.datasets.synthetic import synthetic_scene
+from dsac.rooms import synthetic_scene
 
 pytestmark = pytest.mark.slow
 

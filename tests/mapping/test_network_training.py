@@ -15,13 +15,13 @@ from ball_world import FramesInMemory, ball_frames
 
 from dsac import Localizer
 from dsac.datasets import Frames
-from dsac.datasets.synthetic import synthetic_scene
 from dsac.errors import MapFormatError
 from dsac.mapping import MappingProgress, NetworkSettings, build_map, network_training
 from dsac.mapping.fine_tuning import fine_tune
 from dsac.mapping.network_training import network_learner
 from dsac.mapping.views import Augmentation, View, random_view
 from dsac.networks.scene_networks import NetworkArchitecture, NetworkName
+from dsac.rooms import synthetic_scene
 from dsac.scene_map import SceneMap
 
 GENTLE = Augmentation(0.9, 1.1, 5.0, max_brightness=0.05, max_gamma=1.0, max_blur_px=0.0)

@@ -10,10 +10,10 @@ import torch
 from lenses import through
 
 from dsac.datasets import Frame, FrameReader, Frames
-from dsac.datasets.synthetic import synthetic_scene
 from dsac.geometry import Camera, Pose
 from dsac.mapping import triangulation
 from dsac.mapping.triangulation import _SparseDepthReader, with_triangulated_depth
+from dsac.rooms import synthetic_scene
 
 SIZE = (320, 240)
 

@@ -17,7 +17,7 @@ from dsac.ransac.implicit import guarded_inverse
 from dsac.ransac.uncertainty import pose_estimate
 
 pytest.importorskip("numba")
-from dsac.kernels import cpu_uncertainty  # noqa: E402
+from dsac.kernels.twins import trust  # noqa: E402
 
 
 def _loss_and_gradients(backend, selection, correspondences, truth, seed=0):
@@ -112,7 +112,7 @@ def test_where_points_do_not_determine_a_pose_the_covariance_is_infinite(rank):
     matrix = scale[:, None] * matrix * scale
     expected, determined = guarded_inverse(matrix)
     inverse = np.empty((6, 6))
-    assert cpu_uncertainty._guarded_inverse(matrix.numpy(), inverse) == determined == (rank == 6)
+    assert trust._guarded_inverse(matrix.numpy(), inverse) == determined == (rank == 6)
     torch.testing.assert_close(torch.from_numpy(inverse), expected, rtol=1e-6, atol=0)
 
 

@@ -1,0 +1,139 @@
+"""Alignment: the pose in which a photo shows the map's landmarks where they should be.
+
+    estimate = align(landmarks, GreyView.of(image, camera), cam_from_world)     # from scene coordinates' pose
+
+Given a pose that is right to some centimetres, each landmark that should be visible is warped as the image
+should show it and searched for near where it should be; the pose is then solved again from the places found.
+This is how PTAM (Klein & Murray, ISMAR 2007) tracks. It is as exact as matching keypoints, without a detector
+or descriptors.
+
+This is the one place of a query that leaves the device: all here is on the CPU.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int
+
+from dsac.geometry import Camera, Pose
+from dsac.landmarks.landmarks import PATCH_RADIUS, Landmarks
+from dsac.landmarks.patches import PinholeView, Visibility
+from dsac.landmarks.view import GreyView
+from dsac.ransac import Correspondences, PoseEstimate, PoseSolver
+
+_WIDE_RADIUS, _NEAR_RADIUS = 16, 5  # pixels around the predicted place: first, and from the better pose again
+_WIDE_COUNT, _NEAR_COUNT = 200, 400  # landmarks searched for
+_MORE_WIDE, _SURE = 3, 0.8  # wide searches more, until the confidence is that or rises no longer
+_LEAST_CORRELATION = 0.7
+_THRESHOLD_PX = 3.0
+_VISIBLE = Visibility(margin_px=PATCH_RADIUS, max_angle=math.radians(40.0), max_zoom=1.8)
+
+
+@dataclass(frozen=True)
+class Sightings:
+    """The landmarks that were found in an image."""
+
+    rows: Int[np.ndarray, " M"]  # of the landmarks
+    expected: Float[np.ndarray, "M 2"]  # pixels, by the pose that was searched from
+    pixels: Float32[np.ndarray, "M 2"]
+    correlation: Float32[np.ndarray, " M"]
+
+
+def align(
+    landmarks: Landmarks,
+    view: GreyView,  # of the photo
+    cam_from_world: Pose,  # batch (), on any device: right to about 16 pixels
+) -> PoseEstimate:  # B = 1, on the CPU
+    """The pose in which the landmarks appear where they are found; no success when hardly any is found.
+
+    The confidence is that of the wide search: in the small windows of the near one chance finds too much.
+    """
+    wide = _search(landmarks, view, cam_from_world.to("cpu"), _WIDE_RADIUS, _WIDE_COUNT)
+    for _ in range(_MORE_WIDE):  # from far off, the better pose finds more
+        if wide.confidence > _SURE:
+            break
+        again = _search(landmarks, view, wide.cam_from_world[0], _WIDE_RADIUS, _WIDE_COUNT)
+        if again.confidence <= wide.confidence:
+            break
+        wide = again
+    if not wide.success.item():
+        return wide
+    near = _search(landmarks, view, wide.cam_from_world[0], _NEAR_RADIUS, _NEAR_COUNT)
+    known = torch.isfinite(near.covariance).flatten(1).all(-1)
+    return replace(near, confidence=wide.confidence, success=known)
+
+
+def _search(
+    landmarks: Landmarks, view: GreyView, cam_from_world: Pose, radius: int, count: int
+) -> PoseEstimate:
+    """Search for `count` landmarks within `radius` pixels, and solve."""
+    found = sightings(
+        landmarks, view, cam_from_world, count=count, radius=radius, least_correlation=_LEAST_CORRELATION
+    )
+    correspondences = Correspondences(
+        torch.from_numpy(found.pixels)[None],
+        landmarks.points[found.rows][None],
+        view.camera[None].to(torch.float32),
+        weights=torch.from_numpy(found.correlation - _LEAST_CORRELATION)[None],
+    )
+    return _SOLVERS[radius](correspondences)
+
+
+_SOLVERS = {
+    radius: PoseSolver.rgb(threshold_px=_THRESHOLD_PX, window_px=2 * radius + 1)
+    for radius in (_WIDE_RADIUS, _NEAR_RADIUS)
+}
+
+
+def sightings(
+    landmarks: Landmarks,
+    view: GreyView,
+    cam_from_world: Pose,  # batch (), on the CPU
+    *,
+    count: int,
+    radius: int,
+    least_correlation: float,
+) -> Sightings:
+    """Where at most `count` landmarks appear within `radius` pixels of where this pose would show them."""
+    from dsac.landmarks.patches_numba import find_patches  # Numba, which takes a second to load
+
+    rows = visible(landmarks, view.camera, cam_from_world, count)
+    expected, image_from_patch = predict(landmarks, rows, view.camera, cam_from_world)
+    pixels, correlation = find_patches(
+        view.pixels, landmarks.patches.numpy(), rows, expected, image_from_patch, radius=radius
+    )
+    alike = correlation > least_correlation
+    return Sightings(rows[alike], expected[alike], pixels[alike], correlation[alike])
+
+
+def visible(landmarks: Landmarks, camera: Camera, cam_from_world: Pose, most: int) -> Int[np.ndarray, " M"]:
+    """At most `most` landmarks that the camera should see much as they were seen, spread over the image."""
+    from dsac.landmarks.patches_numba import visible_patches  # Numba, which takes a second to load
+
+    view = PinholeView(
+        cam_from_world.matrix[:3].double().numpy(),
+        camera.focal_px.double().numpy(),
+        camera.center_px.double().numpy(),
+        camera.size,
+    )
+    return visible_patches(landmarks.seen, view, _VISIBLE, most)
+
+
+def predict(
+    landmarks: Landmarks, rows: Int[np.ndarray, " M"], camera: Camera, cam_from_world: Pose
+) -> tuple[Float[np.ndarray, "M 2"], Float[np.ndarray, "M 2 2"]]:
+    """Where the camera should see some landmarks, and how: pixels of the image per pixel of the patch."""
+    seen = landmarks.seen
+    rotation = cam_from_world.rotation.double().numpy()
+    points_cam = seen.points[rows] @ rotation.T + cam_from_world.translation.double().numpy()
+    depth = points_cam[:, 2]
+    axes_cam = seen.axes[rows] @ rotation.T  # (M, 2 axes, 3)
+    plane = points_cam[:, None, :2] / depth[:, None, None]
+    focal = camera.focal_px.double().numpy()
+    image_from_patch = (focal / depth[:, None])[:, None] * (axes_cam[..., :2] - plane * axes_cam[..., 2:])
+    pixels = plane[:, 0] * focal + camera.center_px.double().numpy()
+    return pixels, np.swapaxes(image_from_patch, 1, 2)
