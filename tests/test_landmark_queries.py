@@ -16,6 +16,7 @@ from textured_ball import LENS, places, textured
 
 from dsac.geometry import Camera, Pose
 from dsac.localizer import Localizer
+from dsac.ransac import PoseSolver
 from dsac.scene_map import SceneMap
 
 # the texture is found to a tenth of a pixel of 8 mm; scene coordinates alone are off by 5 cm and a degree
@@ -96,6 +97,18 @@ def test_answers_are_off_to_no_side(localizer: Localizer) -> None:
     answer = asked(localizer, _photos(LENS, poses), LENS)
     assert answer.success.all()
     assert _offset_px(answer, poses) < HALF_PIXEL / 4
+
+
+def test_inliers_are_those_of_the_pose_that_is_answered(textured_ball_map: SceneMap) -> None:
+    """Not of the coarse one, some pixels off."""
+    localizer = Localizer(textured_ball_map, encoder=ColorEncoder(), solver=PoseSolver.rgb(threshold_px=3.0))
+    answer = localizer.localize(textured(LENS, QUERIES[1]).image, LENS)
+    seen = answer.correspondences
+    points_cam = answer.cam_from_world @ seen.scene_points[0].double()
+    error_px = (answer.camera.to(torch.float64).project(points_cam) - seen.pixels[0]).norm(dim=-1)
+    clear = (error_px - 3).abs() > 0.01
+    assert torch.equal(answer.inliers[clear], (error_px < 3)[clear])
+    assert 50 < answer.inliers.sum() < 0.9 * len(error_px)
 
 
 def _offset_px(answer: Answer, truth: Pose) -> float:
