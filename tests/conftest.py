@@ -27,3 +27,11 @@ def recordings() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real recordings are not at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def textured_ball_map():
+    """A map with landmarks, see `textured_ball`; the most that most tests of queries need, in a few seconds."""
+    from textured_ball import mapped  # here, for the hook to come before what it imports
+
+    return mapped()

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from answers import asked
 from ball_world import POSE, ColorEncoder, FramesInMemory, ball_frames, exact_map, photograph
 
 import dsac.networks.encoder
@@ -21,6 +22,7 @@ from dsac.errors import MapFormatError
 from dsac.geometry import Camera, Pose
 from dsac.localizer import Localization, Localizer
 from dsac.networks.encoder import load_encoder
+from dsac.networks.heads import SceneCoordinates
 
 WORKING_PX = 192
 # a cell's mean colour is its centre's point to a millimetre; hundreds of cells average that out
@@ -230,6 +232,30 @@ def test_a_batch_of_cameras_is_refused(localizer: Localizer) -> None:
     several = replace(camera, focal_px=camera.focal_px[None], center_px=camera.center_px[None])
     with pytest.raises(ValueError, match="camera: expected one, got a batch of shape"):
         localizer.localize(photo.image, several)
+
+
+class _HalfSure(torch.nn.Module):
+    """Another head, that shifts three fifths of the ball by half a metre and says so."""
+
+    def __init__(self, head: torch.nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, features: torch.Tensor) -> SceneCoordinates:
+        known = self.head(features)
+        along = known.points[..., 0]
+        wrong = along < along.quantile(0.6)
+        shift = torch.tensor([0.0, 0.5, 0.0])
+        return SceneCoordinates(known.points + shift * wrong[..., None], torch.where(wrong, 1.0, 0.01))
+
+
+def test_cells_that_the_head_is_sure_of_decide(localizer: Localizer) -> None:
+    """Most cells agree on a pose half a metre off; those near the border pull a little."""
+    unsure = replace(localizer.scene_map, head=_HalfSure(localizer.scene_map.head))
+    photo = photograph(CAMERAS["larger"])
+    answer = asked(Localizer(unsure, encoder=ColorEncoder()), photo.image, photo.camera)
+    assert answer.success.item()
+    assert answer.cam_from_world.center_distance(POSE).item() < 0.05
 
 
 # ---- the answer --------------------------------------------------------------------------------------
