@@ -22,7 +22,7 @@ from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor
 
 from dsac.geometry import Camera, Pose
-from dsac.ransac import Correspondences, PoseEstimate, PoseSolver
+from dsac.ransac import Correspondences, DenseSolver, PoseEstimate
 
 SHORT_SIDE_PX = 480  # of the images that patches are cut from and searched in
 PATCH_RADIUS = 7  # pixels; more than the 9×9 that are compared, for views from farther off and turned ones
@@ -138,7 +138,7 @@ def _search(
         camera[None].to("cpu", torch.float32),
         weights=torch.from_numpy(found.correlation - _LEAST_CORRELATION)[None],
     )
-    solver = PoseSolver.rgb(threshold_px=_THRESHOLD_PX, window_px=2 * radius + 1)
+    solver = DenseSolver.rgb(threshold_px=_THRESHOLD_PX, window_px=2 * radius + 1)
     return solver(correspondences)
 
 

@@ -27,9 +27,10 @@ from dsac.landmarks import align, grey_view, working_camera
 from dsac.networks.encoder import Encoder, cell_centers, fast_autocast, fast_dtype, working_size
 from dsac.networks.heads import SceneCoordinates
 from dsac.networks.score_network import ScoreNetwork
+from dsac.ransac.dense import DenseSolver
 from dsac.ransac.scoring import LearnedScore
 from dsac.ransac.solver import PoseSolver
-from dsac.ransac.types import Correspondences, PoseEstimate
+from dsac.ransac.types import Correspondences, PoseEstimate, Solver
 from dsac.scene_map import SceneMap
 
 
@@ -67,7 +68,7 @@ class Localizer:
         scene_map: SceneMap,
         *,
         encoder: Encoder | None = None,
-        solver: PoseSolver | None = None,
+        solver: Solver | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         """`encoder`: the one that the map was made with, when it does not ship with the package.
@@ -258,9 +259,9 @@ def _as_batch(image: Tensor | np.ndarray) -> Float[Tensor, "B 3 H W"]:
     return image[None] if image.ndim == 3 else image
 
 
-def query_solver(score_network: ScoreNetwork | None = None) -> PoseSolver:
-    """How photos are localized in a map: hypotheses scored by its score network, or else by soft inliers."""
-    return PoseSolver.rgb(scoring=None if score_network is None else LearnedScore(score_network))
+def query_solver(score_network: ScoreNetwork | None = None) -> Solver:
+    """How photos are localized in a map: by the search, or with hypotheses scored by the map's score network."""
+    return DenseSolver.rgb() if score_network is None else PoseSolver.rgb(scoring=LearnedScore(score_network))
 
 
 # Photos of one colour, of noise and of other places reach 0.3; right poses of a quickly made map start at 0.8.
