@@ -1,6 +1,6 @@
 """The solver on a whole batch at once, on a device: images a second, and the backward pass an image.
 
-4800 correspondences an image, half of them wrong. Forward is the fused solver alone, and `PoseSolver.rgb()`,
+4800 correspondences an image, half of them wrong. Forward is the fused solver alone, and `DenseSolver.rgb()`,
 which adds robust refinement, covariance and confidence; backward is that of `expected_loss` with 64 hypotheses
 by all scene points. Wall-clock time, medians. Writes results/device_batch.md.
 
