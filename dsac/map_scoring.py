@@ -15,7 +15,6 @@ from torch import nn
 from dsac.networks.score_network import ScoreArchitecture, ScoreNetwork
 from dsac.ransac import DenseSolver, LearnedScore, PoseSolver, Scoring, Solver
 
-
 NETWORK = "score-network"  # the one rule that maps from before may have
 
 

@@ -76,8 +76,8 @@ class Evaluate:
         device = choose_device(self.device)
         scene = read_scene(scene_path, self.truth)
         if self.figures is not None:
-            from dsac.studies.evidence import check_scene
             from dsac.evaluation.plots import require_matplotlib
+            from dsac.studies.evidence import check_scene
 
             require_matplotlib()
             check_scene(scene)
@@ -95,8 +95,8 @@ def evaluate_map(
 ) -> None:
     """Localize the query images with live progress, write what was asked for and print the table."""
     from dsac.evaluation import evaluate
-    from dsac.studies.evidence import frame_evidence, inlier_distance
     from dsac.localizer import Localizer
+    from dsac.studies.evidence import frame_evidence, inlier_distance
 
     if find_spec("matplotlib") is None:
         err.print("no report page: it needs matplotlib (pip install 'dsac[plots]')", style="yellow")
