@@ -1,6 +1,6 @@
 """The solver on a whole batch at once, on a device: images a second, and the backward pass an image.
 
-4800 correspondences an image, half of them wrong. Forward is the fused solver alone, and `PoseSolver.rgb()`,
+4800 correspondences an image, half of them wrong. Forward is the fused solver alone, and `DenseSolver.rgb()`,
 which adds robust refinement, covariance and confidence; backward is that of `expected_loss` with 64 hypotheses
 by all scene points. Wall-clock time, medians. Writes results/device_batch.md.
 
@@ -25,9 +25,10 @@ from torch import Tensor
 from training_step import scene
 
 from dsac import Camera, Correspondences, Pose, PoseSolver
-from dsac.evaluation.solver_benchmark import Input, input_files, pose_error, read_input
 from dsac.kernels import gpu
 from dsac.ransac import DSAC, ReprojectionError, RobustRefinement, WeightedError
+from dsac.studies.solver_benchmark import pose_error
+from dsac.studies.solver_inputs import Input, input_files, read_input
 
 
 def batch(images: int, device: torch.device) -> tuple[Correspondences, Pose]:

@@ -23,7 +23,7 @@ import torch
 from scripts import run, table_parser, write_table
 from torch import Tensor, nn
 
-from dsac import Localizer, MappingSettings, build_map, load_scene, localizer
+from dsac import Camera, Localizer, MappingSettings, Pose, build_map, load_scene
 from dsac.cli import keep_freed_memory
 from dsac.datasets import Frames
 from dsac.mapping.buffer import FeatureBuffer, collect
@@ -34,7 +34,8 @@ from dsac.mapping.triangulation import with_triangulated_depth
 from dsac.mapping.views import Augmentation
 from dsac.networks.encoder import fast_autocast, load_encoder
 from dsac.networks.heads import HeadArchitecture, SceneCoordinates, SceneHead, with_noise
-from dsac.ransac import Correspondences, PoseEstimate
+from dsac.ransac import Correspondences
+from dsac.regressor import Regressor
 from dsac.scene_map import SceneMap
 
 SETTINGS = MappingSettings(steps=300, num_views=600, num_landmarks=0)
@@ -135,55 +136,44 @@ def with_context(buffer: FeatureBuffer) -> FeatureBuffer:
 # ---- other queries -----------------------------------------------------------------------------------
 
 
-class EqualCells(Localizer):
+class EqualCells(Regressor):
     """Predicted scales are not used."""
 
-    def _solve(self, correspondences: Correspondences) -> PoseEstimate:
-        return super()._solve(replace(correspondences, weights=None))
+    def at_cells(self, *arguments: Any) -> Correspondences:
+        return replace(super().at_cells(*arguments), weights=None)
 
 
-class AllColumns(Localizer):
-    def _encode(self, *arguments: Any) -> Tensor:
-        return _with_all_columns(super()._encode, *arguments)
-
-    def _correspondences(self, *arguments: Any) -> Correspondences:
-        return _with_all_columns(super()._correspondences, *arguments)
+class AllColumns(Regressor):
+    def column_step(self, height: int, width: int) -> int:
+        return 1
 
 
-def _with_all_columns(function: Callable[..., Any], *arguments: Any) -> Any:
-    step = localizer._column_step
-    localizer._column_step = lambda height, width: 1
-    try:
-        return function(*arguments)
-    finally:
-        localizer._column_step = step
+class SmallPhotos(Regressor):
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.short_side_px = 320
 
 
-def at_short_side(scene_map: SceneMap, short_side_px: int) -> Localizer:
-    return Localizer(replace(scene_map, info=replace(scene_map.info, short_side_px=short_side_px)))
-
-
-class TwoScales(Localizer):
+class TwoScales(Regressor):
     """Cells of the photo at the map's size and at four thirds of it."""
 
-    def __init__(self, scene_map: SceneMap) -> None:
-        super().__init__(scene_map)
-        self.finer = at_short_side(scene_map, round(scene_map.info.short_side_px * 4 / 3))
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.finer = Regressor(*arguments)
+        self.finer.short_side_px = round(self.short_side_px * 4 / 3)
 
-    def _encode(self, images: Tensor, camera: Any) -> Tensor:
-        features = self.finer._encode(images, camera)
-        self.more = self.finer._correspondences(self.finer._predict(features), features.shape[-2:], camera)
-        return super()._encode(images, camera)
+    def encode(self, images: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
+        return super().encode(images, camera), self.finer.encode(images, camera)
 
-    def _correspondences(self, *arguments: Any) -> Correspondences:
-        one = super()._correspondences(*arguments)
-        ratio = one.camera.size[0] / self.more.camera.size[0]
-        assert one.weights is not None and self.more.weights is not None
+    def predict(self, features: tuple[Tensor, Tensor], camera: Camera) -> Correspondences:
+        one, more = super().predict(features[0], camera), self.finer.predict(features[1], camera)
+        ratio = one.camera.size[0] / more.camera.size[0]
+        assert one.weights is not None and more.weights is not None
         return replace(
             one,
-            pixels=torch.cat([one.pixels, self.more.pixels * ratio], 1),
-            scene_points=torch.cat([one.scene_points, self.more.scene_points], 1),
-            weights=torch.cat([one.weights, self.more.weights], 1),
+            pixels=torch.cat([one.pixels, more.pixels * ratio], 1),
+            scene_points=torch.cat([one.scene_points, more.scene_points], 1),
+            weights=torch.cat([one.weights, more.weights], 1),
             grid=None,
         )
 
@@ -203,7 +193,7 @@ class Row:
     loss: Callable[..., BatchLoss] = mapping_loss
     known_points: bool = True
     context: bool = False
-    localizer: Callable[[SceneMap], Localizer] = Localizer
+    regressor: type[Regressor] = Regressor
 
 
 def changed(**settings: Any) -> Row:
@@ -241,10 +231,10 @@ ROWS = {
     "no augmentation": changed(augmentation=NO_AUGMENTATION),
     "scale 0.8 to 1.25, roll 10°": changed(augmentation=Augmentation(0.8, 1.25, 10.0)),
     "200 views": changed(num_views=200),
-    "query: cells of equal weight": Row(localizer=EqualCells),
-    "query: all columns of cells": Row(localizer=AllColumns),
-    "query: at short side 320": Row(localizer=partial(at_short_side, short_side_px=320)),
-    "query: at two scales": Row(localizer=TwoScales),
+    "query: cells of equal weight": Row(regressor=EqualCells),
+    "query: all columns of cells": Row(regressor=AllColumns),
+    "query: at short side 320": Row(regressor=SmallPhotos),
+    "query: at two scales": Row(regressor=TwoScales),
 }
 
 
@@ -307,7 +297,7 @@ def parts_of(path: str) -> list[Part]:
 
 def learned(part: Part, row: Row, seed: int) -> tuple[SceneMap, float]:
     """A map, and processor seconds of learning it from encoded views."""
-    key = (replace(row, localizer=Localizer), seed)
+    key = (replace(row, regressor=Regressor), seed)
     if key in part.maps:
         return part.maps[key]
     settings, buffer = row.settings, part.buffer(row.settings, seed)
@@ -376,12 +366,14 @@ def learned(part: Part, row: Row, seed: int) -> tuple[SceneMap, float]:
 def measure(part: Part, name: str, seed: int) -> dict[str, Any]:
     row = ROWS[name]
     scene_map, seconds = learned(part, row, seed)
-    answers = list(row.localizer(scene_map).localize_frames(part.asked))
+    info = scene_map.info
+    regressor = row.regressor(load_encoder(), scene_map.head, info.short_side_px, info.focal_range)
+    answers = list(Localizer(scene_map, regressor=regressor).localize_frames(part.asked))
     truth = part.asked.cam_from_world
     assert truth is not None
-    estimate = PoseEstimate.cat([answer.estimate for answer in answers])
-    ours = estimate.cam_from_world.to(truth.translation)
-    distance = torch.where(estimate.success, ours.center_distance(truth) / part.unit, torch.inf)
+    ours = Pose.stack([answer.cam_from_world for answer in answers])
+    success = torch.stack([answer.success for answer in answers])
+    distance = torch.where(success, ours.center_distance(truth) / part.unit, torch.inf)
     angle = ours.rotation_error_deg(truth)
     return {
         "part": part.name,
@@ -390,7 +382,7 @@ def measure(part: Part, name: str, seed: int) -> dict[str, Any]:
         "steps": SETTINGS.steps,
         "views": SETTINGS.num_views,
         "asked": len(answers),
-        "localized": int(estimate.success.sum()),
+        "localized": int(success.sum()),
         "within_5": int(((distance < 5) & (angle < 5)).sum()),
         "within_2": int(((distance < 2) & (angle < 2)).sum()),
         "median": distance.median().item(),

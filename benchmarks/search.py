@@ -48,7 +48,7 @@ def measure(arguments: argparse.Namespace) -> None:
         truth = scene.query.cam_from_world[i]
         seen = answer.correspondences
         assert seen.weights is not None
-        depth = (answer.estimate.cam_from_world @ seen.scene_points)[answer.estimate.inliers][:, 2]
+        depth = (answer.cam_from_world.to(torch.float32) @ seen.scene_points[0])[answer.inliers][:, 2]
         camera = seen.camera.focal_px.double(), seen.camera.center_px.double()
         inputs = (x.numpy() for x in (seen.pixels, seen.scene_points, *camera, seen.weights))
         inputs = tuple(np.ascontiguousarray(x) for x in inputs)

@@ -487,8 +487,8 @@ def _evaluate(command: Evaluate) -> None:
     _check_writable(csv, _is_table)
     scene = _load_scene(command.scene, command.truth)
     if command.figures is not None:
-        from dsac.evaluation.evidence import check_scene
         from dsac.evaluation.plots import require_matplotlib
+        from dsac.studies.evidence import check_scene
 
         require_matplotlib()
         check_scene(scene)
@@ -506,7 +506,8 @@ def _info(command: Info) -> None:
 
 
 def _bench(command: Bench) -> None:
-    from dsac.evaluation.solver_benchmark import Row, benchmark_solvers, titled_tables, write_results
+    from dsac.studies.solver_benchmark import Row, benchmark_solvers
+    from dsac.studies.solver_tables import titled_tables, write_results
 
     with _one_line_mistakes():
         for name in ("frames", "repeats"):
@@ -662,8 +663,8 @@ def _evaluate_map(
     map_file: Path, scene: Scene, report: Path | None, csv: Path, device: Device, figures: Path | None = None
 ) -> None:
     from dsac.evaluation import evaluate
-    from dsac.evaluation.evidence import frame_evidence, inlier_distance
     from dsac.localizer import Localizer
+    from dsac.studies.evidence import frame_evidence, inlier_distance
 
     if not _has_matplotlib():
         _err.print("no report page: it needs matplotlib (pip install 'dsac[plots]')", style="yellow")
@@ -683,7 +684,7 @@ def _evaluate_map(
         result = evaluate(localizer, scene, report=report, settings=settings, on_frame=on_frame)
     _show(result, report, csv)
     if figures is not None:
-        from dsac.evaluation.figures import write_figures
+        from dsac.studies.figures import write_figures
 
         write_figures(evidence, localizer, scene, figures)
         _out.print(f"figures: {figures / 'evidence.html'}", soft_wrap=True)

@@ -23,9 +23,8 @@ from dsac.errors import MapFormatError
 from dsac.geometry import Camera, Pose
 from dsac.landmarks import GreyView, align
 from dsac.networks.encoder import Encoder
-from dsac.networks.score_network import ScoreNetwork
-from dsac.ransac import Correspondences, LearnedScore, PoseEstimate, PoseSolver
-from dsac.regressor import Regressor
+from dsac.ransac import Correspondences, PoseEstimate, Solver
+from dsac.regressor import CorrespondenceSource
 from dsac.scene_map import SceneMap
 
 
@@ -150,13 +149,13 @@ class Localizer:
         scene_map: SceneMap,
         *,
         encoder: Encoder | None = None,
-        regressor: Regressor | None = None,
-        solver: PoseSolver | None = None,
+        regressor: CorrespondenceSource | None = None,
+        solver: Solver | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         """`encoder`: the one that the map was made with, when it does not ship with the package.
 
-        `regressor` takes the place of the map's own, `solver` that of `query_solver`. The modules are this
+        `regressor` takes the place of the map's own, `solver` that of its scoring rule's. The modules are this
         localizer's own: the map stays as it is.
         Raises: `MapFormatError` when the encoder is not the map's, `ValueError` for both encoder and regressor.
         """
@@ -165,14 +164,14 @@ class Localizer:
         self.scene_map = scene_map
         self.device = torch.device(device)
         self.regressor = regressor or scene_map.regressor(encoder, self.device)
-        self.solver = solver or query_solver(scene_map.own_score_network(self.device))
+        self.solver = solver or scene_map.solver(self.device)
 
     @staticmethod
     def load(
         path: str | Path,
         *,
         encoder: Encoder | None = None,
-        solver: PoseSolver | None = None,
+        solver: Solver | None = None,
         device: torch.device | str = "cpu",
     ) -> Localizer:
         """From a map file. Raises: `MapFormatError`."""
@@ -267,11 +266,6 @@ class Localizer:
                 inliers = self.solver.inliers(fine.cam_from_world, correspondences[i : i + 1])
                 answers.append(replace(fine, inliers=inliers))
         return PoseEstimate.cat(answers)
-
-
-def query_solver(score_network: ScoreNetwork | None = None) -> PoseSolver:
-    """How photos are localized in a map: hypotheses scored by its score network, or else by soft inliers."""
-    return PoseSolver.rgb(scoring=None if score_network is None else LearnedScore(score_network))
 
 
 def _trusted(estimate: PoseEstimate) -> PoseEstimate:

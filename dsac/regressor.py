@@ -34,6 +34,10 @@ class CorrespondenceSource(Protocol):
         """Pixels of the ideal camera at the working size, and the scene points that they show."""
         ...
 
+    def zoom(self, camera: Camera) -> float:
+        """How much larger than the mapping cameras it shows things: landmarks are searched for accordingly."""
+        ...
+
 
 class Regressor(nn.Module):
     """Scene coordinates of a photo's cells, from the encoder's features by the head."""

@@ -29,10 +29,11 @@ from dsac.datasets.storage import write_atomically
 from dsac.errors import MapFormatError
 from dsac.geometry import Camera, Pose
 from dsac.landmarks import Landmarks
+from dsac.map_scoring import RULES, MapScoring, scoring_from_json
 from dsac.networks.encoder import Encoder, fast_dtype, load_encoder
 from dsac.networks.heads import Head, HeadArchitecture, LinearHead, SceneHead
 from dsac.networks.scene_networks import NetworkArchitecture, SceneNetwork
-from dsac.networks.score_network import ScoreArchitecture, ScoreNetwork
+from dsac.ransac import Solver
 from dsac.regressor import Regressor
 
 FORMAT_VERSION = 1
@@ -61,7 +62,7 @@ class MapInfo:
     created: str = ""  # date and time, UTC
     network: NetworkArchitecture | None = None  # of a network trained whole
     own_encoder: bool = False  # the map holds weights of its own for the encoder of that id
-    score_network: ScoreArchitecture | None = None  # what scores hypotheses; None: the soft inlier count
+    scoring: MapScoring = RULES[0]  # of hypotheses
     metric: bool | None = None  # whether the unit of length is the metre; None: nobody said
     camera: str = ""  # of middling focal length among the mapping images', by `Camera.to_text`; empty: unknown
     focal_range: tuple[float, float] | None = None  # of the mapping cameras' `relative_focal`
@@ -102,16 +103,24 @@ class MapInfo:
                 f"expected map format {FORMAT_VERSION}, got {version} (written by dsac "
                 f"{fields.get('dsac_version', 'unknown')}): use that version, or map the scene again"
             )
-        fields.pop("camera_spacing", None)  # which maps had at first and nobody read
+        _as_written_now(fields)
         for name, parse in (
             ("head", lambda value: HeadArchitecture(**value)),
             ("network", lambda value: NetworkArchitecture(**value)),
-            ("score_network", ScoreArchitecture.from_json),
+            ("scoring", scoring_from_json),
             *((name, tuple) for name in ("bounds_min", "bounds_max", "depth_range", "focal_range", "origin")),
         ):
             if fields.get(name) is not None:
                 fields[name] = parse(fields[name])
         return MapInfo(**fields)
+
+
+def _as_written_now(fields: dict[str, Any]) -> None:
+    """Brings the metadata of maps from before up to date."""
+    fields.pop("camera_spacing", None)  # nobody read it
+    architecture = fields.pop("score_network", None)
+    if architecture is not None:
+        fields["scoring"] = {"name": "score-network", "architecture": architecture}
 
 
 def _check(good: bool, name: str, expected: str, info: MapInfo) -> None:
@@ -134,7 +143,7 @@ class SceneMap:
     head: Head
     info: MapInfo
     encoder: nn.Module | None = None  # an `Encoder` with weights of the map's own; None: see `load_encoder`
-    score_network: ScoreNetwork | None = None
+    score_network: nn.Module | None = None  # what the rule of scoring has learned, if it learns
     landmarks: Landmarks | None = None
 
     def __post_init__(self) -> None:
@@ -216,9 +225,10 @@ class SceneMap:
         head = copy.deepcopy(self.head).to(device)
         return Regressor(encoder, head, self.info.short_side_px, self.info.focal_range)
 
-    def own_score_network(self, device: torch.device | str = "cpu") -> ScoreNetwork | None:
-        """A copy of the map's score network, if it has one."""
-        return None if self.score_network is None else copy.deepcopy(self.score_network).to(device)
+    def solver(self, device: torch.device | str = "cpu") -> Solver:
+        """What localizes photos by this map's rule of scoring, with a copy of what that has learned."""
+        network = None if self.score_network is None else copy.deepcopy(self.score_network).to(device)
+        return self.info.scoring.solver(network)
 
     def in_world(self, cam_from_map: Pose) -> Pose:
         """Poses in the world's frame, float64, of poses (any batch) in the map's, which is at `origin`."""
@@ -288,14 +298,13 @@ def _with_weights(info: MapInfo, tensors: dict[str, Tensor]) -> SceneMap:
         if not value.is_floating_point() or not torch.isfinite(value).all():
             raise ValueError(f"{name}: expected finite numbers")
     with torch.device("meta"):
-        encoder, head, score_network = None, None, None
+        encoder, head = None, None
         if info.network is not None:
             encoder = SceneNetwork(info.network)
             head = LinearHead(encoder.num_features)
         elif info.head is not None:
             head = SceneHead(info.head)
-        if info.score_network is not None:
-            score_network = ScoreNetwork(info.score_network)
+        score_network = info.scoring.network()
     assert head is not None
     if info.own_encoder:
         try:

@@ -809,7 +809,7 @@ def test_names_with_brackets_are_printed_as_they_are(blank_map: Path, run: Run, 
 
 
 def test_solvers_are_timed_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch) -> None:
-    from dsac.evaluation import solver_benchmark
+    from dsac.studies import solver_benchmark
 
     monkeypatch.setattr(solver_benchmark, "peers", lambda data: {"nobody": lambda *arguments: None})
     assert main(["bench", "solver", "--frames", "1", "--repeats", "1", "--output", str(tmp_path / "new")]) == 0
@@ -852,7 +852,7 @@ def test_wrong_solver_inputs_are_told_before_any_work(tmp_path: Path, capsys: py
 def test_results_that_could_not_be_written_are_told_before_any_work(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dsac.evaluation import solver_benchmark
+    from dsac.studies import solver_benchmark
 
     monkeypatch.setattr(solver_benchmark, "benchmark_solvers", lambda *_: pytest.fail("worked"))
     (tmp_path / "file").touch()

@@ -19,6 +19,7 @@ LEVELS = [
     ["scene_map"],
     ["localizer"],
     ["mapping", "evaluation"],
+    ["studies"],
     ["cli"],
 ]
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}

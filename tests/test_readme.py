@@ -46,7 +46,7 @@ def test_the_python_of_the_readme_runs(room, monkeypatch, capfd):
     namespace: dict = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), namespace)
-    assert namespace["estimate"].success.item()
+    assert namespace["answer"].success.item()
 
 
 def test_the_two_commands_of_the_readme_exist():

@@ -15,9 +15,9 @@ from jaxtyping import Float32, Float64, UInt8
 from numpy.random import Generator
 
 from dsac.datasets.image import read_image
+from dsac.rooms import Material, Room, RoomBuilder, View, bake_light, develop, render_depth, render_light
 from dsac.rooms import textures as paint
-from dsac.rooms.furniture import _X, _Y, _Z, _Builder, _Material
-from dsac.rooms.render import Room, View, bake_light, develop, render_depth, render_light
+from dsac.rooms.builder import X, Y, Z
 
 _PHOTOS = 36  # of all, in one place
 _PHOTO_SHARE = 0.65  # of the surfaces that show a photo, the others are plain
@@ -59,7 +59,7 @@ def render_place(
 class _Covers:
     """Materials at random: parts of some photos, and plain ones."""
 
-    def __init__(self, b: _Builder, photos: list[Path]) -> None:
+    def __init__(self, b: RoomBuilder, photos: list[Path]) -> None:
         self.b = b
         chosen = b.rng.choice(len(photos), min(_PHOTOS, len(photos)), replace=False)
         self.photos = [b.material(_at_most(read_image(photos[i]), 640)) for i in chosen]
@@ -69,25 +69,25 @@ class _Covers:
             for colour in colours
         ]
 
-    def photo(self) -> _Material:
+    def photo(self) -> Material:
         width, height = self.b.rng.uniform(0.35, 1, 2)
         left, top = self.b.rng.uniform(0, [1 - width, 1 - height])
         return self.b.cut(self.photos[int(self.b.rng.integers(len(self.photos)))], left, top, width, height)
 
-    def any(self) -> _Material:
+    def any(self) -> Material:
         return self.photo() if self.b.rng.random() < _PHOTO_SHARE else self.plain[int(self.b.rng.integers(4))]
 
 
 def _furnished(rng: Generator, extent: np.ndarray, photos: list[Path]) -> Room:
-    b = _Builder(rng)
+    b = RoomBuilder(rng)
     cover = _Covers(b, photos)
     x, y, z = extent
-    b.rectangle((0, 0, 0), x * _X, y * _Y, cover.any())
-    b.rectangle((0, y, z), x * _X, -y * _Y, cover.plain[0])
-    b.rectangle((x, 0, 0), -x * _X, z * _Z, cover.plain[1])  # south, behind the camera
-    b.rectangle((0, y, 0), x * _X, z * _Z, cover.any())
-    b.rectangle((x, y, 0), -y * _Y, z * _Z, cover.any())
-    b.rectangle((0, 0, 0), y * _Y, z * _Z, cover.any())
+    b.rectangle((0, 0, 0), x * X, y * Y, cover.any())
+    b.rectangle((0, y, z), x * X, -y * Y, cover.plain[0])
+    b.rectangle((x, 0, 0), -x * X, z * Z, cover.plain[1])  # south, behind the camera
+    b.rectangle((0, y, 0), x * X, z * Z, cover.any())
+    b.rectangle((x, y, 0), -y * Y, z * Z, cover.any())
+    b.rectangle((0, 0, 0), y * Y, z * Z, cover.any())
     for _ in range(int(rng.integers(3, 9))):
         _picture(b, cover, extent)
     for _ in range(int(rng.integers(14, 34))):
@@ -97,7 +97,7 @@ def _furnished(rng: Generator, extent: np.ndarray, photos: list[Path]) -> Room:
         if rng.random() < 0.5:
             b.sphere((*middle, rng.uniform(0.3, 1.6)), rng.uniform(0.1, 0.35), cover.any())
         else:
-            b.cylinder((*middle, 0.0), rng.uniform(0.4, 2) * _Z, rng.uniform(0.05, 0.3), cover.any())
+            b.cylinder((*middle, 0.0), rng.uniform(0.4, 2) * Z, rng.uniform(0.05, 0.3), cover.any())
     lamps = [
         [*rng.uniform(0.5, [x - 0.5, y - 0.5]), z - 0.15, 0, 0, -1, *(0.037 * x * y * rng.uniform(0.7, 1.1, 3))]
         for _ in range(10)
@@ -105,7 +105,7 @@ def _furnished(rng: Generator, extent: np.ndarray, photos: list[Path]) -> Room:
     return bake_light(b.room(), np.array(lamps), _LIGHT_CELL)
 
 
-def _picture(b: _Builder, cover: _Covers, extent: np.ndarray) -> None:
+def _picture(b: RoomBuilder, cover: _Covers, extent: np.ndarray) -> None:
     """On the north, east or west wall."""
     x, y, z = extent
     width = b.rng.uniform(0.3, 1.4)
@@ -120,7 +120,7 @@ def _picture(b: _Builder, cover: _Covers, extent: np.ndarray) -> None:
     b.framed(foot, width, height, cover.photo(), cover.plain[int(b.rng.integers(4))], yaw=yaw)
 
 
-def _stack(b: _Builder, cover: _Covers, extent: np.ndarray) -> None:
+def _stack(b: RoomBuilder, cover: _Covers, extent: np.ndarray) -> None:
     """One to three boxes on top of each other, away from the camera's end of the room."""
     x, y, z = extent
     size = b.rng.uniform(0.15, 1.1, 3) * [1, 1, b.rng.uniform(0.5, 1.8)]
@@ -149,7 +149,7 @@ def _poses(rng: Generator, extent: np.ndarray, count: int) -> np.ndarray:
         eye = rng.uniform([west * x, 0.04 * y, 0.9], [east * x, (0.45 if elsewhere else 0.35) * y, 1.9])
         target = rng.uniform([0.1 * x, 0.6 * y, 0.4], [0.9 * x, y, 1.8])
         forward = (target - eye) / np.linalg.norm(target - eye)
-        level = np.cross(forward, _Z) / np.linalg.norm(np.cross(forward, _Z))
+        level = np.cross(forward, Z) / np.linalg.norm(np.cross(forward, Z))
         down = np.cross(forward, level)
         c, s = np.cos(roll := 0.06 * rng.normal()), np.sin(roll)
         poses[i, :, :3] = c * level + s * down, c * down - s * level, forward

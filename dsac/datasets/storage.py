@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import posixpath
+import stat
+import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -83,22 +85,27 @@ def read_lines(path: str | Path) -> list[str]:
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file whole or not at all: nothing is left behind by a full disk or an interrupt.
 
-    A link stays one, and the file that it names is written; what is no file, like a pipe, is written to.
+    Threads, processes and containers may write one path at a time: the last one wins. A new file has the rights
+    that the umask leaves, an old one keeps its own. A link stays one, and the file that it names is written;
+    what is no file, like a pipe, is written to.
     Raises: `OSError` that names `path`.
     """
     if path.exists() and not path.is_file():
         path.write_bytes(data)
         return
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")  # not of `tempfile`, which would hide it from others
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "xb") as file:
+            if target.exists():
+                os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
@@ -116,7 +123,7 @@ def _list_folder(path: str) -> list[str]:
 
         filesystem, root = fsspec.core.url_to_fs(path)
         return [posixpath.basename(name.rstrip("/")) for name in filesystem.ls(root, detail=False)]
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: no name that a folder can have
         return []
     except (OSError, ImportError) as error:
         raise DatasetError(f"{path}: {getattr(error, 'strerror', None) or error}") from error

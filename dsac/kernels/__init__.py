@@ -1,5 +1,16 @@
 """The solver's inner loops: `reference` says what each computes, the others compute the same faster."""
 
-from dsac.kernels.dispatch import Backend, kernels
+from dsac.kernels.dispatch import Backend
+from dsac.kernels.engine import Engine, ImageRows, PosedRows, p3p, point_engine, reprojection_engine
+from dsac.kernels.precision import full_precision
 
-__all__ = ["Backend", "kernels"]
+__all__ = [
+    "Backend",
+    "Engine",
+    "ImageRows",
+    "PosedRows",
+    "full_precision",
+    "p3p",
+    "point_engine",
+    "reprojection_engine",
+]

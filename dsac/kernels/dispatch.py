@@ -1,19 +1,16 @@
 """Which implementation of the kernels a call takes.
 
-    "auto"       "cpu" or "gpu" for float32 tensors, unless a gradient is needed that it does not have; else
-                 "reference"
-    "reference"  torch, on any device, differentiable
-    "cpu"        Numba
-    "gpu"        torch with the fused solver for batches, on CUDA tensors
-
-A module is loaded when it is first chosen: Numba costs a second and importing `dsac` must not pay it.
+"auto"       "cpu" or "gpu" for tensors of float32 or float64, unless a gradient is needed that it does not
+             have; else "reference"
+"reference"  torch, on any device, differentiable as often as one likes
+"cpu"        Numba
+"gpu"        torch with the search for batches, on CUDA tensors
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
-from types import ModuleType
 from typing import Literal, get_args
 
 import torch
@@ -21,35 +18,38 @@ from torch import Tensor
 
 from dsac.errors import BackendError
 
-Backend = Literal["auto", "reference", "cpu", "gpu"]
+Name = Literal["reference", "cpu", "gpu"]
+Backend = Literal["auto", Name]
+
+_BACKENDS = get_args(Backend)
+_FAST: tuple[Name, ...] = ("cpu", "gpu")
+_FLOATS = (torch.float32, torch.float64)
 
 
-def kernels(backend: Backend, *inputs: Tensor, differentiable: tuple[Tensor, ...] = ()) -> ModuleType:
-    """The module whose functions to call for these inputs.
+def choose(backend: Backend, *inputs: Tensor, differentiable: tuple[Tensor, ...] = ()) -> Name:
+    """The implementation that these inputs get.
 
     By the `differentiable` ones the function to be called has a derivative in every backend.
 
     Raises: `BackendError` when the backend asked for by name cannot run here or not with these inputs.
     """
-    if backend not in get_args(Backend):
-        raise BackendError(f"backend: expected one of {', '.join(get_args(Backend))}, got {backend!r}")
+    if backend not in _BACKENDS:
+        raise BackendError(f"backend: expected one of {', '.join(_BACKENDS)}, got {backend!r}")
     every = (*inputs, *differentiable)
     if backend == "auto":
-        fast = ("cpu", "gpu") if all(x.dtype == torch.float32 for x in every) else ()
-        return _module(next(name for name in (*fast, "reference") if _obstacle(name, inputs, every) is None))
+        if all(x.dtype in _FLOATS for x in every):
+            for name in _FAST:
+                if _obstacle(name, inputs, every) is None:
+                    return name
+        return "reference"
     if _obstacle(backend, inputs, every) is not None:
-        names = ("reference", "cpu", "gpu")
-        states = {name: _obstacle(name, inputs, every) or "available" for name in names}
+        states = {name: _obstacle(name, inputs, every) or "available" for name in get_args(Name)}
         listing = "; ".join(f"{name}: {state}" for name, state in states.items())
         raise BackendError(f"backend {backend!r} cannot be used here ({listing})")
-    return _module(backend)
+    return backend
 
 
-def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"dsac.kernels.{name}")
-
-
-def _obstacle(name: str, constants: tuple[Tensor, ...], inputs: tuple[Tensor, ...]) -> str | None:
+def _obstacle(name: Name, constants: tuple[Tensor, ...], inputs: tuple[Tensor, ...]) -> str | None:
     """Why a backend cannot take these inputs, of which the constants must need no gradient, or None."""
     if name == "reference":
         return None
@@ -64,10 +64,10 @@ def _obstacle(name: str, constants: tuple[Tensor, ...], inputs: tuple[Tensor, ..
 
 
 @functools.cache
-def _missing(name: str) -> str | None:
+def _missing(name: Name) -> str | None:
     """Why a module cannot be imported, or None."""
     try:
-        _module(name)
+        importlib.import_module(f"dsac.kernels.{name}")
     except ImportError as error:
         return str(error)
     return None

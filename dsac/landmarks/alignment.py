@@ -23,7 +23,7 @@ from dsac.geometry import Camera, Pose
 from dsac.landmarks.landmarks import PATCH_RADIUS, Landmarks
 from dsac.landmarks.patches import PinholeView, Visibility
 from dsac.landmarks.view import GreyView
-from dsac.ransac import Correspondences, PoseEstimate, PoseSolver
+from dsac.ransac import Correspondences, DenseSolver, PoseEstimate
 
 _WIDE_RADIUS, _NEAR_RADIUS = 16, 5  # pixels around the predicted place: first, and from the better pose again
 _WIDE_COUNT, _NEAR_COUNT = 200, 400  # landmarks searched for
@@ -84,7 +84,7 @@ def _search(
 
 
 _SOLVERS = {
-    radius: PoseSolver.rgb(threshold_px=_THRESHOLD_PX, window_px=2 * radius + 1)
+    radius: DenseSolver.rgb(threshold_px=_THRESHOLD_PX, window_px=2 * radius + 1)
     for radius in (_WIDE_RADIUS, _NEAR_RADIUS)
 }
 

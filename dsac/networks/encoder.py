@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Sequence
+from functools import cache
 from importlib import resources
 from typing import Protocol, runtime_checkable
 
@@ -44,6 +45,8 @@ def load_encoder(
 ) -> EfficientNetLite:
     """An encoder that ships with the package, by default in the device's fast precision.
 
+    Any precision can be asked for; one that the processor does not compute in is slower than float32.
+
     Raises: `ValueError` for an id that does not ship.
     """
     if id not in ENCODERS:
@@ -70,9 +73,10 @@ def read_encoder(
 
 def fast_dtype(device: torch.device | str) -> torch.dtype:
     """bfloat16 where the device computes in it (CUDA; processors with AVX512-BF16 or AMX: 3.5× faster here)."""
-    if torch.device(device).type == "cuda" or torch.cpu._is_avx512_bf16_supported():
+    if torch.device(device).type == "cuda":
         return torch.bfloat16
-    return torch.float32
+    on_chip = torch.cpu._is_avx512_bf16_supported() and torch.bfloat16 in _one_pass_dtypes()
+    return torch.bfloat16 if on_chip else torch.float32
 
 
 def fast_autocast(device: torch.device) -> torch.autocast:
@@ -189,7 +193,8 @@ def _conv(
 ) -> Float[Tensor, "B C2 H2 W2"]:
     """With ReLU6 in one pass where oneDNN does both; the same values otherwise."""
     tracked = torch.is_grad_enabled()
-    if _ONE_PASS and x.device.type == "cpu" and not tracked and not torch.is_autocast_enabled("cpu"):
+    on_cpu = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    if on_cpu and not tracked and x.dtype in _one_pass_dtypes():
         stride, paddings = list(conv.stride), [padding, padding]
         after = ("hardtanh", [0.0, 6.0], "") if relu6 else ("none", [], "")
         return torch.ops.mkldnn._convolution_pointwise(
@@ -199,8 +204,16 @@ def _conv(
     return F.relu6(y, inplace=not tracked) if relu6 else y
 
 
-_ONE_PASS = (
-    platform.machine().lower() in ("x86_64", "amd64")  # where it was measured
-    and torch.backends.mkldnn.is_available()
-    and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-)
+@cache
+def _one_pass_dtypes() -> frozenset[torch.dtype]:
+    """Precisions in which oneDNN does a layer and its ReLU6 in one pass on this processor.
+
+    16 bits need AVX-512 or AVX-NE-CONVERT: what has neither refuses them there, not in the plain layers.
+    """
+    x86 = platform.machine().lower() in ("x86_64", "amd64")  # where it was measured
+    operations = torch.ops.mkldnn
+    if not (x86 and torch.backends.mkldnn.is_available() and hasattr(operations, "_convolution_pointwise")):
+        return frozenset()
+    asked = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
+    has = {dtype for dtype, name in asked.items() if hasattr(operations, name) and getattr(operations, name)()}
+    return frozenset({torch.float32, *has})

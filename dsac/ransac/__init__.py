@@ -1,20 +1,24 @@
 """A robust pose from correspondences, differentiable: sample, solve, score, select, refine."""
 
+from dsac.ransac.dense import DenseSolver
 from dsac.ransac.losses import MaxError, PoseLoss, WeightedError
 from dsac.ransac.minimal import P3P, Kabsch
+from dsac.ransac.point_distance import PointDistance
 from dsac.ransac.refinement import RobustRefinement
-from dsac.ransac.residuals import PointDistance, PoseResidual, ReprojectionError, Residual
+from dsac.ransac.reprojection import ReprojectionError
+from dsac.ransac.residual import PoseResidual, Residual
 from dsac.ransac.sampling import UniformSampling, WeightedSampling
-from dsac.ransac.scoring import LearnedScore, SoftInlierCount, noisy_poses
+from dsac.ransac.scoring import LearnedScore, Scoring, SoftInlierCount, noisy_poses
 from dsac.ransac.selection import DSAC, Argmax, SampledDSAC, SoftAM, Temperature, entropy_bits, probabilities
 from dsac.ransac.solver import PoseSolver
-from dsac.ransac.types import Correspondences, Hypotheses, PoseEstimate
+from dsac.ransac.types import Correspondences, Hypotheses, PoseEstimate, Solver
 
 __all__ = [
     "DSAC",
     "P3P",
     "Argmax",
     "Correspondences",
+    "DenseSolver",
     "Hypotheses",
     "Kabsch",
     "LearnedScore",
@@ -28,8 +32,10 @@ __all__ = [
     "Residual",
     "RobustRefinement",
     "SampledDSAC",
+    "Scoring",
     "SoftAM",
     "SoftInlierCount",
+    "Solver",
     "Temperature",
     "UniformSampling",
     "WeightedError",

@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dsac.geometry import Pose, skew
-from dsac.ransac.residuals import PoseResidual
+from dsac.ransac.residual import PoseResidual
 from dsac.ransac.types import Correspondences
 
 # Smallest against largest eigenvalue of G, its diagonal scaled to one, below which a pose counts as not
@@ -60,7 +60,7 @@ def implicit_pose(
     return moved.to(cam_from_world.translation.dtype), determined
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ForceBalance:
     """The gradient g = Σ g_i of the cost by an increment, point by point, and its own derivative G."""
 

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dsac.geometry import Pose
+from dsac.kernels import full_precision
 
 
 @runtime_checkable
@@ -30,9 +31,8 @@ class MaxError:
     soft_clamp: float = math.inf
 
     def __call__(self, cam_from_world: Pose, truth: Pose) -> Float[Tensor, "*batch"]:
-        rotation_deg = cam_from_world.rotation_error_deg(truth)
-        loss = torch.maximum(rotation_deg, 100 * cam_from_world.center_distance(truth))
-        return softly_clamped(loss, self.soft_clamp)
+        rotation_deg, metres = _errors(cam_from_world, truth)
+        return softly_clamped(torch.maximum(rotation_deg, 100 * metres), self.soft_clamp)
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,14 @@ class WeightedError:
     soft_clamp: float = 100.0
 
     def __call__(self, cam_from_world: Pose, truth: Pose) -> Float[Tensor, "*batch"]:
-        rotation_deg = cam_from_world.rotation_error_deg(truth)
-        loss = rotation_deg + self.per_metre * cam_from_world.center_distance(truth)
-        return softly_clamped(loss, self.soft_clamp)
+        rotation_deg, metres = _errors(cam_from_world, truth)
+        return softly_clamped(rotation_deg + self.per_metre * metres, self.soft_clamp)
+
+
+def _errors(cam_from_world: Pose, truth: Pose) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+    """Of the rotation in degrees and of the camera centre in metres, whatever autocast is on."""
+    with full_precision(cam_from_world.translation.device.type):
+        return cam_from_world.rotation_error_deg(truth), cam_from_world.center_distance(truth)
 
 
 def softly_clamped(loss: Float[Tensor, "*batch"], limit: float) -> Float[Tensor, "*batch"]:

@@ -15,9 +15,11 @@ from jaxtyping import Int
 from torch import Tensor
 
 from dsac.geometry import Pose
-from dsac.kernels import kernels, reference
+from dsac.kernels import p3p, reference
 from dsac.ransac.implicit import implicit_pose, where_pose
-from dsac.ransac.residuals import PointDistance, ReprojectionError, gather_rows, row_subset
+from dsac.ransac.point_distance import PointDistance
+from dsac.ransac.reprojection import ReprojectionError
+from dsac.ransac.residual import gather_rows, row_subset
 from dsac.ransac.types import Correspondences, Hypotheses
 
 
@@ -49,8 +51,8 @@ class P3P:
             ones = torch.ones_like(samples, dtype=correspondences.pixels.dtype)
             sets = row_subset(correspondences, samples, ones)  # batch B·H, 4 rows
             bearings = sets.camera.unproject(sets.pixels)
-            rotation, translation, valid = kernels(self.residual.backend, bearings).p3p(
-                bearings[:, :3].contiguous(), sets.scene_points[:, :3].contiguous()
+            rotation, translation, valid = p3p(
+                self.residual.backend, bearings[:, :3].contiguous(), sets.scene_points[:, :3].contiguous()
             )
             # thousands of sets of four points: the reference is one call, the CPU kernels one per set
             error = ReprojectionError(backend="reference").errors(Pose(rotation, translation), sets).amax(-1)

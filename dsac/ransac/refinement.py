@@ -17,7 +17,8 @@ from torch import Tensor
 
 from dsac.geometry import Pose
 from dsac.ransac.implicit import implicit_pose, where_pose
-from dsac.ransac.residuals import PoseResidual, ReprojectionError, row_subset
+from dsac.ransac.reprojection import ReprojectionError
+from dsac.ransac.residual import PoseResidual, differentiable_engine, posed_rows, row_subset, weights_of
 from dsac.ransac.types import Correspondences
 
 
@@ -49,36 +50,35 @@ class RobustRefinement:
         every = self.max_points is None or self.max_points >= correspondences.pixels.shape[1]
         differentiable = torch.is_grad_enabled() and _needs_gradient(correspondences)
         if every and not differentiable and not (torch.is_grad_enabled() and poses.rotation.requires_grad):
-            return self.residual.refine(poses, correspondences, self.iterations)
+            return optimum(self.residual, poses, correspondences, self.iterations)
         with torch.no_grad():
             errors = self.residual.errors(poses, correspondences)
-        assert correspondences.weights is not None
-        used = (correspondences.weights > 0)[:, None]
-        enough = ((errors < self.residual.threshold) & used).sum(-1) >= 4
+        used, threshold = (weights_of(correspondences) > 0)[:, None], self.residual.threshold
+        enough = ((errors < threshold) & used).sum(-1) >= 4
         if every:
             rows, start = correspondences, poses.detach()
         else:
-            near = (errors < 3 * self.residual.threshold) & used
+            # what is at the maximum, up to rounding, may be anywhere
+            near = (errors < min(3 * threshold, 0.999 * self.residual.max_error)) & used
             rows = self._draw(near, correspondences, generator)  # batch B·K, one pose each
             start = poses.detach().reshape(-1, 1)
-        refined = self.residual.refine(start, rows, self.iterations)
+        refined = optimum(self.residual, start, rows, self.iterations)
         if differentiable:
             refined = self._with_gradient(refined, rows)
         return where_pose(enough, refined.reshape(*poses.shape), poses)
 
     def _with_gradient(self, refined: Pose, rows: Correspondences) -> Pose:
         """The same poses with their derivative: from a kernel in closed form, else from autograd."""
-        assert rows.weights is not None
-        increment = None if self.gauss_newton else self.residual.optimum_increment(refined, rows)
-        if increment is not None:
-            return Pose.exp(increment) @ refined
-        targets = self.residual.targets(rows)
+        posed = posed_rows(self.residual, refined, rows)
+        engine = differentiable_engine(self.residual, posed)
+        if engine.optimum_increment is not None and not self.gauss_newton:
+            return Pose.exp(engine.optimum_increment(posed, self.residual.threshold)) @ refined
         with_gradient, _ = implicit_pose(
             refined,
             self.residual,
             rows.scene_points[:, None],
-            targets[:, None],
-            rows.weights[:, None],
+            posed.pixels[:, None],
+            weights_of(rows)[:, None],
             rows,
             gauss_newton=self.gauss_newton,
         )
@@ -88,13 +88,22 @@ class RobustRefinement:
         self, near: Tensor, correspondences: Correspondences, generator: torch.Generator | None
     ) -> Correspondences:
         """The first `max_points` near rows in random order, as one image per pose."""
-        assert self.max_points is not None and correspondences.weights is not None
+        assert self.max_points is not None
         device = near.device if generator is None else generator.device
-        order = torch.rand(near.shape[0], 1, near.shape[-1], generator=generator, device=device)
+        shape = (near.shape[0], 1, near.shape[-1])
+        order = torch.rand(shape, generator=generator, dtype=torch.float32, device=device)
         order = torch.where(near, order.to(near.device), -1.0)
         picked, index = order.topk(self.max_points, dim=-1)
-        weights = correspondences.weights[:, None].expand(near.shape).gather(-1, index)
+        weights = weights_of(correspondences)[:, None].expand(near.shape).gather(-1, index)
         return row_subset(correspondences, index, weights * (picked >= 0))
+
+
+@torch.no_grad()
+def optimum(residual: PoseResidual, poses: Pose, correspondences: Correspondences, iterations: int) -> Pose:
+    """Poses (batch (B, K)) after at most so many iterations towards the least Σ w ρ(e); no gradient."""
+    rows = posed_rows(residual, poses, correspondences)
+    rotation, translation = residual.engine(*rows).refine(rows, residual.threshold, iterations)
+    return Pose(rotation, translation)
 
 
 def _needs_gradient(correspondences: Correspondences) -> bool:

@@ -13,14 +13,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dsac.geometry import Pose
-from dsac.ransac.residuals import ReprojectionError, Residual
+from dsac.kernels import full_precision
+from dsac.ransac.reprojection import ReprojectionError
+from dsac.ransac.residual import Residual, soft_inlier_count, weights_of
 from dsac.ransac.types import Correspondences, Hypotheses
 
 
 @runtime_checkable
 class Scoring(Protocol):
     def __call__(self, hypotheses: Hypotheses, correspondences: Correspondences) -> Float[Tensor, "B H"]:
-        """Higher is better; differentiable. What invalid hypotheses get is not looked at."""
+        """Higher is better; differentiable. Correspondences are sanitised; invalid hypotheses may get anything."""
         ...
 
 
@@ -34,9 +36,8 @@ class SoftInlierCount:
     residual: Residual = ReprojectionError()
 
     def __call__(self, hypotheses: Hypotheses, correspondences: Correspondences) -> Float[Tensor, "B H"]:
-        assert correspondences.weights is not None
-        count = self.residual.soft_inlier_count(hypotheses.cam_from_world, correspondences)
-        total = correspondences.weights.sum(-1, keepdim=True)
+        count = soft_inlier_count(self.residual, hypotheses.cam_from_world, correspondences)
+        total = weights_of(correspondences).sum(-1, keepdim=True)
         return 100 * count / torch.where(total > 0, total, torch.ones_like(total))
 
 
@@ -52,7 +53,7 @@ class LearnedScore:
     residual: Residual = ReprojectionError()
 
     def __call__(self, hypotheses: Hypotheses, correspondences: Correspondences) -> Float[Tensor, "B H"]:
-        return self.network(self.error_image(hypotheses.cam_from_world, correspondences))
+        return self.network(self._error_image(hypotheses.cam_from_world, correspondences))
 
     def regression_loss(
         self, cam_from_world: Pose, pose_loss: Float[Tensor, "B H"], correspondences: Correspondences
@@ -63,13 +64,15 @@ class LearnedScore:
 
     def error_image(self, cam_from_world: Pose, correspondences: Correspondences) -> Float[Tensor, "B H h w"]:
         """What the network sees of poses (B, H). Raises: `ValueError` when the rows are no grid."""
-        if correspondences.grid is None:
+        with full_precision(correspondences.pixels.device.type):
+            return self._error_image(cam_from_world, self.residual.sanitise(correspondences))
+
+    def _error_image(self, cam_from_world: Pose, clean: Correspondences) -> Float[Tensor, "B H h w"]:
+        if clean.grid is None:
             raise ValueError("grid: expected (h, w) of the correspondences for a score network, got None")
-        clean = self.residual.sanitise(correspondences)
         errors = self.residual.errors(cam_from_world, clean)
-        assert clean.weights is not None
-        errors = torch.where((clean.weights > 0)[:, None], errors, float(self.residual.max_error))
-        return errors.unflatten(-1, correspondences.grid)
+        used = (weights_of(clean) > 0)[:, None]
+        return torch.where(used, errors, float(self.residual.max_error)).unflatten(-1, clean.grid)
 
 
 def noisy_poses(
@@ -92,4 +95,5 @@ def noisy_poses(
     degrees = torch.where(small, 2.0, 10.0).to(like)
     metres = torch.where(small, 0.002, 0.1).to(like)
     noise = torch.cat([directions() * torch.deg2rad(degrees), directions() * metres], dim=-1)
-    return Pose.exp(noise) @ cam_from_world[..., None]
+    with full_precision(like.device.type):
+        return Pose.exp(noise) @ cam_from_world[..., None]

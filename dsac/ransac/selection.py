@@ -27,7 +27,7 @@ from dsac.ransac.implicit import where_pose
 from dsac.ransac.types import Hypotheses, check_positive
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Selected:
     """Poses worth refining."""
 

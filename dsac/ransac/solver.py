@@ -4,7 +4,9 @@
     estimate = solver(correspondences)
     loss = solver.expected_loss(correspondences, cam_from_world, MaxError()).mean()
 
-The same object answers queries and trains; the five steps are its fields (DSAC, Brachmann et al. 2017).
+The five steps are its fields (DSAC, Brachmann et al. 2017), and it takes no others: to train end to end, to
+score by a network, to fit something else. Plain queries are answered faster, and with fewer right
+correspondences, by `DenseSolver`.
 """
 
 from __future__ import annotations
@@ -17,15 +19,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dsac.geometry import Pose
-from dsac.kernels import Backend, reference
+from dsac.kernels import Backend, full_precision, reference
 from dsac.ransac.losses import PoseLoss
 from dsac.ransac.minimal import P3P, Kabsch, MinimalSolver
+from dsac.ransac.point_distance import PointDistance
 from dsac.ransac.refinement import Refinement, RobustRefinement
-from dsac.ransac.residuals import PointDistance, PoseResidual, ReprojectionError, Residual, inlier_mask
+from dsac.ransac.reprojection import ReprojectionError
+from dsac.ransac.residual import PoseResidual, Residual, check_batch, inliers
 from dsac.ransac.sampling import Sampling, UniformSampling
 from dsac.ransac.scoring import Scoring, SoftInlierCount
 from dsac.ransac.selection import Argmax, Selected, Selection
-from dsac.ransac.types import Correspondences, Hypotheses, PoseEstimate, check_positive
+from dsac.ransac.types import Correspondences, Hypotheses, PoseEstimate, check_order, check_positive
 from dsac.ransac.uncertainty import pose_estimate
 
 # Candidate sets drawn in each round, times H, as long as hypotheses that agree with their own set are missing.
@@ -46,6 +50,7 @@ class PoseSolver:
 
     def __post_init__(self) -> None:
         check_positive(num_hypotheses=self.num_hypotheses)
+        check_order(threshold=self.residual.threshold, max_error=self.residual.max_error)
 
     @staticmethod
     def rgb(
@@ -106,17 +111,14 @@ class PoseSolver:
         Raises: `TypeError` when the residual is none of camera poses.
         """
         residual = self._pose_residual
-        clean = residual.sanitise(correspondences)
-        with torch.no_grad():
-            estimate = self._estimate(clean, residual, generator)
+        with torch.no_grad(), full_precision(correspondences.pixels.device.type):
+            clean = residual.sanitise(correspondences)
+            estimate = pose_estimate(self._likeliest(clean, generator), residual, clean)
         return replace(estimate, inliers=estimate.inliers[:, : correspondences.pixels.shape[1]])
 
     def inliers(self, cam_from_world: Pose, correspondences: Correspondences) -> Bool[Tensor, "B N"]:
         """Which correspondences agree with a pose (batch (B,)) within the threshold."""
-        _check_batch(cam_from_world, correspondences)
-        clean = self.residual.sanitise(correspondences)
-        inliers = inlier_mask(self.residual, cam_from_world[:, None], clean)[:, 0]
-        return inliers[:, : correspondences.pixels.shape[1]]
+        return inliers(self.residual, cam_from_world, correspondences)
 
     def hypotheses(
         self, correspondences: Correspondences, generator: torch.Generator | None = None
@@ -126,9 +128,8 @@ class PoseSolver:
         A set whose own points do not agree within the threshold is redrawn, a bounded number of times; what
         is then still missing is filled with the sets that disagree least.
         """
-        clean = self.residual.sanitise(correspondences)
-        hypotheses = self.minimal(clean, self._draw_consistent(clean, generator))
-        return replace(hypotheses, scores=self.scoring(hypotheses, clean))
+        with full_precision(correspondences.pixels.device.type):
+            return self._hypotheses(self.residual.sanitise(correspondences), generator)
 
     def expected_loss(
         self,
@@ -143,12 +144,13 @@ class PoseSolver:
         Argmax and SoftAM: the loss of their one pose; DSAC: the expectation over hypotheses. `hypotheses` is a
         pool of this solver to go on with; otherwise one is drawn.
         """
-        _check_batch(cam_from_world, correspondences)
-        if hypotheses is None:
-            hypotheses = self.hypotheses(correspondences, generator)
-        refined = self.refined(hypotheses, correspondences, generator)
-        truth = cam_from_world.to(correspondences.pixels)[:, None]
-        return (refined.weights * pose_loss(refined.cam_from_world, truth)).sum(-1)
+        check_batch(cam_from_world, correspondences)
+        with full_precision(correspondences.pixels.device.type):
+            clean = self.residual.sanitise(correspondences)
+            pool = self._hypotheses(clean, generator) if hypotheses is None else hypotheses
+            refined = self._refined(pool, clean, generator)
+            truth = cam_from_world.to(correspondences.pixels)[:, None]
+            return (refined.weights * pose_loss(refined.cam_from_world, truth)).sum(-1)
 
     def refined(
         self,
@@ -157,11 +159,28 @@ class PoseSolver:
         generator: torch.Generator | None = None,
     ) -> Selected:
         """What the selection keeps of a scored pool, refined."""
-        clean = self.residual.sanitise(correspondences)
+        with full_precision(correspondences.pixels.device.type):
+            return self._refined(hypotheses, self.residual.sanitise(correspondences), generator)
+
+    # ---- steps, of sanitised correspondences -----------------------------------------------------
+
+    def _hypotheses(self, clean: Correspondences, generator: torch.Generator | None) -> Hypotheses:
+        hypotheses = self.minimal(clean, self._draw_consistent(clean, generator))
+        return replace(hypotheses, scores=self.scoring(hypotheses, clean))
+
+    def _refined(
+        self, hypotheses: Hypotheses, clean: Correspondences, generator: torch.Generator | None
+    ) -> Selected:
         selected = self.selection(hypotheses, generator)
         return replace(selected, cam_from_world=self.refinement(selected.cam_from_world, clean, generator))
 
-    # ---- steps -----------------------------------------------------------------------------------
+    def _likeliest(self, clean: Correspondences, generator: torch.Generator | None) -> Pose:
+        """The heaviest of the refined poses."""
+        if generator is None:
+            generator = torch.Generator().manual_seed(0)
+        refined = self._refined(self._hypotheses(clean, generator), clean, generator)
+        heaviest = refined.weights.argmax(-1)
+        return refined.cam_from_world[torch.arange(len(heaviest), device=heaviest.device), heaviest]
 
     @torch.no_grad()
     def _draw_consistent(
@@ -183,66 +202,8 @@ class PoseSolver:
             samples = torch.cat([samples, more], dim=1).gather(1, order[..., None].expand(-1, -1, size))
         return samples
 
-    def _estimate(
-        self, clean: Correspondences, residual: PoseResidual, generator: torch.Generator | None
-    ) -> PoseEstimate:
-        found = self._solve_fused(clean, residual, generator) if self._has_fused_steps else None
-        if found is None:
-            return pose_estimate(self._solve_staged(clean, generator), residual, clean)
-        # The kernel ends at the likeliest pose under isotropic noise in space. A network's predictions
-        # are not like that: the robust cost, from there, is nearer to the truth on real images.
-        estimate = pose_estimate(found, residual, clean, RobustRefinement.iterations)
-        if estimate.success.all():
-            return estimate
-        # Before an image counts as lost, the other path is asked: the kernel gives up earlier, above all
-        # on a few hundred correspondences of hardly any relief.
-        lost = (~estimate.success).nonzero()[:, 0]
-        second = pose_estimate(self._solve_staged(clean[lost], generator), residual, clean[lost])
-        return estimate.with_images(lost, second)
-
-    def _solve_staged(self, clean: Correspondences, generator: torch.Generator | None) -> Pose:
-        if generator is None:
-            generator = torch.Generator().manual_seed(0)
-        refined = self.refined(self.hypotheses(clean, generator), clean, generator)
-        heaviest = refined.weights.argmax(-1)
-        return refined.cam_from_world[torch.arange(len(heaviest), device=heaviest.device), heaviest]
-
-    def _solve_fused(
-        self, clean: Correspondences, residual: PoseResidual, generator: torch.Generator | None
-    ) -> Pose | None:
-        """All five steps in one kernel, if there is one."""
-        if generator is None:
-            return residual.solve(clean, 0)
-        return residual.solve(
-            clean, int(torch.randint(2**31 - 1, (), generator=generator, device=generator.device))
-        )
-
     @cached_property
     def _pose_residual(self) -> PoseResidual:
         if not isinstance(self.residual, PoseResidual):  # slow: it looks for every method
             raise TypeError(f"residual: expected one of camera poses, got {type(self.residual).__name__}")
         return self.residual
-
-    @cached_property
-    def _has_fused_steps(self) -> bool:
-        """Whether these are the steps that the fused kernels take."""
-        residual = self.residual
-        if isinstance(residual, ReprojectionError):
-            minimal = P3P(residual)
-        elif isinstance(residual, PointDistance):
-            minimal = Kabsch(residual)
-        else:
-            return False
-        return (
-            self.minimal == minimal
-            and self.sampling == UniformSampling()
-            and self.scoring == SoftInlierCount(residual)
-            and self.selection == Argmax()
-            and self.refinement == RobustRefinement(residual)
-        )
-
-
-def _check_batch(cam_from_world: Pose, correspondences: Correspondences) -> None:
-    expected = (len(correspondences),)
-    if cam_from_world.shape != expected:
-        raise ValueError(f"cam_from_world: expected batch {expected}, got {tuple(cam_from_world.shape)}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,11 +20,12 @@ from dsac.geometry import Camera, Pose
 from dsac.kernels import reference
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Correspondences:
     """Pixels and the scene points they show. Rows with weight 0 or with a NaN or infinity are ignored.
 
-    Several scene points for one pixel are several rows. Pixels are undistorted: `camera` is a pinhole.
+    Several scene points for one pixel are several rows. Pixels are undistorted: `camera` is a pinhole. Floats
+    are of 32 or 64 bits: those of 16 tell pixels a quarter apart.
     """
 
     pixels: Float[Tensor, "B N 2"]
@@ -37,6 +38,8 @@ class Correspondences:
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or self.pixels.shape[-1] != 2:
             raise ValueError(f"pixels: expected (B, N, 2), got {tuple(self.pixels.shape)}")
+        if self.pixels.dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"pixels: expected torch.float32 or torch.float64, got {self.pixels.dtype}")
         batch, count = self.pixels.shape[:2]
         for name, shape in (
             ("scene_points", (batch, count, 3)),
@@ -125,7 +128,7 @@ class Correspondences:
         return reference.settled((total.abs() < torch.inf) & (self.weights.amin() > 0))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Hypotheses:
     """Candidate poses with the minimal sets they came from. `valid=False`: degenerate, no gradient."""
 
@@ -148,7 +151,7 @@ class TrustRules(NamedTuple):
     least_factor: float = 3.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PoseEstimate:
     """The answer for each image. Not localized is an answer: `success=False`, confidence near 0."""
 
@@ -200,8 +203,30 @@ def _each(function: Callable[..., Tensor], *estimates: PoseEstimate) -> PoseEsti
     return PoseEstimate(Pose(rotation, translation), *others)
 
 
-def check_positive(**values: float | int) -> None:
-    """Raises: `ValueError` for the first of some options that is not finite or not above 0."""
+@runtime_checkable
+class Solver(Protocol):
+    """Whatever answers correspondences with a pose: `DenseSolver`, `PoseSolver`."""
+
+    def __call__(
+        self, correspondences: Correspondences, generator: torch.Generator | None = None
+    ) -> PoseEstimate:
+        """The pose of each image; no gradient. Without a generator the same input has the same answer."""
+        ...
+
+    def inliers(self, cam_from_world: Pose, correspondences: Correspondences) -> Bool[Tensor, "B N"]:
+        """Which correspondences agree with a pose (batch (B,)) within the threshold."""
+        ...
+
+
+def check_positive(**values: float | int | None) -> None:
+    """Raises: `ValueError` for the first of some options that is given and not finite or not above 0."""
     for name, value in values.items():
-        if not 0 < value < math.inf:
+        if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{name}: expected more than 0, got {value}")
+
+
+def check_order(**values: float | int) -> None:
+    """Raises: `ValueError` when the second of two options is not more than the first."""
+    (lower, least), (name, value) = values.items()
+    if not value > least:
+        raise ValueError(f"{name}: expected more than {lower} = {least}, got {value}")

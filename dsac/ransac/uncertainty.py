@@ -25,7 +25,8 @@ from torch import Tensor
 
 from dsac.geometry import Pose
 from dsac.ransac.implicit import force_balance, guarded_inverse
-from dsac.ransac.residuals import PoseResidual, inlier_mask
+from dsac.ransac.refinement import optimum
+from dsac.ransac.residual import PoseResidual, inlier_mask, posed_rows, weights_of
 from dsac.ransac.types import Correspondences, PoseEstimate, TrustRules
 
 
@@ -36,15 +37,15 @@ def pose_estimate(
     iterations: int = 0,
     rules: TrustRules = TrustRules(),  # noqa: B008 -- immutable
 ) -> PoseEstimate:
-    """The answer about a pose, after at most so many iterations of `residual.refine` (0: the pose as it is).
+    """The answer about a pose, after at most so many iterations of refinement (0: the pose as it is).
 
     By a kernel where there is one, else as written here.
     """
-    found = residual.estimate(cam_from_world, correspondences, iterations, rules)
+    found = _by_kernel(cam_from_world[:, None], residual, correspondences, iterations, rules)
     if found is not None:
         return found
     if iterations > 0:
-        cam_from_world = residual.refine(cam_from_world[:, None], correspondences, iterations)[:, 0]
+        cam_from_world = optimum(residual, cam_from_world[:, None], correspondences, iterations)[:, 0]
     scatter = _scatter(cam_from_world, residual, correspondences, rules.tiles)
     covariance = _covariance(scatter)
     expected = _chance_inliers(residual, correspondences)
@@ -55,7 +56,25 @@ def pose_estimate(
     return PoseEstimate(cam_from_world, covariance.to(like), scatter.inliers, trust.to(like), success)
 
 
-@dataclass(frozen=True)
+def _by_kernel(
+    cam_from_world: Pose,  # batch (B, 1)
+    residual: PoseResidual,
+    c: Correspondences,
+    iterations: int,
+    rules: TrustRules,
+) -> PoseEstimate | None:
+    pose = cam_from_world.rotation, cam_from_world.translation
+    camera = c.camera.focal_px, c.camera.center_px
+    engine = residual.engine(*pose, c.pixels, c.scene_points, *camera, weights_of(c))
+    chance = residual.chance(c) if engine.trust is not None else None
+    if engine.trust is None or not isinstance(chance, float):  # kernels know one chance for all images
+        return None
+    rows = posed_rows(residual, cam_from_world, c)
+    rotation, translation, *trust = engine.trust(rows, residual.threshold, iterations, chance, rules)
+    return PoseEstimate(Pose(rotation, translation), *trust)
+
+
+@dataclass(frozen=True, eq=False)
 class _Scatter:
     """How the points of each image pull at a pose: what its uncertainty is made of, in float64."""
 
@@ -70,19 +89,18 @@ class _Scatter:
 def _scatter(
     cam_from_world: Pose, residual: PoseResidual, correspondences: Correspondences, tiles: int
 ) -> _Scatter:
-    assert correspondences.weights is not None
-    pose, used = cam_from_world[:, None], correspondences.weights > 0
+    pose, weights = cam_from_world[:, None], weights_of(correspondences)
     balance = force_balance(
         pose.to(torch.float64),
         residual,
         correspondences.scene_points[:, None],
         residual.targets(correspondences)[:, None],
-        correspondences.weights[:, None],
+        weights[:, None],
         correspondences,
     )
     inliers = inlier_mask(residual, pose, correspondences)[:, 0]
     pulls = balance.gradients[:, 0]
-    sums, num_tiles = _tile_sums(pulls, inliers, used, correspondences.pixels, tiles)
+    sums, num_tiles = _tile_sums(pulls, inliers, weights > 0, correspondences.pixels, tiles)
     depth = (cam_from_world @ correspondences.scene_points)[..., 2]
     depth = torch.where(inliers, depth, torch.nan).nanmedian(-1).values.nan_to_num(1.0)
     return _Scatter(balance.matrix[:, 0], pulls.mT @ pulls, sums.mT @ sums, num_tiles, inliers, depth)
@@ -127,9 +145,10 @@ def _freed(count: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
 
 def _chance_inliers(residual: PoseResidual, correspondences: Correspondences) -> Float[Tensor, " B"]:
     """Inliers that a wrong pose can expect: its minimal set of four, and of the others by chance."""
-    assert correspondences.weights is not None
-    count = (correspondences.weights > 0).sum(-1)
-    return 4 + count * residual.chance(correspondences)
+    count, chance = (weights_of(correspondences) > 0).sum(-1), residual.chance(correspondences)
+    if isinstance(chance, float):
+        chance = correspondences.pixels.new_full(count.shape, chance)
+    return 4 + count * chance
 
 
 def _confidence(

@@ -1,5 +1,33 @@
-"""Rooms that are rendered on the spot: scenes with exact poses and depth, nothing to download."""
+"""Rooms that are rendered on the spot: scenes with exact poses and depth, nothing to download.
 
-from dsac.rooms.scene import DEPTH_UNIT, synthetic_scene, write_scene
+A place is a file of its own, as `living_room.py` is: what stands in it (`RoomBuilder`), its lamps
+(`bake_light`) and the walks through it (`Shots`), which `render_scene` makes a scene of.
+"""
 
-__all__ = ["DEPTH_UNIT", "synthetic_scene", "write_scene"]
+from dsac.rooms.builder import Material, RoomBuilder
+from dsac.rooms.light import bake_light
+from dsac.rooms.living_room import living_room, synthetic_scene
+from dsac.rooms.render import develop, render_depth, render_light
+from dsac.rooms.scene import DEPTH_UNIT, render_scene, write_scene
+from dsac.rooms.surfaces import Room
+from dsac.rooms.visibility import View
+from dsac.rooms.walks import Shots, hand_held, tremor
+
+__all__ = [
+    "DEPTH_UNIT",
+    "Material",
+    "Room",
+    "RoomBuilder",
+    "Shots",
+    "View",
+    "bake_light",
+    "develop",
+    "hand_held",
+    "living_room",
+    "render_depth",
+    "render_light",
+    "render_scene",
+    "synthetic_scene",
+    "tremor",
+    "write_scene",
+]

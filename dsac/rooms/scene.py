@@ -1,8 +1,4 @@
-"""A furnished room that is rendered on the spot: exact poses, depth and scene coordinates, nothing to download.
-
-Hand-held walks for mapping and for queries; some queries are blurred by motion or badly exposed. The same
-seed gives the same bytes on the same machine, however many threads render.
-"""
+"""A place and two walks through it as a scene: photos, exact poses and depth, nothing to download."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -23,36 +19,31 @@ from dsac.datasets.frame import Frames, NamedPoses, Scene
 from dsac.datasets.poses_file import write_poses
 from dsac.errors import DatasetError
 from dsac.geometry import Camera, Pose
-from dsac.rooms.furniture import furnished_room
-from dsac.rooms.render import Room, View, develop, render_depth, render_light
+from dsac.rooms.render import develop, render_depth, render_light
+from dsac.rooms.surfaces import Room
+from dsac.rooms.visibility import View
+from dsac.rooms.walks import Shots
 
 DEPTH_UNIT = 0.0002  # metres per unit of the written depth: up to 13.1 m in 16 bit
 
 
-def synthetic_scene(
-    num_mapping: int = 200, num_query: int = 50, size: tuple[int, int] = (640, 480), seed: int = 0
-) -> Scene:
-    """The room as seen by a camera of 62.7° horizontal field of view; every frame is rendered when taken.
+def render_scene(room: Room, camera: Camera, mapping: Shots, query: Shots, rng: Generator) -> Scene:
+    """Frames that are rendered when taken; `rng` draws the noise of the camera's sensor.
 
-    World axes: x east, y north, z up, origin in a floor corner; the room is 5 m × 4 m × 2.7 m. Names are
-    `mapping-000.jpg`, ... and `query-000.jpg`, ...; the truth is called "exact".
+    Names are `mapping-000.jpg`, ... and `query-000.jpg`, ...; the truth is called "exact".
     """
-    camera = Camera.simple(525 * size[0] / 640, size)
-    room = _room_of(seed)
-    noise = np.random.default_rng([seed, 1]).normal(0, 1.2, (size[1], size[0], 3)).astype(np.float32)
-    shots = {
-        "mapping": _mapping_walk(np.random.default_rng([seed, 2]), num_mapping),
-        "query": _query_walk(np.random.default_rng([seed, 3]), num_query),
-    }
+    width, height = camera.size
+    noise = rng.normal(0, 1.2, (height, width, 3)).astype(np.float32)
+    shots = {"mapping": mapping, "query": query}
     frames = {}
     for part, walk in shots.items():
-        names = [f"{part}-{i:03d}.jpg" for i in range(len(walk.pose))]
+        names = [f"{part}-{i:03d}.jpg" for i in range(len(walk.cam_from_world))]
         reader = _RoomReader(names, camera, walk, room, noise)
-        frames[part] = Frames(names, [camera], np.zeros(len(names), np.int64), walk.pose, reader)
+        frames[part] = Frames(names, [camera], np.zeros(len(names), np.int64), walk.cam_from_world, reader)
     names = frames["mapping"].names + frames["query"].names
     pose = Pose(
-        torch.cat([walk.pose.rotation for walk in shots.values()]),
-        torch.cat([walk.pose.translation for walk in shots.values()]),
+        torch.cat([walk.cam_from_world.rotation for walk in shots.values()]),
+        torch.cat([walk.cam_from_world.translation for walk in shots.values()]),
     )
     exact = NamedPoses(names, pose, camera.focal_px[0].repeat(len(names)))
     return Scene("synthetic", "synthetic room", frames["mapping"], frames["query"], {"exact": exact})
@@ -102,35 +93,26 @@ _SHUTTER_STEPS = 10
 
 
 @dataclass(frozen=True)
-class _Shots:
-    """How N photos are taken."""
-
-    pose: Pose  # cam_from_world (N,), at the middle of the exposure
-    exposure: np.ndarray  # (N,) factor
-    shake: torch.Tensor  # (N, 6) motion of the camera while the shutter is open, as for `Pose.exp`
-
-
-@dataclass(frozen=True)
 class _RoomReader:
     """Renders frames by name; threads may share it."""
 
     names: list[str]
     camera: Camera
-    shots: _Shots
+    shots: Shots
     room: Room
     noise: np.ndarray  # (H, W, 3) in grey levels
     has_depth: bool = True
 
     def read_image(self, name: str) -> UInt8[np.ndarray, "H W 3"]:
         i = self._index[name]
-        pose, shake = self.shots.pose[i], self.shots.shake[i]
+        pose, shake = self.shots.cam_from_world[i], self.shots.shake[i]
         moments = torch.linspace(-0.5, 0.5, _SHUTTER_STEPS).tolist() if shake.any() else [0.0]
         light = render_light(self.room, [self._view(Pose.exp(moment * shake) @ pose) for moment in moments])
         noise = np.roll(self.noise, (37 * i, 101 * i), (0, 1))
         return develop(light, float(self.shots.exposure[i]), noise)
 
     def read_depth(self, name: str, camera: Camera) -> Float32[np.ndarray, "H W"]:
-        return render_depth(self.room, self._view(self.shots.pose[self._index[name]]))
+        return render_depth(self.room, self._view(self.shots.cam_from_world[self._index[name]]))
 
     @cached_property
     def _index(self) -> dict[str, int]:
@@ -142,71 +124,3 @@ class _RoomReader:
         return View(
             pose.rotation.numpy(), pose.translation.numpy(), focal_px, (center_x, center_y), self.camera.size
         )
-
-
-@lru_cache(maxsize=1)
-def _room_of(seed: int) -> Room:
-    return furnished_room(seed)
-
-
-# ---- walks ---------------------------------------------------------------------------------------
-
-_EXPOSURE = 1.1
-
-
-def _mapping_walk(rng: Generator, count: int) -> _Shots:
-    """There along the south wall and back through the middle, turning between the other three walls."""
-    index = np.arange(count)
-    back = index >= (count + 1) // 2
-    way = np.where(back, 2 - 2 * index / count, 2 * index / count)  # from east to west and back
-    sweep = 2 * np.pi * 1.5 * way
-    pose = _hand_held(
-        rng,
-        center=np.column_stack([3.5 - 1.6 * way, np.where(back, 1.85, 1.05) + 0.15 * np.sin(sweep)]),
-        height=np.where(back, 1.42, 1.56) + 0.1 * np.sin(2.3 * sweep),
-        yaw=np.pi / 2 + np.where(back, 1, -1) * 0.95 * np.cos(sweep),
-        pitch=-0.2 + 0.12 * np.sin(1.7 * sweep),
-    )
-    exposure = _EXPOSURE * (1 + 0.05 * _tremor(rng, count, 1)[:, 0])
-    return _Shots(pose, exposure, torch.zeros(count, 6, dtype=torch.float64))
-
-
-def _query_walk(rng: Generator, count: int) -> _Shots:
-    """Between the two ways of mapping, other heights and angles; a quarter blurred, a fifth badly exposed."""
-    index = np.arange(count)
-    way = (index + 0.5) / max(count, 1)
-    sweep = 2 * np.pi * 2.3 * way
-    pose = _hand_held(
-        rng,
-        center=np.column_stack([3.2 - 1.0 * way, 1.45 + 0.2 * np.sin(2.2 * sweep)]),
-        height=1.45 + 0.1 * np.sin(1.4 * sweep + 1),
-        yaw=np.pi / 2 + 0.72 * np.sin(sweep + 0.4),
-        pitch=-0.19 + 0.09 * np.sin(2.6 * sweep + 2),
-    )
-    shake = rng.normal(0, 1, (count, 6)) * np.repeat([0.005, 0.004], 3) * (index % 4 == 2)[:, None]
-    badly = rng.choice([0.45, 0.6, 1.7, 2.1], count)
-    exposure = _EXPOSURE * np.where(index % 5 == 3, badly, rng.uniform(0.9, 1.1, count))
-    return _Shots(pose, exposure, torch.from_numpy(shake))
-
-
-def _hand_held(
-    rng: Generator, center: np.ndarray, height: np.ndarray, yaw: np.ndarray, pitch: np.ndarray
-) -> Pose:
-    """`cam_from_world` of a camera held at (center, height), looking towards yaw and up by pitch."""
-    count = len(yaw)
-    tremor = _tremor(rng, count, 6)
-    position = np.column_stack([center, height]) + 0.015 * tremor[:, :3]
-    yaw, pitch, roll = yaw + 0.02 * tremor[:, 3], pitch + 0.02 * tremor[:, 4], 0.04 * tremor[:, 5]
-    forward = np.column_stack([np.cos(yaw) * np.cos(pitch), np.sin(yaw) * np.cos(pitch), np.sin(pitch)])
-    level = np.column_stack([np.sin(yaw), -np.cos(yaw), np.zeros(count)])
-    down = np.cross(forward, level)
-    c, s = np.cos(roll)[:, None], np.sin(roll)[:, None]
-    rotation = torch.from_numpy(np.stack([c * level + s * down, c * down - s * level, forward], axis=1))
-    return Pose(rotation, -(rotation @ torch.from_numpy(position)[..., None])[..., 0])
-
-
-def _tremor(rng: Generator, count: int, columns: int) -> np.ndarray:
-    """Smooth noise (count, columns) of about unit size: what a hand does in `count` frames."""
-    period = rng.uniform([6, 15, 40], [12, 30, 80], (columns, 3))
-    phase = np.arange(count)[:, None, None] / period + rng.random((columns, 3))
-    return np.sin(2 * np.pi * phase).sum(2) / np.sqrt(1.5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from device_batch import backward_seconds, forward_seconds, found_by_torch
 
-from dsac.evaluation.solver_benchmark import synthetic_inputs
+from dsac.studies.solver_inputs import synthetic_inputs
 
 
 def test_every_image_of_the_batch_is_localized_and_learned_from() -> None:

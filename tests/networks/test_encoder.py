@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dsac.networks import encoder as encoder_module
 from dsac.networks.encoder import (
     ENCODERS,
     EfficientNetLite,
@@ -130,16 +131,48 @@ def _plainly(encoder: EfficientNetLite, images: torch.Tensor) -> torch.Tensor:
     return torch.cat([outputs[4], coarse], dim=1)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+# relative: a few roundings of each precision
+_SLACK = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 0.003, torch.bfloat16: 0.02}
+
+
+@pytest.mark.parametrize("dtype", _SLACK)
 def test_the_fast_way_through_the_layers_is_the_plain_one(
     encoder: EfficientNetLite, images: torch.Tensor, dtype: torch.dtype
 ) -> None:
     encoder = deepcopy(encoder).to(dtype)
     expected = _plainly(encoder, images).float()
-    slack = (1e-5 if dtype == torch.float32 else 0.02) * expected.norm()
+    slack = _SLACK[dtype] * expected.norm()
     with torch.inference_mode():
         assert (encoder(images).float() - expected).norm() < slack
     assert (encoder(images).float() - expected).norm() < slack
+
+
+@pytest.mark.parametrize("dtype", _SLACK)
+def test_an_encoder_takes_the_precision_it_is_asked_for_on_every_processor(
+    images: torch.Tensor, dtype: torch.dtype
+) -> None:
+    """Processors without AVX-512 have no 16-bit layers in one pass."""
+    images = images[:1, :, :64, :96]
+    exact = load_encoder(dtype=torch.float32)(images)
+    with torch.inference_mode():
+        features = load_encoder(dtype=dtype)(images)
+        assert features.dtype == dtype
+        assert (features - exact).norm() < 0.05 * exact.norm()
+        with torch.autocast("cpu", torch.bfloat16):
+            assert (load_encoder(dtype=dtype)(images) - exact).norm() < 0.05 * exact.norm()
+
+
+def test_what_onednn_refuses_goes_through_the_plain_layers(
+    images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a processor that has less than this one."""
+    images = images[:1, :, :64, :96]
+    exact = load_encoder(dtype=torch.float32)(images)
+    monkeypatch.setattr(encoder_module, "_one_pass_dtypes", frozenset)
+    assert encoder_module.fast_dtype("cpu") == torch.float32
+    with torch.inference_mode():
+        for dtype in (torch.float32, torch.bfloat16):
+            assert (load_encoder(dtype=dtype)(images) - exact).norm() < 0.05 * exact.norm()
 
 
 def test_gradients_of_the_fast_way_are_those_of_the_plain_one(

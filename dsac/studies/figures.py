@@ -17,10 +17,10 @@ import numpy as np
 from dsac.datasets.frame import Scene
 from dsac.evaluation import gallery, plots
 from dsac.evaluation.evaluation import write_text
-from dsac.evaluation.evidence import NAIVE, SELECTIONS, FrameEvidence, HardFrame, errors_of, hard_frames
 from dsac.evaluation.metrics import CENTIMETRES, LengthUnit, camera_spacing, format_error, length_unit
 from dsac.evaluation.page import grid, page, section
 from dsac.localizer import Localization, Localizer
+from dsac.studies.evidence import NAIVE, SELECTIONS, FrameEvidence, HardFrame, errors_of, hard_frames
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

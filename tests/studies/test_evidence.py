@@ -14,7 +14,8 @@ import torch
 
 from dsac.datasets import Scene
 from dsac.errors import DatasetError
-from dsac.evaluation.evidence import (
+from dsac.geometry import Pose
+from dsac.studies.evidence import (
     NAIVE,
     SELECTIONS,
     FrameEvidence,
@@ -25,7 +26,6 @@ from dsac.evaluation.evidence import (
     naive_fit,
     repetition,
 )
-from dsac.geometry import Pose
 
 STILL = Pose.identity(dtype=torch.float64)
 
@@ -166,7 +166,7 @@ def test_figures_are_light_files_and_a_page_that_asks_for_nothing(
     scene, exact, tmp_path: Path, make_localization
 ):
     pytest.importorskip("matplotlib")
-    from dsac.evaluation.figures import write_figures
+    from dsac.studies.figures import write_figures
 
     assert scene.query.cam_from_world is not None
     localizations = [

@@ -1,0 +1,43 @@
+"""How a place is walked through: a camera in a hand that trembles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.random import Generator
+
+from dsac.geometry import Pose
+
+
+@dataclass(frozen=True, eq=False)
+class Shots:
+    """How N photos are taken."""
+
+    cam_from_world: Pose  # (N,), at the middle of the exposure
+    exposure: np.ndarray  # (N,) factor
+    shake: torch.Tensor  # (N, 6) motion of the camera while the shutter is open, as for `Pose.exp`
+
+
+def hand_held(
+    rng: Generator, center: np.ndarray, height: np.ndarray, yaw: np.ndarray, pitch: np.ndarray
+) -> Pose:
+    """`cam_from_world` of a camera held at (center, height), looking towards yaw and up by pitch."""
+    count = len(yaw)
+    shaking = tremor(rng, count, 6)
+    position = np.column_stack([center, height]) + 0.015 * shaking[:, :3]
+    yaw, pitch, roll = yaw + 0.02 * shaking[:, 3], pitch + 0.02 * shaking[:, 4], 0.04 * shaking[:, 5]
+    forward = np.column_stack([np.cos(yaw) * np.cos(pitch), np.sin(yaw) * np.cos(pitch), np.sin(pitch)])
+    level = np.column_stack([np.sin(yaw), -np.cos(yaw), np.zeros(count)])
+    down = np.cross(forward, level)
+    c, s = np.cos(roll)[:, None], np.sin(roll)[:, None]
+    rotation = torch.from_numpy(np.stack([c * level + s * down, c * down - s * level, forward], axis=1))
+    return Pose(rotation, -(rotation @ torch.from_numpy(position)[..., None])[..., 0])
+
+
+def tremor(rng: Generator, count: int, columns: int) -> np.ndarray:
+    """Smooth noise (count, columns) of about unit size: what a hand does in `count` frames."""
+    period = rng.uniform([6, 15, 40], [12, 30, 80], (columns, 3))
+    phase = np.arange(count)[:, None, None] / period + rng.random((columns, 3))
+    return np.sin(2 * np.pi * phase).sum(2) / np.sqrt(1.5)
