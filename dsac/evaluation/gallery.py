@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dsac.datasets.frame import Frame
+from dsac.evaluation.results import pose_of
 from dsac.geometry import Camera, Pose
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def photo(frame: Frame, camera: Camera, name: str) -> str:
 def inlier_picture(localization: Localization, name: str) -> str:
     """The photo `#name` with the inlier cells, coloured by reprojection error under the estimate."""
     pixels, points, inliers = _rows(localization)
-    pose = _pose(localization)
+    pose = pose_of(localization)
     camera = localization.camera.to("cpu", torch.float64)
     error = (_project(camera, pose, points[inliers]) - pixels[inliers]).norm(dim=-1)
     bins = torch.bucketize(error.nan_to_num(torch.inf), error.new_tensor(INLIER_BINS_PX))
@@ -95,7 +96,7 @@ def overlay_picture(localization: Localization, name: str, frame: Frame, truth: 
         drawn.append(("truth", _mesh(_project_grid(camera, truth, points), known, camera.size)))
     if bool(localization.estimate.success[0]):
         drawn.append(
-            ("estimate", _mesh(_project_grid(camera, _pose(localization), points), known, camera.size))
+            ("estimate", _mesh(_project_grid(camera, pose_of(localization), points), known, camera.size))
         )
     lines = "".join(f'<path class="mesh {kind}" d="{path}"/>' for kind, path in drawn)
     return _picture(localization.camera.size, name, lines, "shade")
@@ -173,10 +174,6 @@ def _rows(localization: Localization) -> tuple[Tensor, Tensor, Tensor]:
         correspondences.scene_points[0].detach().to("cpu", torch.float64),
         localization.estimate.inliers[0].cpu(),
     )
-
-
-def _pose(localization: Localization) -> Pose:
-    return localization.estimate.cam_from_world[0].detach().to("cpu", torch.float64)
 
 
 def _project(camera: Camera, cam_from_world: Pose, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 2"]:
