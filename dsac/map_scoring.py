@@ -15,6 +15,8 @@ from torch import nn
 from dsac.networks.score_network import ScoreArchitecture, ScoreNetwork
 from dsac.ransac import DenseSolver, LearnedScore, PoseSolver, Scoring, Solver
 
+NETWORK = "score-network"  # the one rule that maps from before may have
+
 
 @runtime_checkable
 class MapScoring(Protocol):
@@ -68,7 +70,7 @@ class NetworkScore:
     """DSAC's own: a network that looks at the image of errors (`networks/score_network.py`)."""
 
     architecture: ScoreArchitecture = ScoreArchitecture()
-    name: str = "score-network"
+    name: str = NETWORK
 
     def network(self) -> ScoreNetwork:
         return ScoreNetwork(self.architecture)

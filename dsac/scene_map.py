@@ -29,7 +29,7 @@ from dsac.datasets.storage import write_atomically
 from dsac.errors import MapFormatError
 from dsac.geometry import Camera, Pose
 from dsac.landmarks import Landmarks
-from dsac.map_scoring import RULES, MapScoring, scoring_from_json
+from dsac.map_scoring import NETWORK, RULES, MapScoring, scoring_from_json
 from dsac.networks.encoder import Encoder, fast_dtype, load_encoder
 from dsac.networks.heads import Head, HeadArchitecture, LinearHead, SceneHead
 from dsac.networks.scene_networks import NetworkArchitecture, SceneNetwork
@@ -118,9 +118,8 @@ class MapInfo:
 def _as_written_now(fields: dict[str, Any]) -> None:
     """Brings the metadata of maps from before up to date."""
     fields.pop("camera_spacing", None)  # nobody read it
-    architecture = fields.pop("score_network", None)
-    if architecture is not None:
-        fields["scoring"] = {"name": "score-network", "architecture": architecture}
+    if (architecture := fields.pop("score_network", None)) is not None:
+        fields["scoring"] = {"name": NETWORK, "architecture": architecture}
 
 
 def _check(good: bool, name: str, expected: str, info: MapInfo) -> None:

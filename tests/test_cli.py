@@ -572,7 +572,7 @@ def test_nothing_but_an_older_result_is_replaced(
     if kind != "blank.dsac":
         commands += [["map", "scene", other], ["fine-tune", "a.dsac", "scene", "--output", other]]
     for command in commands:
-        assert f"{other}: is there already and is something else" in fails(*command)
+        assert f"{other}: already exists and is something else" in fails(*command)
 
 
 def test_a_result_replaces_an_older_one(corner: Path, run: Run, tmp_path: Path) -> None:
@@ -692,7 +692,7 @@ def test_photos_that_cannot_be_used_are_named_and_the_others_are_localized(
     [
         ([], "photo.jpg: no focal length in its EXIF data; give it in pixels (--focal-px) or the --camera"),
         (["--focal-px", "-5"], "positive focal"),
-        (["--focal-px", "nan"], "positive focal"),
+        (["--focal-px", "nan"], "--focal-px: expected a finite number, got nan"),
         (
             ["--focal-px", "9", "--camera", "SIMPLE_PINHOLE,128,96,9,64,48"],
             "either camera or focal_px, got both",

@@ -1,0 +1,91 @@
+"""What the user sees: results on standard output, progress and mistakes on standard error."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
+
+if TYPE_CHECKING:
+    from dsac.mapping import MappingProgress
+    from dsac.mapping.fine_tuning import FineTuningProgress
+
+out = Console(highlight=False, markup=False)  # file names may hold square brackets
+err = Console(stderr=True, highlight=False, markup=False)
+
+
+def print_mistake(error: Exception) -> None:
+    """One line."""
+    message = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        message = f"{error.filename}: {error.strerror}"
+    elif is_out_of_memory(error):
+        wanted = re.search(r"tried to allocate ([\d.]+ \w+)", message, re.IGNORECASE)
+        message = "not enough memory" + (f", {wanted[1]} wanted" if wanted else "")
+    err.print(f"dsac: {' '.join(message.split())}", style="red", soft_wrap=True)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """PyTorch has a type of its own for the memory of a GPU, and none for that of the machine."""
+    signs = ("can't allocate memory", "out of memory")
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
+
+
+@contextmanager
+def progress_bars() -> Iterator[Progress]:
+    """Bars with a `note` each, which is cut to what is left of the line."""
+    left = Column(no_wrap=True, max_width=max(1, err.width - 53))
+    columns = (
+        TextColumn("{task.description:>13}"),
+        BarColumn(bar_width=16),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", style="dim", table_column=left),
+    )
+    with Progress(*columns, console=err) as bars:
+        yield bars
+
+
+@contextmanager
+def training_progress(
+    log_path: Path, checkpoint: Path, resume: bool
+) -> Iterator[Callable[[MappingProgress | FineTuningProgress, str], None]]:
+    """A function that shows progress and a note: a bar for each phase, and in the log a line of JSON each time.
+
+    Work that fails leaves a log only where it leaves a checkpoint.
+    """
+    tasks = {}
+    with progress_bars() as bars:
+
+        def show(progress: MappingProgress | FineTuningProgress, note: str) -> None:
+            values = {name: value for name, value in asdict(progress).items() if value == value}  # no NaN
+            with open(log_path, "a" if tasks or resume else "w") as log:
+                log.write(json.dumps(values) + "\n")
+            if progress.phase not in tasks:
+                tasks[progress.phase] = bars.add_task(_PHASES[progress.phase], total=1.0, note="")
+            bars.update(tasks[progress.phase], completed=progress.fraction, note=note)
+
+        try:
+            yield show
+        except BaseException:
+            if tasks and not checkpoint.is_file():
+                log_path.unlink(missing_ok=True)
+            raise
+
+
+_PHASES = {
+    "depth": "triangulate",
+    "landmarks": "find landmarks",
+    "features": "encode views",
+    "scoring": "score network",
+    "training": "train",
+}

@@ -1,0 +1,136 @@
+"""`dsac evaluate`: poses beside a truth, as a table, a report page and a CSV file."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dsac.cli.console import err, out, progress_bars
+from dsac.cli.info import describe
+from dsac.cli.options import Device, Maybe, Positional, choose_device, read_scene
+from dsac.cli.outputs import check_writable, is_page, is_table
+from dsac.errors import DsacError
+
+if TYPE_CHECKING:
+    import torch
+
+    from dsac.datasets import Scene
+    from dsac.evaluation import Evaluation
+    from dsac.localizer import Localization
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score a map on a recording's query images, or a file of estimates against a truth.
+
+    For example:
+      $ dsac evaluate kitchen.dsac 7scenes/redkitchen
+      $ dsac evaluate --poses estimates.txt --truth truth.txt
+    """
+
+    map: Positional[Maybe[Path]] = None
+    """The map file."""
+    scene: Positional[Maybe[str]] = None
+    """Folder of the recording with query images and their poses."""
+    poses: Maybe[Path] = None
+    """Estimates to score instead of a map (poses file)."""
+    truth: Maybe[str] = None
+    """With --poses: the file of true poses. With a map: which of the recording's truths comes first."""
+    report: Maybe[Path] = None
+    """Report page to write (HTML); default: beside the map."""
+    csv: Maybe[Path] = None
+    """Table to write, a row per image; default: beside the map."""
+    figures: Maybe[Path] = None
+    """Folder for figures on inlier ratios, selections, times and hard frames (a scene with depth)."""
+    device: Device = "auto"
+    """Where to compute; auto takes the GPU if there is one."""
+
+    def run(self) -> None:
+        if self.poses is not None:
+            self._score_poses(self.poses)
+        elif self.map is not None and self.scene is not None:
+            self._score_map(self.map, self.scene)
+        else:
+            raise DsacError("evaluate needs MAP and SCENE, or --poses FILE --truth FILE")
+
+    def _score_poses(self, poses: Path) -> None:
+        from dsac.evaluation import evaluate_poses
+
+        if self.map is not None or self.truth is None:
+            raise DsacError("evaluate --poses FILE needs --truth FILE, and no map")
+        if self.report is not None:
+            check_writable(self.report, is_page)
+        if self.csv is not None:
+            check_writable(self.csv, is_table)
+        result = evaluate_poses(poses, Path(self.truth), report=self.report)
+        _show(result, self.report, self.csv)
+
+    def _score_map(self, map_file: Path, scene_path: str) -> None:
+        report = self.report or map_file.with_suffix(".html")
+        csv = self.csv or map_file.with_suffix(".csv")
+        check_writable(report, is_page)
+        check_writable(csv, is_table)
+        device = choose_device(self.device)
+        scene = read_scene(scene_path, self.truth)
+        if self.figures is not None:
+            from dsac.evaluation.plots import require_matplotlib
+            from dsac.studies.evidence import check_scene
+
+            require_matplotlib()
+            check_scene(scene)
+            check_writable(self.figures / "evidence.html", make_folder=True)
+        evaluate_map(map_file, scene, report, csv, device, self.figures)
+
+
+def evaluate_map(
+    map_file: Path,
+    scene: Scene,
+    report: Path | None,
+    csv: Path,
+    device: torch.device,
+    figures: Path | None = None,
+) -> None:
+    """Localize the query images with live progress, write what was asked for and print the table."""
+    from dsac.evaluation import evaluate
+    from dsac.localizer import Localizer
+    from dsac.studies.evidence import frame_evidence, inlier_distance
+
+    if find_spec("matplotlib") is None:
+        err.print("no report page: it needs matplotlib (pip install 'dsac[plots]')", style="yellow")
+        report = None
+    localizer = Localizer.load(map_file, device=device)
+    settings = [("command", " ".join(["dsac", *sys.argv[1:]])), *describe(localizer.scene_map, map_file)]
+    evidence, max_distance = [], inlier_distance(scene, localizer.scene_map.info)
+    with progress_bars() as bars:
+        task = bars.add_task("localize", total=len(scene.query), note="")
+
+        def on_frame(localization: Localization) -> None:
+            if figures is not None:
+                frame = scene.query[len(evidence)]
+                evidence.append(frame_evidence(localization, frame, max_distance))
+            bars.advance(task)
+
+        result = evaluate(localizer, scene, report=report, settings=settings, on_frame=on_frame)
+    _show(result, report, csv)
+    if figures is not None:
+        from dsac.studies.figures import write_figures
+
+        write_figures(evidence, localizer, scene, figures)
+        out.print(f"figures: {figures / 'evidence.html'}", soft_wrap=True)
+
+
+def _show(result: Evaluation, report: Path | None, csv: Path | None) -> None:
+    if csv is not None:
+        result.write_csv(csv)
+    out.print(result.table)
+    timing = result.median_timing_ms
+    if timing:
+        stages = ", ".join(f"{name} {value:.1f}" for name, value in timing)
+        out.print(f"median {result.median_total_ms:.0f} ms an image ({stages})", soft_wrap=True)
+    if report is not None:
+        out.print(f"report: {report}", soft_wrap=True)
+    if csv is not None:
+        out.print(f"table: {csv}", soft_wrap=True)

@@ -1,0 +1,133 @@
+"""`dsac fine-tune`: a map is trained on what it is for, the poses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from dsac.cli.console import out, training_progress
+from dsac.cli.options import (
+    Device,
+    Flag,
+    Maybe,
+    Positional,
+    check_seed,
+    choose_device,
+    given,
+    read_scene,
+    users_mistakes,
+)
+from dsac.cli.outputs import check_writable, is_map
+from dsac.cli.process import let_waiting_threads_sleep
+from dsac.errors import DsacError
+
+if TYPE_CHECKING:
+    from dsac.mapping.fine_tuning import FineTuningProgress
+    from dsac.scene_map import SceneMap
+
+
+@dataclass(frozen=True)
+class FineTune:
+    """Train a map end to end on the poses of the recording that it was made from.
+
+    A slice of the mapping frames, seen at other scales, rolls and exposures, decides: the map that does best on
+    it is written, and the map you start from is the first candidate. Query frames are never looked at. Ctrl-C
+    writes the best so far.
+
+    For example:
+      $ dsac fine-tune kitchen.dsac 7scenes/redkitchen --output tuned.dsac
+    """
+
+    map: Positional[Path]
+    """The map file."""
+    scene: Positional[str]
+    """Folder (or URL) of the recording that it was made from."""
+    output: Maybe[Path] = None
+    """The map file to write; default: in place of the old one."""
+    truth: Maybe[str] = None
+    """Which of the recording's truths the map is in, where it has several (7-Scenes: sfm, dslam)."""
+    selection: Literal["dsac", "softam", "argmax"] = "dsac"
+    """Which poses the expected loss is taken over: all hypotheses, their mean, or the best."""
+    scoring: Maybe[str] = None
+    """What scores hypotheses: soft-count (default), or score-network, which is trained first and then used by the
+    map (12 MB)."""
+    encoder: Flag = False
+    """Train the encoder too: the map then holds its weights (0.7 MB)."""
+    steps: Maybe[int] = None
+    """Training steps (default: 120)."""
+    learning_rate: Maybe[float] = None
+    """Of Adam, at the start (default: 3e-05)."""
+    views_per_frame: Maybe[int] = None
+    """Augmented views of each mapping frame, 1.4 MB each (default: 2)."""
+    resume: Flag = False
+    """Go on from the checkpoint that an unfinished fine-tuning to the same file left."""
+    seed: int = 0
+    """The same seed gives the same map on the same machine."""
+    device: Device = "auto"
+    """Where to compute; auto takes the GPU if there is one."""
+
+    def run(self) -> None:
+        let_waiting_threads_sleep()
+        from dsac.localizer import Localizer
+        from dsac.mapping.fine_tuning import fine_tune
+        from dsac.mapping.pose_training import FineTuningSettings
+
+        path = self.output or self.map
+        if path == self.map:
+            check_writable(path)
+        else:
+            check_writable(path, is_map)
+        checkpoint, log_path = (path.with_name(path.name + end) for end in (".tuning", ".tuning.jsonl"))
+        if self.resume and not checkpoint.is_file():
+            raise DsacError(f"{checkpoint}: nothing to resume, expected what an unfinished fine-tuning left")
+        with users_mistakes():
+            settings = FineTuningSettings(
+                selection=self.selection,
+                encoder=self.encoder,
+                **given(
+                    scoring=self.scoring,
+                    steps=self.steps,
+                    learning_rate=self.learning_rate,
+                    views_per_frame=self.views_per_frame,
+                ),
+            )
+        check_seed(self.seed)
+        device = choose_device(self.device)
+        scene_map = Localizer.load(self.map).scene_map  # which looks for its encoder
+        scene = read_scene(self.scene, self.truth)
+        with training_progress(log_path, checkpoint, self.resume) as show:
+            tuned = fine_tune(
+                scene_map,
+                scene.mapping,
+                settings,
+                device=device,
+                seed=self.seed,
+                checkpoint=checkpoint,
+                resume=self.resume,
+                on_progress=lambda progress: show(progress, _note(progress)),
+            )
+            tuned.save(path)
+        _show(tuned, path)
+        if tuned.info.training["fine_tuning"]["interrupted"]:
+            out.print("interrupted: the best map so far is usable, --resume goes on", style="yellow")
+            raise KeyboardInterrupt
+        checkpoint.unlink(missing_ok=True)
+
+
+def _note(progress: FineTuningProgress) -> str:
+    if progress.phase == "features":
+        return ""
+    validation = f", validation {progress.best_validation:.2f}" if progress.phase == "training" else ""
+    return f"loss {progress.loss:.2f}{validation}"
+
+
+def _show(tuned: SceneMap, path: Path) -> None:
+    record = tuned.info.training["fine_tuning"]
+    lengths = "cm" if tuned.info.metric else "hundredths of the recording's unit"
+    out.print(
+        f"{path}: mean error on the validation slice {record['validation_before']:.2f} -> "
+        f"{record['validation_after']:.2f} (degrees or {lengths}, whichever is more), "
+        f"best at step {record['best_step']} of {record['trained_steps']}, {record['seconds']:.0f} s",
+        soft_wrap=True,
+    )

@@ -1,0 +1,72 @@
+"""`dsac info`: what a map file holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dsac.cli.options import Positional
+
+if TYPE_CHECKING:
+    from dsac.scene_map import MapInfo, SceneMap
+
+
+@dataclass(frozen=True)
+class Info:
+    """Show what a map file holds."""
+
+    map: Positional[Path]
+    """The map file."""
+
+    def run(self) -> None:
+        from dsac.scene_map import SceneMap
+
+        scene_map = SceneMap.load(self.map)
+        print(self.map)
+        for name, value in describe(scene_map, self.map):
+            print(f"  {name:13} {value}")  # plain lines: to be searched, and the camera to be copied
+
+
+def describe(scene_map: SceneMap, path: Path) -> list[tuple[str, str]]:
+    """Name and value of everything worth knowing about a map file."""
+    info = scene_map.info
+    size = [high - low for low, high in zip(info.bounds_min, info.bounds_max, strict=True)]
+    training = info.training
+    return [
+        ("size", f"{path.stat().st_size / 1e6:.2f} MB, {scene_map.num_values:,} values"),
+        ("made from", f"{info.source}, {info.num_frames} frames, {info.supervision}"),
+        ("scene", f"{size[0]:.3g} × {size[1]:.3g} × {size[2]:.3g}, depths {info.depth_range[0]:.3g} to "
+                  f"{info.depth_range[1]:.3g}, in {unit_of(info)}"),
+        ("camera", (info.camera or "unknown") + (", photos as they are stored" if info.as_stored else "")),
+        *_describe_regressor(info),
+        ("working size", f"short side {info.short_side_px} px"),
+        ("landmarks", f"{0 if scene_map.landmarks is None else len(scene_map.landmarks)}"),
+        ("scores", info.scoring.name.replace("-", " ")),
+        ("training", f"{training.get('steps')} steps, {training.get('seconds')} s"
+                     + (", interrupted" if training.get("interrupted") else "")),
+        ("written", f"{info.created} by dsac {info.dsac_version}, format {info.format_version}"),
+    ]  # fmt: skip
+
+
+def unit_of(info: MapInfo) -> str:
+    """Of lengths in the world that the map is in."""
+    if info.metric is None:
+        return "the unit of the recording's poses"
+    return "metres" if info.metric else "a unit of the recording's own, not metres"
+
+
+def _describe_regressor(info: MapInfo) -> list[tuple[str, str]]:
+    if (network := info.network) is not None:
+        colours = "grey" if network.grey else "colour"
+        kind = f"{network.name} on {colours} images, {network.width:g} × the published width"
+        return [("network", f"{kind}, stride {info.stride}")]
+    assert info.head is not None
+    return [
+        (
+            "encoder",
+            f"{info.encoder_id} ({info.encoder_digest}), stride {info.stride}"
+            + (", trained with this map" if info.own_encoder else ""),
+        ),
+        ("head", f"{info.head.num_blocks} blocks, {info.head.width} wide"),
+    ]

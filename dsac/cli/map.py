@@ -1,0 +1,160 @@
+"""`dsac map`: a folder of posed images becomes a map file."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from dsac.cli.console import err, out, training_progress
+from dsac.cli.options import (
+    Device,
+    Flag,
+    Maybe,
+    Positional,
+    check_seed,
+    choose_device,
+    given,
+    read_scene,
+    users_mistakes,
+)
+from dsac.cli.outputs import check_writable, is_map
+from dsac.cli.process import let_waiting_threads_sleep
+from dsac.errors import DsacError
+
+if TYPE_CHECKING:
+    import torch
+
+    from dsac.datasets import Scene
+    from dsac.mapping import MappingProgress, MappingSettings, NetworkSettings
+
+
+@dataclass(frozen=True)
+class Map:
+    """Learn a map from a folder of posed images.
+
+    Formats, recognised by what is in the folder: 7-Scenes, COLMAP models, nerfstudio / instant-ngp
+    transforms.json, or images with poses.txt (docs/conventions.md). Depth is used where it is there.
+
+    For example:
+      $ dsac map 7scenes/redkitchen kitchen.dsac
+      $ dsac map 7scenes/redkitchen kitchen.dsac --regressor dsac-star --device cuda
+    """
+
+    scene: Positional[str]
+    """Folder (or URL) of the recording, or `synthetic`."""
+    map: Positional[Path]
+    """The map file to write."""
+    truth: Maybe[str] = None
+    """Which of the recording's truths to map in, where it has several (7-Scenes: sfm, dslam)."""
+    regressor: Literal["shared", "dsac", "dsac-star"] = "shared"
+    """What learns: a small head behind the shared encoder, or a whole network of the papers (wants a GPU)."""
+    width: Maybe[float] = None
+    """Of the paper's network, relative to the published one (default: 1); 0.125 is small enough for a CPU."""
+    minutes: Maybe[float] = None
+    """Time for all of mapping, instead of steps: training gets what preparation leaves, at least 5 s."""
+    steps: Maybe[int] = None
+    """Training steps (default: 1000; a network of the papers 300000)."""
+    views: Maybe[int] = None
+    """Augmented views in total, spread over the frames (shared encoder; default: 1000)."""
+    buffer_size: Maybe[int] = None
+    """Cells kept in memory, 0.3 kB each (shared encoder; default: 3000000)."""
+    landmarks: Maybe[int] = None
+    """Scene points remembered with a patch, 0.24 kB each; 0 for none (shared encoder; default: 8000)."""
+    depth: Flag = True
+    """Map from poses alone, even if the recording has depth."""
+    resume: Flag = False
+    """Go on from the checkpoint that an unfinished mapping to the same file left."""
+    seed: int = 0
+    """The same seed gives the same map on the same machine."""
+    device: Device = "auto"
+    """Where to compute; auto takes the GPU if there is one."""
+
+    def run(self) -> None:
+        let_waiting_threads_sleep()
+        check_writable(self.map, is_map)
+        check_seed(self.seed)
+        with users_mistakes():
+            settings = self.settings()
+        device = choose_device(self.device)
+        scene = read_scene(self.scene, self.truth)
+        if not self.depth:
+            scene = replace(scene, mapping=scene.mapping.without_depth())
+        map_scene(scene, self.map, settings, device, self.seed, self.resume)
+        if len(scene.query):
+            command_line = shlex.join(["dsac", "evaluate", str(self.map), self.scene])
+            out.print(f"Next: {command_line}", style="dim", soft_wrap=True)
+
+    def settings(self) -> MappingSettings | NetworkSettings:
+        """Raises: `ValueError` for what means nothing, or nothing to this regressor."""
+        from dsac.mapping import MappingSettings, NetworkSettings
+        from dsac.networks.scene_networks import NetworkArchitecture
+
+        of_head = given(num_views=self.views, buffer_size=self.buffer_size, num_landmarks=self.landmarks)
+        of_network = given(width=self.width)
+        length = given(steps=self.steps, minutes=self.minutes)
+        if len(length) == 2:
+            raise ValueError("minutes: expected either steps or minutes, got both")
+        if self.regressor == "shared":
+            if of_network:
+                raise ValueError("width: expected with --regressor dsac or dsac-star only")
+            return MappingSettings(**of_head, **length)
+        if of_head:
+            option = next(iter(of_head)).removeprefix("num_")
+            raise ValueError(f"{option}: expected with the shared encoder only, got {self.regressor}")
+        return NetworkSettings(NetworkArchitecture.published(self.regressor, **of_network), **length)
+
+
+def map_scene(
+    scene: Scene,
+    path: Path,
+    settings: MappingSettings | NetworkSettings,
+    device: torch.device,
+    seed: int = 0,
+    resume: bool = False,
+) -> None:
+    """Build and save a map with live progress and a JSONL log beside it.
+
+    Raises: `KeyboardInterrupt` when training was interrupted, after saving the map as far as it was.
+    """
+    from dsac.mapping import build_map
+
+    checkpoint, log_path = path.with_name(path.name + ".checkpoint"), path.with_name(path.name + ".jsonl")
+    if resume and not checkpoint.is_file():
+        raise DsacError(f"{checkpoint}: nothing to resume, expected the checkpoint of an unfinished mapping")
+    with training_progress(log_path, checkpoint, resume) as show:
+        scene_map = build_map(
+            scene.mapping,
+            settings,
+            device=device,
+            seed=seed,
+            source=f"{scene.path} ({scene.format})",
+            checkpoint=checkpoint,
+            resume=resume,
+            on_progress=lambda progress: show(progress, _note(progress)),
+        ).recorded_in(scene)
+        scene_map.save(path)
+    training = scene_map.info.training
+    size_mb = path.stat().st_size / 1e6
+    out.print(f"{path}: {size_mb:.1f} MB, mapped in {training['seconds']:.0f} s", soft_wrap=True)
+    if (good := training["fraction_good"]) < _FEW_GOOD:
+        err.print(
+            f"only {good:.0%} of the cells are within 10 px, so photos will hardly be localized: "
+            "more minutes or steps help",
+            style="yellow",
+            soft_wrap=True,
+        )
+    if training["interrupted"]:
+        out.print(f"after {training['steps']} steps: usable as it is, --resume goes on", style="yellow")
+        raise KeyboardInterrupt
+    checkpoint.unlink(missing_ok=True)
+
+
+def _note(progress: MappingProgress) -> str:
+    if progress.phase != "training":
+        return ""
+    return f"{progress.fraction_good:.0%} in 10 px, median {progress.median_error_px:.1f}"
+
+
+_FEW_GOOD = 0.1  # a fifth to nine tenths in maps that localize

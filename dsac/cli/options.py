@@ -1,0 +1,92 @@
+"""Options that verbs share: their types, their checks, and what they name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+import tyro
+
+from dsac.cli.console import out
+from dsac.errors import DsacError
+
+if TYPE_CHECKING:
+    import torch
+
+    from dsac.datasets import Scene
+
+T = TypeVar("T")
+Positional = tyro.conf.Positional
+_NO_DEFAULT = tyro.conf.arg(help_behavior_hint="")  # the help has it in words, not as "(default: None)"
+Maybe = Annotated[T | None, _NO_DEFAULT]
+Flag = Annotated[bool, _NO_DEFAULT]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def given(**options: object) -> dict[str, Any]:
+    """Those that the user gave; the library has defaults for the others."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+@contextmanager
+def users_mistakes() -> Iterator[None]:
+    """What the library says of an option's value becomes the command's one line.
+
+    Raises: `DsacError`.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, OverflowError) as error:
+        raise DsacError(str(error)) from error
+
+
+def check_numbers(verb: object) -> None:
+    """Of all options of a verb. Raises: `DsacError` for a number that none of them can mean."""
+    for name, value in vars(verb).items():
+        option = "--" + name.replace("_", "-")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise DsacError(f"{option}: expected a finite number, got {value}")
+        if isinstance(value, int) and abs(value) >= 1 << 63:
+            raise DsacError(f"{option}: expected a number of at most 64 bits, got {value}")
+
+
+def check_seed(seed: int) -> None:
+    """Raises: `DsacError`."""
+    if seed < 0:
+        raise DsacError(f"seed: expected 0 or more, got {seed}")
+
+
+def choose_device(name: Device) -> torch.device:
+    """Raises: `DsacError` when there is no such device."""
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise DsacError("--device cuda: PyTorch sees no CUDA device here")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def read_scene(path: str, truth: str | None = None) -> Scene:
+    """The recording in a folder or behind a URL, or the rendered room for `synthetic`; prints what it has.
+
+    Raises: `DatasetError`.
+    """
+    from dsac.datasets import load_scene
+
+    scene = load_scene(path, truth) if path != "synthetic" else _synthetic_scene(truth)
+    depth = "with depth" if scene.mapping.has_depth else "without depth"
+    out.print(
+        f"{path}: {scene.format}, {len(scene.mapping)} mapping frames {depth}, {len(scene.query)} query frames",
+        soft_wrap=True,
+    )
+    return scene
+
+
+def _synthetic_scene(truth: str | None) -> Scene:
+    from dsac.rooms import synthetic_scene
+
+    scene = synthetic_scene()
+    if truth is not None and truth not in scene.truths:
+        raise DsacError(f"synthetic: expected a truth among {', '.join(scene.truths)}, got {truth}")
+    return scene
