@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "dsac"
 
 
 def checked_modules() -> list[str]:
-    """Dotted names of the modules in whose calls the annotations are checked: all but those that Numba compiles.
+    """The modules in whose calls annotations are checked: all but those that Numba compiles.
 
     A checked function is wrapped, and Numba cannot compile the wrapper. The hook takes a package with all that
     is in it, so one that holds a compiled module stands here module by module.
@@ -32,7 +32,7 @@ _hook = jaxtyping.install_import_hook(checked_modules(), "annotations.checked")
 
 @pytest.fixture(autouse=True)
 def unchecked(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Tests marked `wrong_input` are of what the library itself says: the annotations are not checked in them."""
+    """Tests marked `wrong_input` are of what the library itself says: annotations are not checked."""
     marked = request.node.get_closest_marker("wrong_input") is not None
     jaxtyping.config.update("jaxtyping_disable", marked)
     yield

@@ -1,4 +1,4 @@
-"""What checks the annotations of the package while testing: beartype, which takes whole numbers for `float` too."""
+"""What checks annotations while testing: beartype, told that whole numbers are floats as well (PEP 484)."""
 
 from beartype import BeartypeConf, beartype
 
