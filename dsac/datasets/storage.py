@@ -94,7 +94,9 @@ def write_atomically(path: Path, data: bytes) -> None:
         path.write_bytes(data)
         return
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")  # not of `tempfile`, which would hide it from others
+    temporary = target.with_name(
+        f".{uuid.uuid4().hex}.tmp"
+    )  # not of `tempfile`, which would hide it from others
     try:
         with open(temporary, "xb") as file:
             if target.exists():
