@@ -58,10 +58,11 @@ class Localization:
     confidence: Float[Tensor, "*B"]  # in [0, 1]
     success: Bool[Tensor, "*B"]
     inliers: Bool[Tensor, "*B N"]  # which correspondences agree with the pose
-    # What the pose was searched in: always a batch, 1 for one photo. Scene points are in the map's own frame,
-    # which stands at `SceneMap.info.origin`; pixels are those of an ideal camera at the working size.
+    # What the pose was searched in: always a batch, 1 for one photo. Scene points are in the map's own frame, which
+    # stands at `origin`; pixels are those of an ideal camera at the working size.
     correspondences: Correspondences
     timing: Timing
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of the map's own frame in the world, metres
 
     @property
     def pose(self) -> Pose:
@@ -91,6 +92,12 @@ class Localization:
     def rotation_sigma_deg(self) -> Float[Tensor, "*B"]:
         """Standard deviation of the rotation's angle from the truth, degrees."""
         return torch.rad2deg(self._variances[..., :3].sum(-1).sqrt())
+
+    @property
+    def scene_points(self) -> Float[Tensor, "B N 3"]:
+        """Those of the correspondences, in the world's frame, float64."""
+        points = self.correspondences.scene_points.double()
+        return points + points.new_tensor(self.origin)
 
     @property
     def num_inliers(self) -> Int[Tensor, "*B"]:
@@ -241,6 +248,7 @@ class Localizer:
             estimate.inliers,
             correspondences,
             Timing(*(1e3 * float(stage) for stage in np.diff(ticks))),
+            self.scene_map.info.origin,
         )
 
     def _align(

@@ -39,8 +39,8 @@ def _imports(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
-            # `from dsac import x` imports the module x, or something that the package itself defines
-            names = [f"dsac.{alias.name}" for alias in node.names] if module == "dsac" else [module]
+            # each is a module, or something that the module defines
+            names = [f"{module}.{alias.name}" for alias in node.names]
         else:
             continue
         yield from (name for name in names if name.startswith("dsac.") and name != "dsac.__version__")
@@ -56,6 +56,18 @@ def test_modules_import_only_from_lower_levels_and_their_own_package(path: Path)
         assert part in LEVEL, f"{path} imports {name}, which has no level"
         between_entry_points = LEVEL[own] == LEVEL[part] == len(LEVELS) - 1
         assert part == own or LEVEL[part] < LEVEL[own] or between_entry_points, f"{path} imports {name}"
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    files = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in MODULES}
+    files = {name.removesuffix(".__init__"): path for name, path in files.items() if name != "dsac.__init__"}
+    left: dict[str, set[str]] = {}
+    for module, path in files.items():
+        named = [name if name in files else name.rpartition(".")[0] for name in _imports(path)]
+        left[module] = {name for name in named if name in files}
+    while leaves := {module for module, imported in left.items() if not imported & left.keys()}:
+        left = {module: imported for module, imported in left.items() if module not in leaves}
+    assert not left, f"in a circle, or above one: {', '.join(left)}"
 
 
 def test_every_module_has_a_level() -> None:

@@ -96,29 +96,27 @@ def evaluate_map(
     """Localize the query images with live progress, write what was asked for and print the table."""
     from dsac.evaluation import evaluate
     from dsac.localizer import Localizer
-    from dsac.studies.evidence import frame_evidence, inlier_distance
+    from dsac.studies.evidence import EvidenceCollector, inlier_distance
 
     if find_spec("matplotlib") is None:
         err.print("no report page: it needs matplotlib (pip install 'dsac[plots]')", style="yellow")
         report = None
     localizer = Localizer.load(map_file, device=device)
     settings = [("command", " ".join(["dsac", *sys.argv[1:]])), *describe(localizer.scene_map, map_file)]
-    evidence, max_distance = [], inlier_distance(scene, localizer.scene_map.info)
+    collector = EvidenceCollector(localizer, inlier_distance(scene, localizer.scene_map.info))
+    source = localizer if figures is None else collector
     with progress_bars() as bars:
         task = bars.add_task("localize", total=len(scene.query), note="")
 
         def on_frame(localization: Localization) -> None:
-            if figures is not None:
-                frame = scene.query[len(evidence)]
-                evidence.append(frame_evidence(localization, frame, max_distance))
             bars.advance(task)
 
-        result = evaluate(localizer, scene, report=report, settings=settings, on_frame=on_frame)
+        result = evaluate(source, scene, report=report, settings=settings, on_frame=on_frame)
     _show(result, report, csv)
     if figures is not None:
         from dsac.studies.figures import write_figures
 
-        write_figures(evidence, localizer, scene, figures)
+        write_figures(collector.evidence, localizer, scene, figures, result.unit)
         out.print(f"figures: {figures / 'evidence.html'}", soft_wrap=True)
 
 

@@ -1,6 +1,6 @@
 """Scoring estimates against truth: metrics, `evaluate`, the report page."""
 
-from dsac.evaluation.evaluation import Evaluation, FrameResult, evaluate, evaluate_poses
+from dsac.evaluation.evaluation import FrameLocalizer, evaluate, evaluate_poses
 from dsac.evaluation.metrics import (
     THRESHOLDS,
     PoseError,
@@ -13,10 +13,13 @@ from dsac.evaluation.metrics import (
     summary_table,
 )
 from dsac.evaluation.published import PublishedRow, published_rows
+from dsac.evaluation.report import write_report
+from dsac.evaluation.results import Evaluation, FrameResult
 
 __all__ = [
     "THRESHOLDS",
     "Evaluation",
+    "FrameLocalizer",
     "FrameResult",
     "PoseError",
     "PublishedRow",
@@ -30,4 +33,5 @@ __all__ = [
     "published_rows",
     "summarize",
     "summary_table",
+    "write_report",
 ]

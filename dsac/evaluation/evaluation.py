@@ -6,139 +6,37 @@ evaluation.summaries[0].percent_5cm_5deg
 
 from __future__ import annotations
 
-import csv
 import importlib.metadata
-import io
 import os
 import platform
 import re
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
-from rich.table import Table
 
 from dsac.datasets.frame import Frames, NamedPoses, Scene
 from dsac.datasets.poses_file import read_poses
-from dsac.datasets.storage import write_atomically
 from dsac.errors import DatasetError
-from dsac.evaluation.metrics import (
-    LengthUnit,
-    PoseError,
-    Summary,
-    camera_spacing,
-    length_unit,
-    pose_error,
-    summarize,
-    summary_table,
-)
+from dsac.evaluation.metrics import LengthUnit, camera_spacing, length_unit, pose_error, summarize
+from dsac.evaluation.report import prepare_report, write_report
+from dsac.evaluation.results import Evaluation, FrameResult, mapping_poses, select
 from dsac.geometry import Pose
 
 if TYPE_CHECKING:
-    from dsac.localizer import Localization, Localizer, Timing
+    from dsac.localizer import Localization
 
 
-@dataclass(frozen=True)
-class FrameResult:
-    """What was said about one query image; None = not known (estimates read from a file)."""
+class FrameLocalizer(Protocol):
+    """What answers for frames one by one and in their order: a `Localizer`, or something around one."""
 
-    name: str
-    localized: bool
-    confidence: float | None = None
-    num_inliers: int | None = None
-    rotation_sigma_deg: float | None = None  # square root of the summed variances that the estimate states
-    translation_sigma_m: float | None = None
-    timing: Timing | None = None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Query images, estimates and truths, with the errors; the first truth is the headline's."""
-
-    title: str
-    frames: list[FrameResult]  # all query images
-    estimates: NamedPoses  # of the localized ones
-    truths: Mapping[str, NamedPoses]  # of the query images, in their order
-    errors: Mapping[str, PoseError]  # in the order of the truth's names
-    summaries: list[Summary]
-    settings: list[tuple[str, str]]  # what was run where, for the report
-    scene: Scene | None = None
-    hardest: tuple[Localization, ...] = ()  # localizations with the largest errors, worst first
-
-    @property
-    def unit(self) -> LengthUnit:
-        """In what lengths are told."""
-        return self.summaries[0].unit
-
-    @property
-    def table(self) -> Table:
-        """One row per truth, to print with rich."""
-        return summary_table(self.summaries)
-
-    @property
-    def median_timing_ms(self) -> list[tuple[str, float]]:
-        """(stage, median milliseconds) in the order of the pipeline; empty when nothing was timed."""
-        timings = [frame.timing for frame in self.frames if frame.timing is not None]
-        if not timings:
-            return []
-        names = [field.name for field in fields(timings[0])]
-        return [
-            (name.removesuffix("_ms"), float(np.median([getattr(t, name) for t in timings]))) for name in names
-        ]
-
-    @property
-    def median_total_ms(self) -> float | None:
-        totals = [frame.timing.total_ms for frame in self.frames if frame.timing is not None]
-        return float(np.median(totals)) if totals else None
-
-    def write_csv(self, path: Path) -> None:
-        """One row per query image; `inf` is the error of one not localized, empty is unknown.
-
-        Raises: `DatasetError` when the file cannot be written.
-        """
-        rows = {truth: poses.index for truth, poses in self.truths.items()}
-        columns = ["name", "localized"]
-        length = self.unit.name
-        errors = ("rotation_deg", f"translation_{length}")
-        columns += [f"{truth}_{error}" for truth in self.truths for error in errors]
-        columns += ["confidence", "inliers", "rotation_sigma_deg", f"translation_sigma_{length}"]
-        stages = [stage for stage, _ in self.median_timing_ms]
-        columns += [f"{stage}_ms" for stage in stages]
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        for frame in self.frames:
-            values: list[float | None] = []
-            for truth, error in self.errors.items():
-                i = rows[truth].get(frame.name)
-                values.append(None if i is None else error.rotation_deg[i].item())
-                values.append(None if i is None else self.unit.of(error.translation_m[i].item()))
-            values += [frame.confidence, frame.num_inliers, frame.rotation_sigma_deg]
-            sigma = frame.translation_sigma_m
-            values.append(None if sigma is None else self.unit.of(sigma))
-            values += [
-                None if frame.timing is None else getattr(frame.timing, f"{stage}_ms") for stage in stages
-            ]
-            cells = ["" if value is None else f"{value:.6g}" for value in values]
-            writer.writerow([frame.name, int(frame.localized), *cells])
-        write_text(path, text.getvalue())
-
-    def write_report(self, path: Path) -> None:
-        """The report page: one self-contained HTML file.
-
-        Raises: `DsacError` when matplotlib is missing, `DatasetError` when the file cannot be written.
-        """
-        from dsac.evaluation.report import render_report
-
-        write_text(path, render_report(self))
+    def localize_frames(self, frames: Frames) -> Iterator[Localization]: ...
 
 
 def evaluate(
-    source: Localizer | NamedPoses,
+    source: FrameLocalizer | NamedPoses,
     scene: Scene,
     report: Path | None = None,
     settings: Sequence[tuple[str, str]] = (),
@@ -155,7 +53,7 @@ def evaluate(
         raise DatasetError(f"{scene.path}: expected query images, found none")
     truths = _query_truths(scene)
     if report is not None:
-        _prepare_report(report)
+        prepare_report(report)
     if isinstance(source, NamedPoses):
         known = source.index
         frames = [FrameResult(name, name in known) for name in names]
@@ -174,7 +72,7 @@ def evaluate(
         hardest=hardest,
     )
     if report is not None:
-        evaluation.write_report(report)
+        write_report(evaluation, report)
     return evaluation
 
 
@@ -188,7 +86,7 @@ def evaluate_poses(
     """
     estimates, truth = read_poses(poses_file), _in_recording_order(read_poses(truth_file))
     if report is not None:
-        _prepare_report(report)
+        prepare_report(report)
     known = estimates.index
     evaluation = _score(
         title=Path(poses_file).stem,
@@ -203,7 +101,7 @@ def evaluate_poses(
         ],
     )
     if report is not None:
-        evaluation.write_report(report)
+        write_report(evaluation, report)
     return evaluation
 
 
@@ -213,7 +111,7 @@ def _query_truths(scene: Scene) -> dict[str, NamedPoses]:
     query = scene.query.cam_from_world
     if not truths and query is not None:
         truths = {"poses": NamedPoses(scene.query.names, query)}
-    selected = {name: _select(truth, scene.query.names) for name, truth in truths.items()}
+    selected = {name: select(truth, scene.query.names) for name, truth in truths.items()}
     selected = {name: truth for name, truth in selected.items() if truth.names}
     if not selected:
         raise DatasetError(
@@ -229,12 +127,6 @@ def _query_truths(scene: Scene) -> dict[str, NamedPoses]:
     return dict(sorted(selected.items(), key=lambda item: not is_of_frames(item[1])))
 
 
-def _select(poses: NamedPoses, names: list[str]) -> NamedPoses:
-    """The poses of those names that have one, in the order of `names`."""
-    index = poses.index
-    return poses.take(np.array([index[name] for name in names if name in index], dtype=np.int64))
-
-
 def _in_recording_order(poses: NamedPoses) -> NamedPoses:
     def key(row: int) -> list[tuple[int, str]]:
         return [
@@ -245,7 +137,7 @@ def _in_recording_order(poses: NamedPoses) -> NamedPoses:
 
 
 def _localize(
-    localizer: Localizer,
+    localizer: FrameLocalizer,
     query: Frames,
     truth: NamedPoses,
     unit: LengthUnit,
@@ -261,10 +153,10 @@ def _localize(
     worst: dict[int, tuple[float, Localization]] = {}  # by run
     rows = truth.index
     for i, localization in enumerate(localizer.localize_frames(query)):
-        frames.append(_frame_result(localization))
+        frames.append(FrameResult.of(localization))
         loss = torch.inf
         if frames[-1].localized:
-            poses.append(localization.estimate.cam_from_world[0].detach().to("cpu", torch.float64))
+            poses.append(localization.cam_from_world.to("cpu"))
             if localization.name in rows:
                 true = truth.cam_from_world[rows[localization.name]]
                 distance = poses[-1].center_distance(true).item()
@@ -278,21 +170,6 @@ def _localize(
     stacked = Pose.stack(poses) if poses else Pose.identity(0, dtype=torch.float64)
     hardest = sorted(worst.values(), key=lambda pair: -pair[0])[:_SHOWN]
     return frames, NamedPoses(names, stacked), tuple(localization for _, localization in hardest)
-
-
-def _frame_result(localization: Localization) -> FrameResult:
-    estimate = localization.estimate
-    variances = estimate.covariance[0].diagonal().double()
-    return FrameResult(
-        name=localization.name,
-        localized=bool(estimate.success[0]),
-        confidence=float(estimate.confidence[0]),
-        num_inliers=int(estimate.num_inliers[0]),
-        rotation_sigma_deg=float(torch.rad2deg(variances[:3].sum().sqrt())),
-        # the centre moves by -R^T v for an increment (w, v): the same length
-        translation_sigma_m=float(variances[3:].sum().sqrt()),
-        timing=localization.timing,
-    )
 
 
 def _score(
@@ -311,12 +188,9 @@ def _score(
 
 
 def _spacing(scene: Scene | None, truth: str) -> float | None:
-    """Distance between neighbouring mapping cameras, in the unit of that truth."""
-    if scene is None:
-        return None
-    if truth in scene.truths:
-        return camera_spacing(_select(scene.truths[truth], scene.mapping.names).cam_from_world.center)
-    return None if scene.mapping.cam_from_world is None else camera_spacing(scene.mapping.cam_from_world.center)
+    """`camera_spacing` of the mapping cameras, in the unit of that truth."""
+    poses = None if scene is None else mapping_poses(scene, truth)
+    return None if poses is None else camera_spacing(poses.center)
 
 
 def _scene_settings(scene: Scene) -> list[tuple[str, str]]:
@@ -333,32 +207,6 @@ def _machine_settings() -> list[tuple[str, str]]:
         ("torch", f"{torch.__version__}, threads: {torch.get_num_threads()}"),
         ("machine", f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"),
     ]
-
-
-def _prepare_report(path: Path) -> None:
-    """Find out before the work that a report can be drawn and written.
-
-    Raises: `DsacError` when matplotlib is missing, `DatasetError` when the folder cannot be written.
-    """
-    from dsac.evaluation.plots import require_matplotlib
-
-    require_matplotlib()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise DatasetError(
-            f"report {path}: expected a folder that can be written, got: {error.strerror}"
-        ) from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Whole or not at all. Raises: `DatasetError`."""
-    try:
-        write_atomically(path, text.encode())
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 _RUNS, _SHOWN = 12, 6  # of the recording; images in the gallery of the report

@@ -63,7 +63,7 @@ def photo(frame: Frame, camera: Camera, name: str) -> str:
 def inlier_picture(localization: Localization, name: str) -> str:
     """The photo `#name` with the inlier cells, coloured by reprojection error under the estimate."""
     pixels, points, inliers = _rows(localization)
-    pose = _pose(localization)
+    pose = localization.cam_from_world.to("cpu")
     camera = localization.camera.to("cpu", torch.float64)
     error = (_project(camera, pose, points[inliers]) - pixels[inliers]).norm(dim=-1)
     bins = torch.bucketize(error.nan_to_num(torch.inf), error.new_tensor(INLIER_BINS_PX))
@@ -93,9 +93,12 @@ def overlay_picture(localization: Localization, name: str, frame: Frame, truth: 
     drawn = []
     if truth is not None:
         drawn.append(("truth", _mesh(_project_grid(camera, truth, points), known, camera.size)))
-    if bool(localization.estimate.success[0]):
+    if localization.success:
         drawn.append(
-            ("estimate", _mesh(_project_grid(camera, _pose(localization), points), known, camera.size))
+            (
+                "estimate",
+                _mesh(_project_grid(camera, localization.cam_from_world.to("cpu"), points), known, camera.size),
+            )
         )
     lines = "".join(f'<path class="mesh {kind}" d="{path}"/>' for kind, path in drawn)
     return _picture(localization.camera.size, name, lines, "shade")
@@ -166,17 +169,12 @@ def _picture(size: tuple[int, int], name: str, content: str, shade: str) -> str:
 
 
 def _rows(localization: Localization) -> tuple[Tensor, Tensor, Tensor]:
-    """Pixels (N, 2), scene points (N, 3) and inliers (N,), float64 on the CPU."""
-    correspondences = localization.correspondences
+    """Pixels (N, 2), scene points (N, 3) in the world and inliers (N,), float64 on the CPU."""
     return (
-        correspondences.pixels[0].detach().to("cpu", torch.float64),
-        correspondences.scene_points[0].detach().to("cpu", torch.float64),
-        localization.estimate.inliers[0].cpu(),
+        localization.correspondences.pixels[0].to("cpu", torch.float64),
+        localization.scene_points[0].cpu(),
+        localization.inliers.cpu(),
     )
-
-
-def _pose(localization: Localization) -> Pose:
-    return localization.estimate.cam_from_world[0].detach().to("cpu", torch.float64)
 
 
 def _project(camera: Camera, cam_from_world: Pose, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 2"]:

@@ -69,7 +69,7 @@ class Threshold:
 THRESHOLDS = (Threshold(5.0, 0.05), Threshold(2.0, 0.02), Threshold(1.0, 0.01))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PoseError:
     """Errors of B images; infinite where not localized."""
 
@@ -104,7 +104,7 @@ class Summary:
     percent_1cm_1deg: float
     median_rotation_deg: float
     median_translation_m: float
-    camera_spacing_m: float | None = None  # mean distance of neighbouring mapping cameras, in the truth's unit
+    camera_spacing_m: float | None = None  # `camera_spacing` of the mapping cameras, in the truth's unit
     unit: LengthUnit = CENTIMETRES
 
     @property
@@ -160,7 +160,11 @@ def summarize(
 
 
 def camera_spacing(centers: Float[Tensor, "N 3"]) -> float | None:
-    """Mean distance from a camera to its nearest neighbour; None when that is not a positive length."""
+    """Mean over cameras of the distance to the nearest other one, in the unit of the centres.
+
+    Nearest in space, whatever their order in the recording: the unit for errors in a world without metres. None
+    when that is not a positive length: a lone camera, or all in one place.
+    """
     nearest = []
     for start in range(0, len(centers), _CHUNK):
         distance = torch.cdist(centers[start : start + _CHUNK], centers)

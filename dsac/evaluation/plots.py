@@ -233,8 +233,6 @@ def chart(size: tuple[float, float]) -> Iterator[tuple[Axes, _Svg]]:
         "ytick.color": RULE,
         "xtick.labelcolor": MUTED,
         "ytick.labelcolor": MUTED,
-        "xtick.minor.size": 0,
-        "ytick.minor.size": 0,
         "legend.fontsize": 9,
         "legend.title_fontsize": 9,
         "path.simplify": True,
@@ -288,7 +286,10 @@ def title(axes: Axes, text: str) -> None:
 
 
 def _log_axis(axis, unit: str) -> None:
+    from matplotlib.ticker import NullLocator
+
     axis.axes.set_xscale("log") if axis.axis_name == "x" else axis.axes.set_yscale("log")
+    axis.set_minor_locator(NullLocator())  # invisible, and half of the time to draw the page
     axis.set_major_formatter(lambda value, _: _with_unit(value, unit))
 
 

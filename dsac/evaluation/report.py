@@ -7,13 +7,13 @@ confidence can be trusted; where the time goes; what the hardest images look lik
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import torch
 
 from dsac.datasets.frame import NamedPoses
 from dsac.evaluation import gallery, plots
-from dsac.evaluation.evaluation import Evaluation
+from dsac.evaluation.files import prepare_folder, write_text
 from dsac.evaluation.metrics import (
     CENTIMETRES,
     THRESHOLDS,
@@ -27,10 +27,25 @@ from dsac.evaluation.metrics import (
 )
 from dsac.evaluation.page import grid, page, section, table
 from dsac.evaluation.published import published_rows
+from dsac.evaluation.results import Evaluation, FrameResult, mapping_poses
 from dsac.geometry import Pose
 
-if TYPE_CHECKING:
-    from dsac.localizer import Localization
+
+def prepare_report(path: Path) -> None:
+    """Find out before the work that a report can be drawn and written.
+
+    Raises: `DsacError` when matplotlib is missing, `DatasetError` when the folder cannot be written.
+    """
+    plots.require_matplotlib()
+    prepare_folder(path)
+
+
+def write_report(evaluation: Evaluation, path: Path) -> None:
+    """The report page: one self-contained HTML file.
+
+    Raises: `DsacError` when matplotlib is missing, `DatasetError` when the file cannot be written.
+    """
+    write_text(path, render_report(evaluation))
 
 
 def render_report(evaluation: Evaluation) -> str:
@@ -44,7 +59,7 @@ def render_report(evaluation: Evaluation) -> str:
         _trust_section(evaluation),
         _timing_section(evaluation),
         _gallery_section(evaluation),
-        _published_section(evaluation),
+        published_section(evaluation),
         _settings_section(evaluation),
     ]
     return page(f"{evaluation.title} · localization report", "".join(sections))
@@ -106,7 +121,7 @@ def _accuracy_section(evaluation: Evaluation) -> str:
 def _space_section(evaluation: Evaluation) -> str:
     truth_name, truth = next(iter(evaluation.truths.items()))
     error = evaluation.errors[truth_name]
-    mapping = _mapping_poses(evaluation, truth_name)
+    mapping = None if evaluation.scene is None else mapping_poses(evaluation.scene, truth_name)
     unit = evaluation.unit
     chart = plots.trajectory(mapping, truth.cam_from_world, _estimates_of(evaluation, truth), error, unit)
     sequence = [
@@ -125,18 +140,6 @@ def _space_section(evaluation: Evaluation) -> str:
         f"with a dashed line at {unit.thresholds[0]}. Estimates outside the picture are left out of it."
     )
     return section("Where and when", f'{legend}<figure class="plan">{chart}</figure>{grid(sequence)}', note)
-
-
-def _mapping_poses(evaluation: Evaluation, truth: str) -> Pose | None:
-    if evaluation.scene is None:
-        return None
-    mapping = evaluation.scene.mapping
-    if truth in evaluation.scene.truths:
-        known = evaluation.scene.truths[truth]
-        index = known.index
-        rows = [index[name] for name in mapping.names if name in index]
-        return known.cam_from_world[torch.tensor(rows)] if rows else None
-    return mapping.cam_from_world
 
 
 def _estimates_of(evaluation: Evaluation, truth: NamedPoses) -> Pose:
@@ -220,12 +223,14 @@ def _gallery_section(evaluation: Evaluation) -> str:
     rows = {name: i for i, name in enumerate(query.names)}
     truth_name, truth = next(iter(evaluation.truths.items()))
     truth_rows, error = truth.index, evaluation.errors[truth_name]
+    results = {result.name: result for result in evaluation.frames}
     cards = []
     for number, localization in enumerate(evaluation.hardest):
         frame = query[rows[localization.name]]
         row = truth_rows.get(localization.name)
         true = None if row is None else truth.cam_from_world[row]
-        caption = f"<b>{escape(localization.name)}</b> {_verdict(localization, error, row, evaluation.unit)}"
+        verdict = _verdict(results[localization.name], error, row, evaluation.unit)
+        caption = f"<b>{escape(localization.name)}</b> {verdict}"
         cards.append(gallery.card(frame, localization, f"photo{number}", true, caption))
     note = (
         "The worst image of each part of the recording, worst first. Left: inlier cells. Right: scene points "
@@ -234,10 +239,9 @@ def _gallery_section(evaluation: Evaluation) -> str:
     return section("The hardest images", f'{gallery.LEGEND}<div class="gallery">{"".join(cards)}</div>', note)
 
 
-def _verdict(localization: Localization, error: PoseError, row: int | None, unit: LengthUnit) -> str:
-    confidence = f"confidence {localization.estimate.confidence[0]:.2f}"
-    inliers = f"{int(localization.estimate.num_inliers[0])} inliers"
-    if not bool(localization.estimate.success[0]):
+def _verdict(result: FrameResult, error: PoseError, row: int | None, unit: LengthUnit) -> str:
+    confidence, inliers = f"confidence {result.confidence:.2f}", f"{result.num_inliers} inliers"
+    if not result.localized:
         return f'<em class="bad">not localized</em> · {confidence} · {inliers}'
     if row is None:
         return f"{confidence} · {inliers}"
@@ -249,7 +253,7 @@ def _verdict(localization: Localization, error: PoseError, row: int | None, unit
 # ---- comparison and settings ---------------------------------------------------------------------
 
 
-def _published_section(evaluation: Evaluation) -> str:
+def published_section(evaluation: Evaluation) -> str:
     """Published rows of the same scene, where the scene is one of those that they were measured on."""
     scene = evaluation.title.lower().replace("_", "").replace(" ", "")
     published = [row for row in published_rows() if scene in row.percent_5cm_5deg]

@@ -10,19 +10,20 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
-from dsac.datasets.frame import Frame, Scene
+from dsac.datasets.frame import Frame, FrameReader, Frames, Scene
 from dsac.errors import DatasetError
+from dsac.evaluation.evaluation import FrameLocalizer
 from dsac.evaluation.metrics import PoseError
-from dsac.geometry import Pose
+from dsac.geometry import Camera, Pose
 from dsac.localizer import Localization
 from dsac.ransac import Argmax, PoseSolver, SampledDSAC, SoftAM
 from dsac.ransac.types import Correspondences
@@ -74,6 +75,27 @@ def inlier_distance(scene: Scene, info: MapInfo) -> float:
     """How near the truth an inlier lies: 10 cm, or 2 % of the size of a scene without metric scale."""
     size = math.dist(info.bounds_min, info.bounds_max)
     return 0.1 if scene.metric else 0.02 * size
+
+
+@dataclass
+class EvidenceCollector:
+    """A localizer whose answers are measured on the way: `evaluate` takes it in place of the localizer.
+
+    The frames need pose and depth (`check_scene`); each photo is decoded once, for localizer and measures.
+    """
+
+    localizer: FrameLocalizer
+    max_distance: float  # of an inlier from the truth
+    evidence: list[FrameEvidence] = field(default_factory=list)
+
+    def localize_frames(self, frames: Frames) -> Iterator[Localization]:
+        frames = replace(frames, reader=_LastPhoto(frames.reader))
+        rows = {name: row for row, name in enumerate(frames.names)}
+        for localization in self.localizer.localize_frames(frames):
+            # measured in the map's frame, in which the correspondences are
+            frame = frames.about(localization.origin)[rows[localization.name]]
+            self.evidence.append(frame_evidence(localization, frame, self.max_distance))
+            yield localization
 
 
 @torch.no_grad()
@@ -153,6 +175,27 @@ def hard_frames(evidence: Sequence[FrameEvidence], of_each: int = 2) -> list[Har
                 typical = number[0].format(np.nanmedian(values))
                 picked.append(HardFrame(free[0], f"{text.format(values[free[0]])} (median {typical})"))
     return picked
+
+
+@dataclass
+class _LastPhoto:
+    """Another reader that keeps the photo that was read last."""
+
+    reader: FrameReader
+    name: str | None = None
+    image: UInt8[np.ndarray, "H W 3"] | None = None
+
+    @property
+    def has_depth(self) -> bool:
+        return self.reader.has_depth
+
+    def read_image(self, name: str) -> UInt8[np.ndarray, "H W 3"]:
+        if self.image is None or name != self.name:
+            self.name, self.image = name, self.reader.read_image(name)
+        return self.image
+
+    def read_depth(self, name: str, camera: Camera) -> Float32[np.ndarray, "H W"]:
+        return self.reader.read_depth(name, camera)
 
 
 # ---- measures ------------------------------------------------------------------------------------

@@ -16,14 +16,16 @@ import numpy as np
 
 from dsac.datasets.frame import Scene
 from dsac.evaluation import gallery, plots
-from dsac.evaluation.evaluation import write_text
-from dsac.evaluation.metrics import CENTIMETRES, LengthUnit, camera_spacing, format_error, length_unit
+from dsac.evaluation.evaluation import FrameLocalizer
+from dsac.evaluation.files import write_text
+from dsac.evaluation.metrics import CENTIMETRES, LengthUnit, format_error
 from dsac.evaluation.page import grid, page, section
-from dsac.localizer import Localization, Localizer
 from dsac.studies.evidence import NAIVE, SELECTIONS, FrameEvidence, HardFrame, errors_of, hard_frames
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from dsac.localizer import Localization
 
 _WAYS = {**dict(zip(SELECTIONS, (plots.BLUE, plots.ORANGE, plots.GREEN), strict=True)), NAIVE: plots.MUTED}
 _STAGES = {  # what a stage is called, its field and colour
@@ -34,14 +36,20 @@ _STAGES = {  # what a stage is called, its field and colour
 }
 
 
-def write_figures(evidence: Sequence[FrameEvidence], localizer: Localizer, scene: Scene, folder: Path) -> None:
+def write_figures(
+    evidence: Sequence[FrameEvidence],
+    localizer: FrameLocalizer,
+    scene: Scene,
+    folder: Path,
+    unit: LengthUnit = CENTIMETRES,
+) -> None:
     """Fill the folder: inlier_ratios.svg, accuracy.svg, times.svg, evidence.csv and the page evidence.html.
 
+    `evidence` is of the query frames, in their order; the localizer is asked for the hard ones again, to draw
+    them. Lengths are told in `unit`.
     Raises: `DsacError` when matplotlib is missing, `DatasetError` when a file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    poses = scene.mapping.cam_from_world
-    unit = length_unit(scene.metric, None if poses is None else camera_spacing(poses.center))
     charts = {
         "inlier_ratios": (inlier_ratio_histogram(evidence), "Where the frames of this recording lie."),
         "accuracy": (accuracy_by_inlier_ratio(evidence, unit), "Above the bars: the number of frames."),

@@ -1,9 +1,9 @@
 """Our CPU solver beside the solvers that are installed, on dense scene coordinates with wrong predictions.
 
-Solvers are interleaved frame by frame and their CPU time is taken: a row is the median over frames of the median
-over repeats, a ratio the median over frames of the ratios. Our solver is also given measured depth, the true one
-with a Kinect's noise, and a batch of images, on one thread and on all: in wall-clock time, which other work on the
-machine spoils.
+Solvers are interleaved frame by frame and their CPU time is taken: a row is the median over frames of the
+median over repeats, a ratio the median over frames of the ratios. Our solver is also given measured depth, the
+true one with a Kinect's noise, and a batch of images, on one thread and on all: in wall-clock time, which other
+work on the machine spoils.
 """
 
 from __future__ import annotations

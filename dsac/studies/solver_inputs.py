@@ -1,8 +1,8 @@
 """What solvers are timed on: dense scene coordinates of which a known share is right.
 
 Files `input_r*.npz` with coords (F,h,w,3), u, v (h,w), K = (f, cx, cy), gt_pose (F,4,4) world_from_cam and
-perhaps cam (F,h,w,3), the true points before the camera; or frames of the synthetic scene: 80×60 scene coordinates
-with 2 cm noise, wrong ones uniform in the room, scattered or in patches ("blob").
+perhaps cam (F,h,w,3), the true points before the camera; or frames of the synthetic scene: 80×60 scene
+coordinates with 2 cm noise, wrong ones uniform in the room, scattered or in patches ("blob").
 """
 
 from __future__ import annotations

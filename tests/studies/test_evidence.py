@@ -6,18 +6,22 @@ import csv
 import math
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from made_up_wall import FakeLocalizer, Reader, localization, wall_scene
 
 from dsac.datasets import Scene
 from dsac.errors import DatasetError
+from dsac.evaluation import evaluate
 from dsac.geometry import Pose
 from dsac.studies.evidence import (
     NAIVE,
     SELECTIONS,
+    EvidenceCollector,
     FrameEvidence,
     check_scene,
     errors_of,
@@ -26,6 +30,12 @@ from dsac.studies.evidence import (
     naive_fit,
     repetition,
 )
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    return wall_scene()
+
 
 STILL = Pose.identity(dtype=torch.float64)
 
@@ -45,10 +55,10 @@ def _moved(localization, share: float, by_m: float):
 
 
 @pytest.fixture
-def exact(scene: Scene, make_localization):
+def exact(scene: Scene):
     """The first query image with exact scene coordinates."""
     assert scene.query.cam_from_world is not None
-    return make_localization(scene.query.names[0], scene.query.cam_from_world[0], STILL)
+    return localization(scene.query.names[0], scene.query.cam_from_world[0], STILL)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5])
@@ -162,15 +172,37 @@ def test_a_scene_without_depth_or_query_is_refused(scene):
             check_scene(useless)
 
 
-def test_figures_are_light_files_and_a_page_that_asks_for_nothing(
-    scene, exact, tmp_path: Path, make_localization
-):
+def test_each_localization_is_measured_on_its_own_frame_and_each_photo_is_decoded_once(scene):
+    decoded = []
+
+    class Counting(Reader):
+        def read_image(self, name):
+            decoded.append(name)
+            return super().read_image(name)
+
+    class Decoding(FakeLocalizer):
+        def localize_frames(self, frames):
+            for i, answer in enumerate(super().localize_frames(frames)):
+                assert frames.without_depth()[i].image.shape == (3, 64, 96)
+                yield answer
+
+    counted = replace(scene, query=replace(scene.query, reader=Counting()))
+    collector = EvidenceCollector(Decoding(torch.zeros(6, 6, dtype=torch.float64)), 0.1)
+    evaluation = evaluate(collector, counted)
+    assert evaluation.summaries[0].percent_1cm_1deg == 100
+    assert [frame.name for frame in collector.evidence] == scene.query.names
+    assert decoded == scene.query.names  # once each: no report was asked for
+    for frame in collector.evidence:  # exact coordinates are inliers of their own frame's truth alone
+        assert frame.inlier_ratio == 1 and frame.error["argmax"][1] < 1e-3
+
+
+def test_figures_are_light_files_and_a_page_that_asks_for_nothing(scene, exact, tmp_path: Path):
     pytest.importorskip("matplotlib")
     from dsac.studies.figures import write_figures
 
     assert scene.query.cam_from_world is not None
     localizations = [
-        _moved(make_localization(name, scene.query.cam_from_world[i], STILL), 0.15 * i, 0.5)
+        _moved(localization(name, scene.query.cam_from_world[i], STILL), 0.15 * i, 0.5)
         for i, name in enumerate(scene.query.names)
     ]
     evidence = [frame_evidence(x, scene.query[i], 0.1) for i, x in enumerate(localizations)]

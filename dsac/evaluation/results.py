@@ -1,0 +1,134 @@
+"""What an evaluation found: a result for each query image, errors and summaries for each truth."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from rich.table import Table
+
+from dsac.datasets.frame import NamedPoses, Scene
+from dsac.evaluation.files import write_text
+from dsac.evaluation.metrics import LengthUnit, PoseError, Summary, summary_table
+from dsac.geometry import Pose
+
+if TYPE_CHECKING:
+    from dsac.localizer import Localization, Timing
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """What was said about one query image; None = not known (estimates read from a file)."""
+
+    name: str
+    localized: bool
+    confidence: float | None = None
+    num_inliers: int | None = None
+    rotation_sigma_deg: float | None = None  # square root of the summed variances that the estimate states
+    translation_sigma_m: float | None = None
+    timing: Timing | None = None
+
+    @staticmethod
+    def of(localization: Localization) -> FrameResult:
+        return FrameResult(
+            name=localization.name,
+            localized=bool(localization.success),
+            confidence=float(localization.confidence),
+            num_inliers=int(localization.num_inliers),
+            rotation_sigma_deg=float(localization.rotation_sigma_deg),
+            translation_sigma_m=float(localization.position_sigma_m),
+            timing=localization.timing,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Query images, estimates and truths, with the errors; the first truth is the headline's."""
+
+    title: str
+    frames: list[FrameResult]  # all query images
+    estimates: NamedPoses  # of the localized ones
+    truths: Mapping[str, NamedPoses]  # of the query images, in their order
+    errors: Mapping[str, PoseError]  # in the order of the truth's names
+    summaries: list[Summary]
+    settings: list[tuple[str, str]]  # what was run where, for the report
+    scene: Scene | None = None
+    hardest: tuple[Localization, ...] = ()  # localizations with the largest errors, worst first
+
+    @property
+    def unit(self) -> LengthUnit:
+        """Of the lengths in table and report."""
+        return self.summaries[0].unit
+
+    @property
+    def table(self) -> Table:
+        """One row per truth, to print with rich."""
+        return summary_table(self.summaries)
+
+    @property
+    def median_timing_ms(self) -> list[tuple[str, float]]:
+        """(stage, median milliseconds) in the order of the pipeline; empty when nothing was timed."""
+        timings = [frame.timing for frame in self.frames if frame.timing is not None]
+        if not timings:
+            return []
+        names = [field.name for field in fields(timings[0])]
+        return [
+            (name.removesuffix("_ms"), float(np.median([getattr(t, name) for t in timings]))) for name in names
+        ]
+
+    @property
+    def median_total_ms(self) -> float | None:
+        totals = [frame.timing.total_ms for frame in self.frames if frame.timing is not None]
+        return float(np.median(totals)) if totals else None
+
+    def write_csv(self, path: Path) -> None:
+        """One row per query image; `inf` is the error of one not localized, empty is unknown.
+
+        Raises: `DatasetError` when the file cannot be written.
+        """
+        rows = {truth: poses.index for truth, poses in self.truths.items()}
+        columns = ["name", "localized"]
+        length = self.unit.name
+        errors = ("rotation_deg", f"translation_{length}")
+        columns += [f"{truth}_{error}" for truth in self.truths for error in errors]
+        columns += ["confidence", "inliers", "rotation_sigma_deg", f"translation_sigma_{length}"]
+        stages = [stage for stage, _ in self.median_timing_ms]
+        columns += [f"{stage}_ms" for stage in stages]
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(columns)
+        for frame in self.frames:
+            values: list[float | None] = []
+            for truth, error in self.errors.items():
+                i = rows[truth].get(frame.name)
+                values.append(None if i is None else error.rotation_deg[i].item())
+                values.append(None if i is None else self.unit.of(error.translation_m[i].item()))
+            values += [frame.confidence, frame.num_inliers, frame.rotation_sigma_deg]
+            sigma = frame.translation_sigma_m
+            values.append(None if sigma is None else self.unit.of(sigma))
+            values += [
+                None if frame.timing is None else getattr(frame.timing, f"{stage}_ms") for stage in stages
+            ]
+            cells = ["" if value is None else f"{value:.6g}" for value in values]
+            writer.writerow([frame.name, int(frame.localized), *cells])
+        write_text(path, text.getvalue())
+
+
+def select(poses: NamedPoses, names: list[str]) -> NamedPoses:
+    """The poses of those names that have one, in the order of `names`."""
+    index = poses.index
+    return poses.take(np.array([index[name] for name in names if name in index], dtype=np.int64))
+
+
+def mapping_poses(scene: Scene, truth: str) -> Pose | None:
+    """`cam_from_world` of the mapping frames in the world of that truth; None when it has none of them."""
+    if truth not in scene.truths:
+        return scene.mapping.cam_from_world
+    known = select(scene.truths[truth], scene.mapping.names)
+    return known.cam_from_world if known.names else None
