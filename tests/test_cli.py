@@ -809,8 +809,9 @@ def test_names_with_brackets_are_printed_as_they_are(blank_map: Path, run: Run, 
 
 
 def test_solvers_are_timed_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch) -> None:
-    from dsac.studies import solver_benchmark
+    from dsac.studies import solver_benchmark, solver_inputs
 
+    monkeypatch.setattr(solver_inputs, "RATIOS", (0.05, 0.4))
     monkeypatch.setattr(solver_benchmark, "peers", lambda data: {"nobody": lambda *arguments: None})
     assert main(["bench", "solver", "--frames", "1", "--repeats", "1", "--output", str(tmp_path / "new")]) == 0
     printed = capsys.readouterr().out
