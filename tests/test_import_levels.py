@@ -13,7 +13,7 @@ LEVELS = [
     ["errors"],
     ["geometry", "kernels"],
     ["ransac", "networks", "datasets"],
-    ["landmarks", "regressor", "rooms"],
+    ["landmarks", "map_scoring", "regressor", "rooms"],
     ["scene_map"],
     ["localizer"],
     ["mapping", "evaluation"],
