@@ -7,7 +7,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WHEEL = dist/dsac-$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)-py3-none-any.whl
 
-.PHONY: demo test dist clean
+.PHONY: demo test test-benchmarks mutation dist clean
 
 demo: .venv/installed
 	$(BIN)/dsac demo
@@ -17,6 +17,14 @@ test: .venv/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/pyright
 	$(BIN)/pytest
+
+# the scripts of benchmarks/ run on a little of everything
+test-benchmarks: .venv/installed-dev
+	$(BIN)/pytest benchmarks/tests
+
+# faults are planted one at a time: does a test catch each? (an hour)
+mutation: .venv/installed-dev
+	$(BIN)/python benchmarks/mutation.py
 
 # the wheel, then its weights and its command from an environment that holds nothing else
 dist: .venv/installed-dev

@@ -58,8 +58,8 @@ class Localization:
     confidence: Float[Tensor, "*B"]  # in [0, 1]
     success: Bool[Tensor, "*B"]
     inliers: Bool[Tensor, "*B N"]  # which correspondences agree with the pose
-    # What the pose was searched in: always a batch, 1 for one photo. Scene points are in the map's own frame, which
-    # stands at `origin`; pixels are those of an ideal camera at the working size.
+    # What the pose was searched in: always a batch, 1 for one photo. Scene points are in the map's own frame,
+    # which stands at `origin`; pixels are those of an ideal camera at the working size.
     correspondences: Correspondences
     timing: Timing
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of the map's own frame in the world, metres

@@ -1,23 +1,42 @@
 """Shapes in signatures are checked while testing; the real recordings are found or their tests skipped."""
 
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
-from jaxtyping import install_import_hook
 
-# Numba-compiled modules (dsac.kernels.twins, search) are left out: a wrapped function cannot be compiled.
-_hook = install_import_hook(
-    [
-        "dsac.geometry",
-        "dsac.ransac",
-        "dsac.kernels.reference",
-        "dsac.kernels.reference_p3p",
-        "dsac.networks",
-        "dsac.datasets.frame",
-    ],
-    "beartype.beartype",
-)
+PACKAGE = Path(__file__).parents[1] / "dsac"
+
+
+def checked_modules() -> list[str]:
+    """The modules in whose calls annotations are checked: all but those that Numba compiles.
+
+    A checked function is wrapped, and Numba cannot compile the wrapper. The hook takes a package with all that
+    is in it, so one that holds a compiled module stands here module by module.
+    """
+    sources = {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path.read_text(encoding="utf-8")
+        for path in PACKAGE.rglob("*.py")
+    }
+    compiled = [name for name, source in sources.items() if _COMPILED.search(source)]
+    names = [name.removesuffix(".__init__") for name in sources if name not in compiled]
+    return sorted(name for name in names if not any(other.startswith(f"{name}.") for other in compiled))
+
+
+_COMPILED = re.compile(r"^@(kernel|inlined|compiled|njit)\b", re.MULTILINE)
+_hook = jaxtyping.install_import_hook(checked_modules(), "annotations.checked")
+
+
+@pytest.fixture(autouse=True)
+def unchecked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tests marked `wrong_input` are of what the library itself says: annotations are not checked."""
+    marked = request.node.get_closest_marker("wrong_input") is not None
+    jaxtyping.config.update("jaxtyping_disable", marked)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

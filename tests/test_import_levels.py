@@ -6,8 +6,6 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 PACKAGE = Path(__file__).parents[1] / "dsac"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -15,7 +13,7 @@ LEVELS = [
     ["errors"],
     ["geometry", "kernels"],
     ["ransac", "networks", "datasets"],
-    ["landmarks", "regressor", "rooms"],
+    ["landmarks", "map_scoring", "regressor", "rooms"],
     ["scene_map"],
     ["localizer"],
     ["mapping", "evaluation"],
@@ -46,16 +44,20 @@ def _imports(path: Path) -> Iterator[str]:
         yield from (name for name in names if name.startswith("dsac.") and name != "dsac.__version__")
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_modules_import_only_from_lower_levels_and_their_own_package(path: Path) -> None:
+def test_modules_import_only_from_lower_levels_and_their_own_package() -> None:
+    assert [line for path in MODULES for line in _uphill(path)] == []
+
+
+def _uphill(path: Path) -> Iterator[str]:
+    """What a file imports that it must not."""
     own = path.relative_to(PACKAGE).with_suffix("").parts[0]
     if own in ("__init__", "__main__"):
         return  # the public face may name everything
     for name in _imports(path):
         part = _part(name)
-        assert part in LEVEL, f"{path} imports {name}, which has no level"
-        between_entry_points = LEVEL[own] == LEVEL[part] == len(LEVELS) - 1
-        assert part == own or LEVEL[part] < LEVEL[own] or between_entry_points, f"{path} imports {name}"
+        between_entry_points = LEVEL[own] == LEVEL.get(part) == len(LEVELS) - 1
+        if not (part == own or LEVEL.get(part, len(LEVELS)) < LEVEL[own] or between_entry_points):
+            yield f"{path.relative_to(PACKAGE.parent)} imports {name}"
 
 
 def test_no_module_imports_itself_in_a_circle() -> None:

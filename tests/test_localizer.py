@@ -22,7 +22,7 @@ from dsac.errors import MapFormatError
 from dsac.geometry import Camera, Pose
 from dsac.localizer import Localization, Localizer
 from dsac.networks.encoder import load_encoder
-from dsac.networks.heads import SceneCoordinates
+from dsac.networks.heads import SceneCoordinates, SceneHead
 
 WORKING_PX = 192
 # a cell's mean colour is its centre's point to a millimetre; hundreds of cells average that out
@@ -182,6 +182,7 @@ def test_the_camera_of_another_size_is_refused(localizer: Localizer, size: tuple
     ],
     ids=lambda image: f"{image.dtype} {tuple(image.shape)}",
 )
+@pytest.mark.wrong_input
 def test_an_image_of_another_kind_is_refused(localizer: Localizer, image: np.ndarray | torch.Tensor) -> None:
     with pytest.raises(ValueError, match="image: expected .*, got .*(uint8|uint16|float)"):
         localizer.localize(image, CAMERAS["working size"])
@@ -234,15 +235,15 @@ def test_a_batch_of_cameras_is_refused(localizer: Localizer) -> None:
         localizer.localize(photo.image, several)
 
 
-class _HalfSure(torch.nn.Module):
+class _HalfSure(SceneHead):
     """Another head, that shifts three fifths of the ball by half a metre and says so."""
 
-    def __init__(self, head: torch.nn.Module) -> None:
-        super().__init__()
-        self.head = head
+    def __init__(self, head: SceneHead) -> None:
+        super().__init__(head.architecture)
+        self.load_state_dict(head.state_dict())
 
     def forward(self, features: torch.Tensor) -> SceneCoordinates:
-        known = self.head(features)
+        known = super().forward(features)
         along = known.points[..., 0]
         wrong = along < along.quantile(0.6)
         shift = torch.tensor([0.0, 0.5, 0.0])
@@ -251,7 +252,9 @@ class _HalfSure(torch.nn.Module):
 
 def test_cells_that_the_head_is_sure_of_decide(localizer: Localizer) -> None:
     """Most cells agree on a pose half a metre off; those near the border pull a little."""
-    unsure = replace(localizer.scene_map, head=_HalfSure(localizer.scene_map.head))
+    head = localizer.scene_map.head
+    assert isinstance(head, SceneHead)
+    unsure = replace(localizer.scene_map, head=_HalfSure(head))
     photo = photograph(CAMERAS["larger"])
     answer = asked(Localizer(unsure, encoder=ColorEncoder()), photo.image, photo.camera)
     assert answer.success.item()

@@ -50,8 +50,8 @@ class FineTune:
     selection: Literal["dsac", "softam", "argmax"] = "dsac"
     """Which poses the expected loss is taken over: all hypotheses, their mean, or the best."""
     scoring: Maybe[str] = None
-    """What scores hypotheses: soft-count (default), or score-network, which is trained first and then used by the
-    map (12 MB)."""
+    """What scores hypotheses: soft-count (default), or score-network, which is trained first and then used
+    by the map (12 MB)."""
     encoder: Flag = False
     """Train the encoder too: the map then holds its weights (0.7 MB)."""
     steps: Maybe[int] = None

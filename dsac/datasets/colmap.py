@@ -5,33 +5,35 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
 
+from dsac.datasets.format import Recording
 from dsac.datasets.frame import Frames, NamedPoses
-from dsac.datasets.recording import FileReader, Recording, find_images, pick_truth, sizes_by_name
+from dsac.datasets.recording import FileReader, check_no_repeats, find_images, pick_truth, sizes_by_name
 from dsac.datasets.rigid import finite_rows, rigid_from_quaternions
 from dsac.datasets.storage import Storage, open_file, read_lines
 from dsac.errors import DatasetError
 from dsac.geometry import Camera
+from dsac.geometry.camera_models import MODELS
 
 LOOKS_FOR = "cameras.bin + images.bin or cameras.txt + images.txt (COLMAP) here, in sparse or in sparse/0"
 
-# the models of COLMAP by their number in binary files, with their number of parameters
-_BINARY_MODELS = {
-    0: ("SIMPLE_PINHOLE", 3),
-    1: ("PINHOLE", 4),
-    2: ("SIMPLE_RADIAL", 4),
-    3: ("RADIAL", 5),
-    4: ("OPENCV", 8),
-    5: ("OPENCV_FISHEYE", 8),
-}
+_MODEL_OF_ID = {model.colmap_id: model for model in MODELS.values()}
+_OF_NUMBERS = b"0123456789+-.eE \t"  # the characters of lines that hold nothing else
+_IMAGE_LINE = "IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME"
 
 
 def recognises(storage: Storage) -> bool:
     return _find_model(storage) is not None
+
+
+class _Image(NamedTuple):
+    name: str
+    camera_id: int
+    pose: tuple[float, ...]  # qw qx qy qz tx ty tz
 
 
 def read(storage: Storage, truth: str | None) -> Recording:
@@ -42,21 +44,21 @@ def read(storage: Storage, truth: str | None) -> Recording:
     cameras_path, images_path = (storage.join(folder, f"{part}.{ending}") for part in ("cameras", "images"))
     cameras = (_read_cameras_binary if ending == "bin" else read_cameras_text)(cameras_path)
     images = list((_read_images_binary if ending == "bin" else _read_images_text)(images_path))
-    names = [name for name, _, _ in images]
+    check_no_repeats([image.name for image in images], images_path)
     camera_row = {camera_id: row for row, camera_id in enumerate(cameras)}
     for name, camera_id, _ in images:
         if camera_id not in camera_row:
             raise DatasetError(f"{images_path}: {name} has camera {camera_id}, which {cameras_path} lacks")
 
-    table = torch.tensor([values for _, _, values in images], dtype=torch.float64).reshape(len(images), 7)
-    rows = finite_rows(table, names, images_path)
-    names = [names[i] for i in rows]
-    table = table[torch.from_numpy(rows)]
+    table = torch.tensor([image.pose for image in images], dtype=torch.float64).reshape(len(images), 7)
+    rows = finite_rows(table, [image.name for image in images], images_path)
+    images, table = [images[i] for i in rows], table[torch.from_numpy(rows)]
+    names = [image.name for image in images]
     poses = rigid_from_quaternions(table[:, :4], table[:, 4:], lambda i: f"{images_path}, image {names[i]}")
     pick_truth(storage.path, ["colmap"], truth)
 
     image_folder, present = find_images(storage, names, ["images", "."], images_path)
-    camera_index = np.array([camera_row[images[i][1]] for i in rows], dtype=np.int64)
+    camera_index = np.array([camera_row[image.camera_id] for image in images], dtype=np.int64)
     models = list(cameras.values())
     reader = FileReader(storage.path, image_folder, sizes=sizes_by_name(names, models, camera_index))
     everything = Frames(names, models, camera_index, poses, reader)
@@ -72,10 +74,11 @@ def read_cameras_text(path: str) -> dict[int, Camera]:
         if not line or line.startswith("#"):
             continue
         try:
+            if len(line.split()) < 4:
+                raise ValueError(f"expected `CAMERA_ID MODEL WIDTH HEIGHT PARAMS...`, got `{line[:120]}`")
             camera_id, model, width, height, *params = line.split()
-            cameras[int(camera_id)] = Camera.from_params(
-                model, [float(value) for value in params], (int(width), int(height))
-            )
+            camera = Camera.from_params(model, [float(value) for value in params], (int(width), int(height)))
+            _add_camera(cameras, int(camera_id), camera)
         except ValueError as error:
             raise DatasetError(f"{path}, line {number}: {error}") from None
     return cameras
@@ -96,24 +99,32 @@ def _read_cameras_binary(path: str) -> dict[int, Camera]:
         (count,) = _unpack(file, "<Q", path)
         for _ in range(count):
             camera_id, number, width, height = _unpack(file, "<IiQQ", path)
-            if number not in _BINARY_MODELS:
-                known = ", ".join(name for name, _ in _BINARY_MODELS.values())
+            model = _MODEL_OF_ID.get(number)
+            if model is None:
                 raise DatasetError(
-                    f"{path}: camera {camera_id} has COLMAP's model number {number}; expected one of {known} "
-                    f"(convert with `colmap image_undistorter`)"
+                    f"{path}: camera {camera_id} has COLMAP's model number {number}; expected one of "
+                    f"{', '.join(MODELS)} (convert with `colmap image_undistorter`)"
                 )
-            model, num_params = _BINARY_MODELS[number]
+            num_params = (3 if model.one_focal else 4) + len(model.distortion)
             params = _unpack(file, f"<{num_params}d", path)
             try:
-                cameras[camera_id] = Camera.from_params(model, params, (width, height))
+                _add_camera(cameras, camera_id, Camera.from_params(model.name, params, (width, height)))
             except ValueError as error:
                 raise DatasetError(f"{path}: camera {camera_id}: {error}") from None
     return cameras
 
 
-def _read_images_binary(path: str) -> Iterator[tuple[str, int, tuple[float, ...]]]:
-    """(name, camera id, qw qx qy qz tx ty tz) of each image; the observed points are skipped unread."""
+def _add_camera(cameras: dict[int, Camera], camera_id: int, camera: Camera) -> None:
+    if camera_id in cameras:
+        raise ValueError(f"camera {camera_id} is there already; keep one of them")
+    cameras[camera_id] = camera
+
+
+def _read_images_binary(path: str) -> Iterator[_Image]:
+    """The observed points are skipped unread."""
     with open_file(path) as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
         (count,) = _unpack(file, "<Q", path)
         for _ in range(count):
             _, *pose, camera_id = _unpack(file, "<I7dI", path)
@@ -121,28 +132,41 @@ def _read_images_binary(path: str) -> Iterator[tuple[str, int, tuple[float, ...]
             while (byte := file.read(1)) not in (b"\0", b""):
                 name += byte
             (num_points,) = _unpack(file, "<Q", path)
+            if 24 * num_points > size - file.tell():
+                raise DatasetError(f"{path}: the file is truncated")
             file.seek(24 * num_points, io.SEEK_CUR)
-            yield name.decode("utf-8", "replace"), camera_id, tuple(pose)
+            yield _Image(name.decode("utf-8", "replace"), camera_id, tuple(pose))
 
 
-def _read_images_text(path: str) -> Iterator[tuple[str, int, tuple[float, ...]]]:
-    """Each image has two lines, the second (observed points) possibly empty."""
-    lines = ((i, line) for i, line in enumerate(read_lines(path), 1) if not line.startswith("#"))
-    for number, line in lines:
-        if not line:
+def _read_images_text(path: str) -> Iterator[_Image]:
+    """An image is a line; in files that COLMAP writes a second one, perhaps empty, has the observed points.
+
+    Files that people write may lack the second lines: each line says by itself what it is.
+    """
+    may_be_points = False
+    for number, line in enumerate(read_lines(path), 1):
+        if line.startswith("#"):
+            continue
+        if not line or (may_be_points and _holds_points(line)):
+            may_be_points = False
             continue
         try:
-            _, *pose, camera_id, name = line.split(maxsplit=9)
-            values = tuple(float(value) for value in pose)
-            if len(values) != 7:
-                raise ValueError(f"expected 7 numbers of a pose, got {len(values)}")
-            yield name, int(camera_id), values
+            yield _parse_image(line)
         except ValueError:
-            raise DatasetError(
-                f"{path}, line {number}: expected `IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME`, "
-                f"got `{line[:120]}`"
-            ) from None
-        next(lines, None)
+            raise DatasetError(f"{path}, line {number}: expected `{_IMAGE_LINE}`, got `{line[:120]}`") from None
+        may_be_points = True
+
+
+def _holds_points(line: str) -> bool:
+    """Whether a line is `X Y POINT3D_ID ...`: an image's has a name, or ten numbers where that is one too."""
+    return not line.encode().translate(None, _OF_NUMBERS) and len(line.split()) % 3 == 0
+
+
+def _parse_image(line: str) -> _Image:
+    image_id, *pose, camera_id, name = line.split(maxsplit=9)
+    if len(pose) != 7 or not image_id.isdecimal():
+        raise ValueError
+    return _Image(name, int(camera_id), tuple(float(value) for value in pose))
 
 
 def _unpack(file: BinaryIO, layout: str, path: str) -> tuple:

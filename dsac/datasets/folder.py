@@ -14,11 +14,11 @@ import numpy as np
 from jaxtyping import Int
 
 from dsac.datasets.colmap import read_cameras_text
+from dsac.datasets.format import Recording
 from dsac.datasets.frame import Frames, NamedPoses
 from dsac.datasets.poses_file import read_poses
 from dsac.datasets.recording import (
     FileReader,
-    Recording,
     ScaledDepth,
     cameras_from_focals,
     find_depth,
@@ -79,7 +79,7 @@ def _metres_per_depth_unit(storage: Storage) -> float:
         scale = float(text)
     except ValueError:
         scale = math.nan
-    if not 0 < scale < math.inf:
+    if not 1e-30 < scale < 1e30:  # what 16 bits of it are must fit into 32 bits of metres
         raise DatasetError(
             f"{path}: expected one positive number, the metres per depth unit, got `{text[:80]}`"
         )

@@ -20,7 +20,7 @@ from dsac.errors import DatasetError
 from dsac.geometry import Camera, Pose
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Frame:
     """One photo."""
 
@@ -50,7 +50,7 @@ class FrameReader(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NamedPoses:
     """Poses by image name: a truth, or somebody's estimates (a poses file in memory)."""
 
@@ -69,7 +69,7 @@ class NamedPoses:
         return NamedPoses([self.names[i] for i in rows], self.cam_from_world[picked], focal_px)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Frames(Sequence):  # of Frame; said so, a type checker at run time would read a frame to look at it
     """Frames of one recording, read when taken out."""
 
@@ -155,7 +155,7 @@ class _ColorOnly:
         raise ValueError(f"{name}: frames without depth were asked for theirs")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scene:
     """A place: frames that build the map, frames to localize, and every truth the recording comes with."""
 

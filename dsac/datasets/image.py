@@ -20,6 +20,7 @@ from dsac.errors import DatasetError
 
 ENOUGH_PX = 720  # short side down to which large photos are read smaller: mapping looks at 480, seldom at more
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+_LARGEST_SIDE = 2**31 - 1
 _START_OF_SCAN = 0xDA
 _FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _APP1 = 0xE1
@@ -64,6 +65,8 @@ def read_image_size(path: str | Path, as_stored: bool = False) -> tuple[int, int
     """(width, height) of the upright or the stored photo; JPEG and PNG are not decoded for it."""
     head = _read_head(path)
     width, height = _stored_size(head) or read_image(path).shape[1::-1]
+    if not (0 < width <= _LARGEST_SIDE and 0 < height <= _LARGEST_SIDE):
+        raise DatasetError(f"{path}: expected an image, its header gives it {width}x{height} pixels")
     return (width, height) if as_stored or _orientation(head) < 5 else (height, width)
 
 

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from dsac.datasets.format import Recording
 from dsac.datasets.frame import Frames, NamedPoses
 from dsac.datasets.image import read_image_size
 from dsac.datasets.recording import (
     FileReader,
-    Recording,
     ScaledDepth,
+    check_no_repeats,
     find_depth,
     find_images,
     pick_truth,
@@ -46,6 +47,7 @@ def read(storage: Storage, truth: str | None) -> Recording:
     path = storage.join("transforms.json")
     top, entries = _load(path)
     names = [entry["file_path"].removeprefix("./") for entry in entries]
+    check_no_repeats(names, path)
     matrices = torch.stack(
         [_matrix(entry, f"{path}, {name}") for entry, name in zip(entries, names, strict=True)]
     )
@@ -64,7 +66,7 @@ def read(storage: Storage, truth: str | None) -> Recording:
     depth_names = {
         name: entry["depth_file_path"]
         for name, entry in zip(names, entries, strict=True)
-        if "depth_file_path" in entry
+        if entry.get("depth_file_path") is not None
     }
     depth = find_depth(storage, depth_names)
     sizes = sizes_by_name(names, cameras, camera_index)
@@ -78,7 +80,7 @@ def _load(path: str) -> tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]:
     """The whole object and its frames, each with a `file_path` and a `transform_matrix`."""
     try:
         top = json.loads(read_bytes(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: expected JSON: {error}") from None
     frames = top.get("frames") if isinstance(top, dict) else None
     if not isinstance(frames, list) or not frames:
@@ -87,13 +89,15 @@ def _load(path: str) -> tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]:
         for key, kind in (("file_path", str), ("transform_matrix", list)):
             if not isinstance(frame, dict) or not isinstance(frame.get(key), kind):
                 raise DatasetError(f"{path}: expected `{key}` in each frame, it lacks in frame {i}")
+        if not isinstance(depth := frame.get("depth_file_path"), str | None):
+            raise DatasetError(f"{path}, {frame['file_path']}: expected `depth_file_path` as text, got {depth}")
     return top, frames
 
 
 def _matrix(entry: Mapping[str, Any], where: str) -> torch.Tensor:
     try:
         matrix = torch.tensor(entry["transform_matrix"], dtype=torch.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):  # the last two for integers that are too large
         matrix = torch.empty(0)
     if matrix.shape not in ((3, 4), (4, 4)):
         raise DatasetError(f"{where}: expected `transform_matrix` as 3x4 or 4x4 numbers")
@@ -112,37 +116,62 @@ def _cameras(
     cameras: list[Camera] = []
     index = np.empty(len(entries), np.int64)
     for i, (entry, name) in enumerate(zip(entries, names, strict=True)):
-        values = {key: entry.get(key, top.get(key)) for key in _INTRINSICS}
-        model = str(entry.get("camera_model", top.get("camera_model", "OPENCV")))
+        try:
+            values = {key: _number(key, _either(entry, top, key)) for key in _INTRINSICS}
+        except ValueError as error:
+            raise DatasetError(f"{path}, {name}: {error}") from None
+        model = str(_either(entry, top, "camera_model") or "OPENCV")
         key = (model, *values.values())
         if key not in row_of:
             row_of[key] = len(cameras)
-            size = values["w"], values["h"]
-            if None in size:
-                size = read_image_size(storage.join(name), as_stored=True)  # so nerfstudio reads it
+            if values["w"] is None or values["h"] is None:  # nerfstudio reads photos as they are stored
+                values["w"], values["h"] = map(float, read_image_size(storage.join(name), as_stored=True))
             try:
-                cameras.append(_camera(model, values, (int(size[0]), int(size[1]))))
-            except (TypeError, ValueError) as error:
+                cameras.append(_camera(model, values))
+            except ValueError as error:
                 raise DatasetError(f"{path}, {name}: {error}") from None
         index[i] = row_of[key]
     return cameras, index
 
 
-def _camera(model: str, values: Mapping[str, Any], size: tuple[int, int]) -> Camera:
-    width, height = size
-    focal_x = values["fl_x"]
-    if focal_x is None and values["camera_angle_x"] is not None:
-        focal_x = width / 2 / math.tan(float(values["camera_angle_x"]) / 2)
-    if focal_x is None:
-        raise ValueError("no intrinsics: expected `fl_x` or `camera_angle_x`, at the top or in the frame")
-    if model not in _MODELS:
-        raise ValueError(f"expected `camera_model` among {', '.join(_MODELS)}, got {model}")
+def _either(entry: Mapping[str, Any], top: Mapping[str, Any], key: str) -> Any:
+    """A frame's own value, else the one at the top."""
+    return top.get(key) if entry.get(key) is None else entry[key]
 
-    focal_x = float(focal_x)
+
+def _number(key: str, value: Any) -> float | None:
+    """A finite number or, where there is none, None."""
+    if value is None:
+        return None
+    try:
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"expected `{key}` as a finite number, got {str(value)[:80]}")
+    return number
+
+
+def _camera(model: str, values: Mapping[str, float | None]) -> Camera:
+    if model not in _MODELS:
+        raise ValueError(f"expected `camera_model` among {', '.join(_MODELS)}, got {model[:80]}")
 
     def value(key: str, default: float = 0.0) -> float:
-        return default if values[key] is None else float(values[key])
+        given = values[key]
+        return default if given is None else given
 
+    width, height = value("w"), value("h")
+    if not (width.is_integer() and height.is_integer()):
+        raise ValueError(f"expected `w` and `h` in whole pixels, got {width}, {height}")
+    focal_x = values["fl_x"]
+    if focal_x is None:
+        angle = values["camera_angle_x"]
+        if angle is None:
+            raise ValueError("no intrinsics: expected `fl_x` or `camera_angle_x`, at the top or in the frame")
+        if not 0 < angle / 2 < math.pi / 2:
+            raise ValueError(f"expected `camera_angle_x` between 0 and pi, got {angle}")
+        focal_x = width / 2 / math.tan(angle / 2)
+    size = (int(width), int(height))
     pinhole = [focal_x, value("fl_y", focal_x), value("cx", width / 2), value("cy", height / 2)]
     if model == "OPENCV_FISHEYE":
         return Camera.from_params(model, [*pinhole, *(value(key) for key in ("k1", "k2", "k3", "k4"))], size)

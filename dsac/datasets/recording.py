@@ -1,8 +1,9 @@
-"""What every format hands over: the posed frames of a recording, before mapping and query are told apart."""
+"""What formats share: pixels and depth from files, the images and depth that are there, cameras, truths."""
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -10,7 +11,6 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8, UInt16
 
-from dsac.datasets.frame import Frames, NamedPoses
 from dsac.datasets.image import ENOUGH_PX, is_stored_turned, read_depth, read_image, read_image_size
 from dsac.datasets.rigid import some
 from dsac.datasets.storage import Storage, join
@@ -18,25 +18,6 @@ from dsac.errors import DatasetError
 from dsac.geometry import Camera
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Split:
-    """Names of the frames that build the map and of those to localize."""
-
-    mapping: list[str]
-    query: list[str]
-
-
-@dataclass(frozen=True)
-class Recording:
-    """All frames that have an image and a pose."""
-
-    format: str  # for people
-    frames: Frames
-    truths: Mapping[str, NamedPoses]
-    split: Split | None = None  # the format's own
-    metric: bool = True  # whether lengths are metres
 
 
 @runtime_checkable
@@ -129,7 +110,7 @@ def cameras_from_focals(
 ) -> tuple[list[Camera], Int[np.ndarray, " N"]]:
     """A pinhole camera for each different focal length, and which one each image has.
 
-    The size is that of the first image with the focal length; `Frames` tells when another image differs.
+    The size is that of the first image with the focal length; `Frames` raises when another image differs.
     """
     focals, first, index = np.unique(focal_px, return_index=True, return_inverse=True)
     sizes = (read_image_size(storage.join(image_folder, names[i])) for i in first)
@@ -144,7 +125,7 @@ def sizes_by_name(
 
 
 def find_depth(storage: Storage, depth_name_of: Mapping[str, str]) -> dict[str, str]:
-    """The part of an image -> depth name table whose depth files are there; a gap is told in one warning."""
+    """The part of an image -> depth name table whose depth files are there; one warning names the gaps."""
     found = {image: depth for image, depth in depth_name_of.items() if storage.has(depth)}
     if found and len(found) < len(depth_name_of):
         missing = [image for image in depth_name_of if image not in found]
@@ -153,6 +134,13 @@ def find_depth(storage: Storage, depth_name_of: Mapping[str, str]) -> dict[str, 
             storage.path, len(missing), len(depth_name_of), some(missing),
         )  # fmt: skip
     return found
+
+
+def check_no_repeats(names: Sequence[str], source: str) -> None:
+    """Raises: `DatasetError` for an image that has two poses."""
+    if len(set(names)) < len(names):
+        (name, count), *_ = Counter(names).most_common(1)
+        raise DatasetError(f"{source}: {name} has {count} poses; keep one of them")
 
 
 def pick_truth(path: str, truths: Iterable[str], truth: str | None) -> str:

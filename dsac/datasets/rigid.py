@@ -30,7 +30,7 @@ def rigid_from_matrices(matrices: Float[Tensor, "N rows 4"], where: Callable[[in
     rotation = matrices[:, :3, :3]
     deviation = (rotation.mT @ rotation - torch.eye(3, dtype=matrices.dtype)).abs().amax((-1, -2))
     reflected = torch.linalg.det(rotation) < 0
-    for i in torch.nonzero((deviation > TOLERANCE) | reflected)[:1, 0].tolist():
+    for i in torch.nonzero(~(deviation <= TOLERANCE) | reflected)[:1, 0].tolist():
         fault = "a reflection" if reflected[i] else f"RᵀR is off the identity by {deviation[i]:.2g}"
         raise DatasetError(f"{where(i)}: expected a rigid motion, got a matrix where {fault}")
     return Pose(nearest_rotation(rotation), matrices[:, :3, 3])
@@ -41,7 +41,7 @@ def rigid_from_quaternions(
 ) -> Pose:
     """Like `rigid_from_matrices`, from quaternions that should have unit length."""
     norm = quaternion_wxyz.norm(dim=-1)
-    for i in torch.nonzero((norm - 1).abs() > TOLERANCE)[:1, 0].tolist():
+    for i in torch.nonzero(~((norm - 1).abs() <= TOLERANCE))[:1, 0].tolist():
         raise DatasetError(
             f"{where(i)}: expected a unit quaternion qw qx qy qz, got one of length {norm[i]:.4g}"
         )

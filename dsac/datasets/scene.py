@@ -10,32 +10,31 @@ import logging
 from pathlib import Path
 
 from dsac.datasets import colmap, folder, nerfstudio, seven_scenes
+from dsac.datasets.format import Format, ReadsStoredPhotos, Recording, Split
 from dsac.datasets.frame import Frames, Scene
-from dsac.datasets.recording import FileReader, Recording, Split, pick_truth
 from dsac.datasets.rigid import some
 from dsac.datasets.storage import Storage, read_lines
 from dsac.errors import DatasetError
 
 logger = logging.getLogger(__name__)
 
-FORMATS = (seven_scenes, colmap, nerfstudio, folder)  # the first that recognises a folder reads it
+FORMATS: tuple[Format, ...] = (
+    seven_scenes,
+    colmap,
+    nerfstudio,
+    folder,
+)  # the first that recognises a folder reads it
 _IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def load_scene(path: str | Path, truth: str | None = None) -> Scene:
-    """Frames with poses from a folder or a URL, or `"synthetic"`, the scene that is rendered on the spot.
+    """Frames with poses from a folder or a URL.
 
     `truth` names the poses to take where a recording has several (7-Scenes: `sfm`, `dslam`); the map and the
     queries then live in that truth's world. `Scene.truths` holds all of them.
 
     Raises: `DatasetError` that names the file and what to do.
     """
-    if str(path) == "synthetic":
-        from dsac.datasets.synthetic import synthetic_scene
-
-        scene = synthetic_scene()
-        pick_truth("synthetic", scene.truths, truth)
-        return scene
     storage = Storage(str(path))
     for reader in FORMATS:
         if reader.recognises(storage):
@@ -52,7 +51,10 @@ def load_scene(path: str | Path, truth: str | None = None) -> Scene:
 
 
 def _split(storage: Storage, recording: Recording) -> tuple[Frames, Frames]:
-    """Mapping and query frames. Raises: `DatasetError` when neither list names a frame that is there."""
+    """Mapping and query frames.
+
+    Raises: `DatasetError` when neither list names a frame that is there, or both name the same frame.
+    """
     frames = recording.frames
     named = {part: _read_names(storage, f"{part}.txt") for part in ("mapping", "query")}
     if named["mapping"] is None and named["query"] is None:
@@ -61,6 +63,7 @@ def _split(storage: Storage, recording: Recording) -> tuple[Frames, Frames]:
         listed = {*(named["mapping"] or []), *(named["query"] or [])}
         rest = [name for name in frames.names if name not in listed]
         split = Split(*(rest if names is None else names for names in named.values()))
+    _check_apart(storage.path, split)
     row_of = {name: i for i, name in enumerate(frames.names)}
     lost = [name for name in [*split.mapping, *split.query] if name not in row_of]
     if lost:
@@ -77,6 +80,16 @@ def _split(storage: Storage, recording: Recording) -> tuple[Frames, Frames]:
     return frames[mapping], frames[query]
 
 
+def _check_apart(path: str, split: Split) -> None:
+    both = set(split.mapping) & set(split.query)
+    if both:
+        names = [name for name in split.query if name in both]
+        raise DatasetError(
+            f"{path}: {len(names)} frames are both for mapping and for query, they would be localized in a map "
+            f"made of themselves; take them out of one list, mapping.txt or query.txt: {some(names)}"
+        )
+
+
 def _warn_of_equal_poses(path: str, frames: Frames) -> None:
     poses = frames.cam_from_world
     if poses is not None and len(frames) > 1 and bool((poses.matrix == poses[0].matrix).all()):
@@ -86,7 +99,7 @@ def _warn_of_equal_poses(path: str, frames: Frames) -> None:
 def _stores_turned(mapping: Frames) -> bool:
     """Asks a few frames' files."""
     reader, names = mapping.reader, mapping.names[:: max(1, len(mapping) // _ASKED)]
-    return isinstance(reader, FileReader) and any(reader.stores_turned(name) for name in names)
+    return isinstance(reader, ReadsStoredPhotos) and any(reader.stores_turned(name) for name in names)
 
 
 _ASKED = 16

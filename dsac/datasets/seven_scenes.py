@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt16
 
+from dsac.datasets.format import Recording, Split
 from dsac.datasets.frame import Frames, NamedPoses
 from dsac.datasets.poses_file import read_poses
 from dsac.datasets.recording import (
     FileReader,
-    Recording,
-    Split,
     cameras_from_focals,
     find_depth,
     find_images,
@@ -162,12 +161,12 @@ def _official_split(storage: Storage, names: list[str]) -> Split | None:
         for number, line in enumerate(read_lines(storage.join(part)) if storage.has(part) else [], 1):
             if not line:
                 continue
-            match = re.fullmatch(r"(?:sequence|seq-)(\d+)", line)
+            match = re.fullmatch(r"(?:sequence|seq-)0*([0-9]+)", line)
             if match is None:
                 raise DatasetError(
                     f"{storage.join(part)}, line {number}: expected a line like `sequence1`, got `{line[:80]}`"
                 )
-            sequences[part].add(f"seq-{int(match[1]):02d}")
+            sequences[part].add(f"seq-{match[1]:0>2}")
     train, test = sequences["TrainSplit.txt"], sequences["TestSplit.txt"]
     return Split(
         [name for name in names if name.split("/")[0] in train],

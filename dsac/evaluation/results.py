@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from rich.table import Table
 
 from dsac.datasets.frame import NamedPoses, Scene

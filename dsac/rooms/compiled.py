@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from dsac.kernels.cpu_jit import kernel
+from dsac.kernels.jit import kernel
 
 compiled = partial(kernel, _nrt=False)
 inlined = partial(kernel, _nrt=False, forceinline=True)  # put into its callers, of any file

@@ -8,6 +8,7 @@ import torch
 
 from dsac.datasets import load_scene, read_image
 from dsac.errors import DatasetError
+from dsac.geometry.camera_models import MODELS
 
 pycolmap = pytest.importorskip("pycolmap")
 
@@ -18,7 +19,11 @@ PARAMS = {
     "RADIAL": [10, 4, 3, 0.1, 0.01],
     "OPENCV": [10, 11, 4, 3, 0.1, 0.01, 0.001, 0.002],
     "OPENCV_FISHEYE": [10, 11, 4, 3, 0.1, 0.01, 0.001, 0.002],
+    "FULL_OPENCV": [10, 11, 4, 3, 0.1, 0.01, 0.001, 0.002, 0.01, 0.02, 0.03, 0.04],
+    "SIMPLE_RADIAL_FISHEYE": [10, 4, 3, 0.1],
+    "RADIAL_FISHEYE": [10, 4, 3, 0.1, 0.01],
 }
+assert set(PARAMS) == set(MODELS)
 
 
 def reconstruction(models=tuple(PARAMS)):
@@ -96,12 +101,12 @@ def test_images_may_lie_beside_the_model(tmp_path, write_image):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("binary", r"cameras.bin: camera 10 has COLMAP's model number 6; expected one of SIMPLE_PINHOLE"),
-        ("text", r"cameras.txt, line 4: camera model: expected one of .*, got FULL_OPENCV"),
+        ("binary", r"cameras.bin: camera 10 has COLMAP's model number 10; expected one of SIMPLE_PINHOLE"),
+        ("text", r"cameras.txt, line 4: camera model: expected one of .*, got THIN_PRISM_FISHEYE"),
     ],
 )
 def test_unknown_camera_model_is_an_error_that_lists_the_known(images, kind, message):
-    write(reconstruction(["FULL_OPENCV"]), images, kind)
+    write(reconstruction(["THIN_PRISM_FISHEYE"]), images, kind)
     with pytest.raises(DatasetError, match=message):
         load_scene(images)
 
@@ -139,6 +144,88 @@ def test_image_whose_pose_is_not_finite_is_left_out_and_named(images, caplog):
     with caplog.at_level(logging.WARNING):
         assert load_scene(images).mapping.names == ["day 1/1.png"]
     assert "day 1/0.png" in caplog.text
+
+
+POSE = "1 0 0 0 0 0 0 10"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(f"{i} {POSE} day 1/{i}.png\n\n" for i in range(6)),
+        "".join(f"{i} {POSE} day 1/{i}.png\n" for i in range(6)),
+        "".join(f"{i} {POSE} day 1/{i}.png\n12.5 3 -1 7 8.25e0 4\n" for i in range(6)),
+        "\n".join(f"{i} {POSE} day 1/{i}.png" + "\n# seen: nothing\n" * (i % 2) for i in range(6)),
+        "".join(f"\n{i}\t{POSE} day 1/{i}.png\n" + "1 2 3\n" * (i % 3 == 0) for i in range(6)),
+    ],
+    ids=["empty second lines", "no second lines", "points", "some empty, with comments", "some points"],
+)
+def test_no_image_is_lost_where_people_leave_second_lines_out(images, text):
+    write(reconstruction(["PINHOLE"]), images, "text")
+    (images / "images.txt").write_text(text)
+    assert load_scene(images).mapping.names == [f"day 1/{i}.png" for i in range(6)]
+
+
+def test_names_of_digits_are_names(tmp_path, write_image):
+    (tmp_path / "cameras.txt").write_text("10 SIMPLE_PINHOLE 8 6 10 4 3\n")
+    (tmp_path / "images.txt").write_text(f"1 {POSE} 0001\n2 {POSE} 0002\n1 2 3\n3 {POSE} 0003\n")
+    for name in ("0001", "0002", "0003"):
+        write_image(tmp_path / "images" / f"{name}.png").rename(tmp_path / "images" / name)
+    assert load_scene(tmp_path).mapping.names == ["0001", "0002", "0003"]
+
+
+def test_a_broken_line_after_an_image_is_no_line_of_points(images):
+    write(reconstruction(["PINHOLE"]), images, "text")
+    for line in (f"2 {POSE}", f"2 x {POSE[2:]} day 1/1.png", "1 2", f"2.5 {POSE} day 1/1.png"):
+        (images / "images.txt").write_text(f"1 {POSE} day 1/0.png\n{line}\n")
+        if len(line.split()) % 3 == 0:  # as many numbers as three points: nothing tells them apart
+            assert load_scene(images).mapping.names == ["day 1/0.png"]
+        else:
+            with pytest.raises(DatasetError, match="images.txt, line 2: expected `IMAGE_ID QW"):
+                load_scene(images)
+
+
+@pytest.mark.parametrize("kind", ["binary", "text"])
+def test_an_image_or_a_camera_twice_is_an_error_that_names_it(images, kind):
+    write(reconstruction(["PINHOLE"]), images, kind)
+    for file, message in (("images", "day 1/0.png has 2 poses"), ("cameras", "camera 10 is there already")):
+        path = images / f"{file}.{'bin' if kind == 'binary' else 'txt'}"
+        whole = path.read_bytes()
+        if kind == "binary":
+            path.write_bytes((2).to_bytes(8, "little") + whole[8:] * 2)
+        else:
+            path.write_bytes(whole + b"\n" + whole)
+        with pytest.raises(DatasetError, match=f"{path}.*{message}"):
+            load_scene(images)
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("num_points", [1, 2**32, 2**63, 2**64 - 1])
+def test_more_points_than_the_file_holds_are_an_error(images, num_points):
+    write(reconstruction(["PINHOLE"]), images, "binary")
+    path = images / "images.bin"
+    path.write_bytes(path.read_bytes()[:-8] + num_points.to_bytes(8, "little"))
+    with pytest.raises(DatasetError, match="images.bin: the file is truncated"):
+        load_scene(images)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("10 PINHOLE 8 6 inf 11 4 3", "finite values"),
+        ("10 PINHOLE 8 6 10 1e999 4 3", "finite values"),
+        ("10 PINHOLE 0 6 10 11 4 3", "width and height"),
+        ("10 PINHOLE -8 6 10 11 4 3", "width and height"),
+        ("10 PINHOLE 8e0 6 10 11 4 3", "8e0"),
+        (f"10 PINHOLE {10**30} 6 10 11 4 3", "width and height"),
+        ("10 PINHOLE 8", "expected `CAMERA_ID MODEL WIDTH HEIGHT PARAMS"),
+    ],
+)
+def test_bad_camera_is_an_error_that_names_its_line(images, line, message):
+    write(reconstruction(["PINHOLE"]), images, "text")
+    (images / "cameras.txt").write_text(f"# cameras\n{line}\n")
+    with pytest.raises(DatasetError, match=f"cameras.txt, line 2: .*{message}"):
+        load_scene(images)
 
 
 def test_south_building_is_what_colmap_reads(recordings):

@@ -64,7 +64,7 @@ def test_depth_is_in_metres(image_folder, write_image, scale, metres_per_unit):
     np.testing.assert_allclose(depth.numpy(), read_depth(path) * metres_per_unit, rtol=1e-6)
 
 
-@pytest.mark.parametrize("scale", ["", "one\n", "-1\n", "nan", "1\n2\n"])
+@pytest.mark.parametrize("scale", ["", "one\n", "-1\n", "nan", "1e308", "1e-320", "1\n2\n"])
 def test_bad_depth_scale_is_an_error(image_folder, scale):
     (image_folder / "depth_scale.txt").write_text(scale)
     with pytest.raises(DatasetError, match="depth_scale.txt: expected one positive number"):

@@ -76,3 +76,15 @@ def test_missing_depth_of_some_images_counts_as_unknown(image_folder, write_imag
     depths = [frame.depth for frame in frames]
     assert all(depth is not None and depth.shape == (6, 8) for depth in depths)
     assert depths[0].min() > 0 and depths[1].max() == 0
+
+
+def test_frames_scenes_and_poses_are_equal_to_themselves_alone(image_folder):
+    """Comparing the values of tensors has no one answer; `in`, sets and dictionaries must work."""
+    scene, again = load_scene(image_folder), load_scene(image_folder)
+    for one, other in (
+        (scene, again),
+        (scene.mapping, again.mapping),
+        (scene.mapping[0], again.mapping[0]),
+        (scene.truths["poses"], again.truths["poses"]),
+    ):
+        assert one == one and one != other and one not in [other] and len({one, other, one}) == 2

@@ -130,7 +130,66 @@ def test_bad_frame_is_an_error_that_names_it(scene_of, top, frame, message):
         scene_of(top, frame)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"frames": []}', '{"frames": [1]}'])
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"w": float("inf")}, "expected `w` as a finite number, got inf"),
+        ({"w": 10**400}, "expected `w` as a finite number"),
+        ({"w": 2**31}, "expected a width and height in pixels"),
+        ({"w": -8}, "expected a width and height in pixels"),
+        ({"h": 0}, "expected a width and height in pixels"),
+        ({"h": 6.5}, "expected `w` and `h` in whole pixels"),
+        ({"w": True}, "expected `w` as a finite number, got True"),
+        ({"fl_x": [50]}, r"expected `fl_x` as a finite number, got \[50\]"),
+        ({"fl_x": {"value": 50}}, "expected `fl_x` as a finite number"),
+        ({"fl_y": "10"}, "expected `fl_y` as a finite number, got 10"),
+        ({"fl_y": 0}, "positive focal"),
+        ({"cx": float("nan")}, "expected `cx` as a finite number, got nan"),
+        ({"k1": []}, "expected `k1` as a finite number"),
+        ({"fl_x": None, "camera_angle_x": 0}, "expected `camera_angle_x` between 0 and pi"),
+        ({"fl_x": None, "camera_angle_x": 7}, "expected `camera_angle_x` between 0 and pi"),
+        ({"fl_x": None, "camera_angle_x": "wide"}, "expected `camera_angle_x` as a finite number"),
+        ({"camera_model": ["OPENCV"]}, "`camera_model` among"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+@pytest.mark.parametrize("place", ["top", "frame"])
+def test_intrinsics_of_a_wrong_type_or_size_are_an_error_that_names_the_frame(scene_of, keys, message, place):
+    with pytest.raises(DatasetError, match=f"transforms.json, images/0.png: .*{message}"):
+        lens = {key: value for key, value in LENS.items() if key not in keys}
+        scene_of(lens | keys, {}) if place == "top" else scene_of(lens, keys)
+
+
+@pytest.mark.parametrize("depth", [3, ["d.png"], True, {}])
+def test_depth_of_a_wrong_type_is_an_error_that_names_the_frame(scene_of, depth):
+    with pytest.raises(DatasetError, match="images/0.png: expected `depth_file_path` as text"):
+        scene_of(LENS, {"depth_file_path": depth})
+
+
+def test_what_is_null_is_not_there(scene_of):
+    frame = scene_of(LENS, {"depth_file_path": None, "camera_model": None, "fl_x": None}).mapping[0]
+    assert frame.depth is None and frame.camera.focal_px.tolist() == [10, 11]
+
+
+def test_whole_sizes_may_be_written_as_floats(scene_of):
+    assert scene_of(LENS | {"w": 8.0, "h": 6.0}, {}).mapping[0].camera.size == (8, 6)
+
+
+def test_an_image_twice_is_an_error_that_names_it(scene_of):
+    with pytest.raises(DatasetError, match="transforms.json: images/0.png has 2 poses"):
+        scene_of(LENS, {}, {"file_path": "images/0.png"})
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [[[10**400] * 4] * 3, [[1e200, 1e200, 0, 0], [1e200, -1e200, 0, 0], [0, 0, 1, 0]], [[[1]]], "x", {}],
+)
+def test_a_matrix_that_is_none_is_an_error(scene_of, matrix):
+    with pytest.raises(DatasetError, match="expected (a rigid motion|`transform_matrix`)"):
+        scene_of(LENS, {"transform_matrix": matrix})
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "[]", "{}", '{"frames": []}', '{"frames": [1]}'])
 def test_file_without_frames_is_an_error(tmp_path, text):
     (tmp_path / "transforms.json").write_text(text)
     with pytest.raises(DatasetError, match="transforms.json: expected"):

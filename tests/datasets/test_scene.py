@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 
 import cv2
 import fsspec
 import numpy as np
 import pytest
 
-from dsac.datasets import image, load_scene, storage
+from dsac.datasets import folder, image, load_scene, scene, storage
+from dsac.datasets.format import Format
 from dsac.errors import DatasetError
 
 POSE = "1 0 0 0 0 0 0"
@@ -37,6 +39,40 @@ def test_split_files_tell_mapping_from_query(image_folder, mapping, query, expec
     assert names(scene.mapping) == list(expected_mapping)
     assert names(scene.query) == list(expected_query)
     assert scene.truths["poses"].names == [f"{i}.png" for i in range(4)]
+
+
+def test_a_frame_for_mapping_and_for_query_is_an_error_that_names_it(image_folder):
+    (image_folder / "mapping.txt").write_text("0.png\n1.png\n2.png\n")
+    (image_folder / "query.txt").write_text("3.png\n2.png\n1.png\n")
+    with pytest.raises(DatasetError, match="2 frames are both for mapping and for query.*: 2.png, 1.png"):
+        load_scene(image_folder)
+
+
+def test_every_format_is_one_and_a_reader_may_know_nothing_of_turned_photos(image_folder, monkeypatch):
+    assert all(isinstance(format, Format) for format in scene.FORMATS)
+
+    class Plain:
+        has_depth = False
+
+        def read_image(self, name):
+            return np.zeros((6, 8, 3), np.uint8)
+
+        def read_depth(self, name, camera):
+            raise NotImplementedError
+
+    class Other:
+        LOOKS_FOR = "anything"
+
+        def recognises(self, storage):
+            return True
+
+        def read(self, storage, truth):
+            recording = folder.read(storage, truth)
+            return replace(recording, frames=replace(recording.frames, reader=Plain()))
+
+    monkeypatch.setattr(scene, "FORMATS", (Other(),))
+    read = load_scene(image_folder)
+    assert read.stores_turned is False and read.mapping[0].image.shape == (3, 6, 8)
 
 
 def test_images_of_the_split_without_pose_are_left_out_and_named(image_folder, caplog):

@@ -45,6 +45,12 @@ def test_official_split_and_pose_files(official):
     assert frame.depth is not None and frame.depth.shape == (480, 640)
 
 
+@pytest.mark.parametrize("line", ["sequence" + "1" * 5000, "seq-0", "sequence3"])
+def test_sequences_that_are_not_there_have_no_frames(official, line):
+    (official / "TestSplit.txt").write_text(line)
+    assert len(load_scene(official).query) == 0
+
+
 def test_single_sequence_is_a_scene(official):
     scene = load_scene(official / "seq-01")
     assert scene.mapping.names == ["frame-000000.color.png", "frame-000001.color.png"]
@@ -78,6 +84,7 @@ def test_dslam_poses_file_is_of_the_colour_camera_already(official):
     ("file", "text", "message"),
     [
         ("TestSplit.txt", "sequence2\nkitchen\n", "TestSplit.txt, line 2: expected a line like `sequence1`"),
+        ("TestSplit.txt", "sequence10", "2 frames are both for mapping and for query.*seq-10/frame-000000"),
         ("seq-02/frame-000001.pose.txt", "1 0 0", "000001.pose.txt: expected a 4x4 matrix as 16 numbers"),
         ("seq-02/frame-000001.pose.txt", "a b c", "000001.pose.txt: expected a 4x4 matrix as 16 numbers"),
         (

@@ -11,7 +11,7 @@ import torch
 from dsac.datasets import Frames, NamedPoses, Scene
 from dsac.geometry import Camera, Pose
 from dsac.localizer import Localization, Timing
-from dsac.ransac.types import Correspondences, PoseEstimate
+from dsac.ransac.types import Correspondences
 
 WIDTH, HEIGHT, STRIDE = 96, 64, 8
 CAMERA = Camera.from_params("PINHOLE", [80.0, 82.0, 50.0, 30.0], (WIDTH, HEIGHT))
@@ -54,17 +54,18 @@ def localization(name: str, truth: Pose, increment: Pose, success: bool = True, 
     x, y = torch.arange(WIDTH // STRIDE) + 0.5, torch.arange(HEIGHT // STRIDE) + 0.5
     pixels = STRIDE * torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(-1, 2).double()
     points = truth.inverse() @ (DEPTH * CAMERA.unproject(pixels))
-    cam_from_world = increment @ truth
-    estimate = PoseEstimate(
-        Pose(cam_from_world.rotation[None], cam_from_world.translation[None]),
-        1e-4 * torch.eye(6, dtype=torch.float64)[None],
-        torch.full((1, len(pixels)), success),
-        torch.tensor([0.9 - 0.01 * i if success else 0.05]),
-        torch.tensor([success]),
-    )
     grid = (HEIGHT // STRIDE, WIDTH // STRIDE)
     correspondences = Correspondences(pixels[None], points[None], CAMERA[None], grid=grid)
-    return Localization(name, CAMERA, estimate, correspondences, Timing(1.0 + i, 2.0, 3.0, 4.0, 1.0))
+    return Localization(
+        name,
+        increment @ truth,
+        covariance=1e-4 * torch.eye(6, dtype=torch.float64),
+        confidence=torch.tensor(0.9 - 0.01 * i if success else 0.05),
+        success=torch.tensor(success),
+        inliers=torch.full((len(pixels),), success),
+        correspondences=correspondences,
+        timing=Timing(1.0 + i, 2.0, 3.0, 4.0, 1.0),
+    )
 
 
 def walk(count: int, seed: int) -> Pose:

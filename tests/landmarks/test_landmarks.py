@@ -40,6 +40,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
+@pytest.mark.wrong_input
 def test_parts_that_do_not_fit_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="landmarks' .*: expected"):
         replace(_landmarks(), **WRONG[name])

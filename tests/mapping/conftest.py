@@ -1,12 +1,9 @@
-"""Mapping is tested on one thread, with shapes checked."""
+"""Mapping is tested on one thread."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from jaxtyping import install_import_hook
-
-_hook = install_import_hook("dsac.mapping", "beartype.beartype")
 
 
 @pytest.fixture(autouse=True)
