@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from dsac.datasets import Scene
     from dsac.evaluation import Evaluation
-    from dsac.localizer import Localization
 
 
 @dataclass(frozen=True)
@@ -107,11 +106,9 @@ def evaluate_map(
     source = localizer if figures is None else collector
     with progress_bars() as bars:
         task = bars.add_task("localize", total=len(scene.query), note="")
-
-        def on_frame(localization: Localization) -> None:
-            bars.advance(task)
-
-        result = evaluate(source, scene, report=report, settings=settings, on_frame=on_frame)
+        result = evaluate(
+            source, scene, report=report, settings=settings, on_frame=lambda localization: bars.advance(task)
+        )
     _show(result, report, csv)
     if figures is not None:
         from dsac.studies.figures import write_figures

@@ -107,7 +107,7 @@ def test_focal_lengths_of_exif_data_are_named(blank_map: Path, run: Run, tmp_pat
     photo.write_bytes(data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:])
     code, _, err = run("localize", blank_map, photo)
     assert code == 0
-    focal_px = 26 / math.hypot(36, 24) * math.hypot(128, 96)  # of 26 mm on a full frame
+    focal_px = 28 / math.hypot(36, 24) * math.hypot(128, 96)  # 28 mm on a full frame
     assert f"focal length from EXIF data, good to a few percent: {focal_px:.0f} to" in " ".join(err.split())
 
 

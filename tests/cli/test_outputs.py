@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from command_line import Fails, Run
+
+from dsac.scene_map import SceneMap
 
 
 @pytest.fixture
@@ -57,9 +60,11 @@ def test_nothing_but_an_older_result_is_replaced(
 
 def test_a_result_replaces_an_older_one(corner: Path, run: Run, tmp_path: Path) -> None:
     image = corner / "scene" / "images" / "mapping-005.jpg"
+    outputs = ["--report", tmp_path / "a.html", "--csv", tmp_path / "a.csv"]
     for _ in range(2):
         assert run("localize", corner / "corner.dsac", image, "--output", tmp_path / "poses.txt")[0] == 0
-        outputs = ["--report", tmp_path / "a.html", "--csv", tmp_path / "a.csv"]
         assert run("evaluate", corner / "corner.dsac", corner / "scene", *outputs)[0] == 0
-        new = ["--steps", 2, "--views", 6, "--landmarks", 0]
-        assert run("map", corner / "scene", tmp_path / "new map.dsac", *new)[0] == 0
+    shutil.copy(corner / "corner.dsac", tmp_path / "new map.dsac")
+    new = ["--steps", 1, "--views", 6, "--landmarks", 0]
+    assert run("map", corner / "scene", tmp_path / "new map.dsac", *new)[0] == 0
+    assert SceneMap.load(tmp_path / "new map.dsac").info.training["steps"] == 1
