@@ -277,10 +277,11 @@ def _levenberg_marquardt(
     eps = torch.finfo(rotation.dtype).eps
     cost, normal, inliers = linearise(rotation, translation)
     damping = torch.full_like(cost, _DAMPING)
-    movable = (inliers.sum(-1) >= 4)[..., None]
+    # float32 as the numbers that they are made of, whatever torch's default
+    longer = (_OVER_RELAXATION * (inliers.sum(-1) >= 4)).float()[..., None]
     for _ in range(iterations):
         gradient = normal[..., :6, 6]
-        step = _OVER_RELAXATION * movable * _damped_step(normal[..., :6, :6], gradient, damping)
+        step = longer * _damped_step(normal[..., :6, :6], gradient, damping)
         turn = rotation_matrix(step[..., :3])
         new_rotation = turn @ rotation
         new_translation = (turn @ translation[..., None])[..., 0] + step[..., 3:]
@@ -293,7 +294,7 @@ def _levenberg_marquardt(
         normal = torch.where(better[..., None, None], new_normal, normal)
         inliers = torch.where(better[..., None], new_inliers, inliers)
         cost = torch.where(better, new_cost, cost)
-        damping = (damping * torch.where(better, 0.1, 10.0)).clamp(1e-12, 1e6)
+        damping = (damping * torch.where(better, 0.1, 10.0).float()).clamp(1e-12, 1e6)
         if settled(converged):
             break
     eye = torch.eye(3, dtype=rotation.dtype, device=rotation.device)
