@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit
+from numba import njit, typeof
 
 # Sums may be reordered (that is what vectorises them); NaN and infinity keep their meaning.
 _FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
@@ -27,3 +27,16 @@ def kernel(function: Callable[..., Any], **more: Any) -> Callable[..., Any]:
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     """A kernel for the body of a loop: put into its caller, so that the loop is vectorised with it."""
     return kernel(function, forceinline=True)
+
+
+def entry(function: Callable[..., Any], *examples: Any) -> Callable[..., Any]:
+    """A kernel compiled for the types of some arguments, to be called with such alone: types are not looked at.
+
+    Numba takes longer to look at the types of tuples of arrays than of arrays one by one, and on a processor
+    whose caches are cold, as after an encoder, that is a third of a query's way into the kernel.
+    """
+    if not hasattr(function, "compile"):  # NUMBA_DISABLE_JIT
+        return function
+    types = tuple(typeof(x) for x in examples)
+    function.compile(types)
+    return function.get_overload(types)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dsac.geometry import Pose
 from dsac.kernels import Backend, kernels, reference
+from dsac.kernels.arrays import PosedRows
 from dsac.ransac.types import Correspondences, PoseEstimate, TrustRules, check_positive
 
 
@@ -123,13 +124,14 @@ class ReprojectionError:
         return correspondences.pixels
 
     def errors(self, cam_from_world: Pose, correspondences: Correspondences) -> Float[Tensor, "B H N"]:
-        arguments = self._arguments(cam_from_world, correspondences)
-        return kernels(self.backend, *arguments).reprojection_error(*arguments, self.max_error_px)
+        posed = self._posed(cam_from_world, correspondences, None)
+        return kernels(self.backend, *posed[:6]).reprojection_error(posed, self.max_error_px)
 
     def soft_inlier_count(self, cam_from_world: Pose, correspondences: Correspondences) -> Float[Tensor, "B H"]:
-        arguments = (*self._arguments(cam_from_world, correspondences), _weights(correspondences))
-        module = self._differentiable_kernels(arguments)
-        return module.soft_inlier_count(*arguments, self.threshold_px, self.max_error_px)
+        posed = self._posed(cam_from_world, correspondences, _weights(correspondences))
+        return self._differentiable_kernels(posed).soft_inlier_count(
+            posed, self.threshold_px, self.max_error_px
+        )
 
     def solve(self, correspondences: Correspondences, seed: int) -> Pose | None:
         module = kernels(self.backend, correspondences.pixels, correspondences.scene_points)
@@ -147,33 +149,31 @@ class ReprojectionError:
         return Pose(solution.rotation, solution.translation).to(correspondences.pixels)
 
     def refine(self, cam_from_world: Pose, correspondences: Correspondences, iterations: int) -> Pose:
-        arguments = (*self._arguments(cam_from_world, correspondences), _weights(correspondences))
+        posed = self._posed(cam_from_world, correspondences, _weights(correspondences))
         with torch.no_grad():
-            rotation, translation, _, _ = kernels(self.backend, *arguments).refine(
-                *arguments, self.threshold_px, iterations
+            rotation, translation, _, _ = kernels(self.backend, *posed).refine(
+                posed, self.threshold_px, iterations
             )
         return Pose(rotation, translation)
 
     def optimum_increment(
         self, cam_from_world: Pose, correspondences: Correspondences
     ) -> Float[Tensor, "B K 6"] | None:
-        arguments = (*self._arguments(cam_from_world, correspondences), _weights(correspondences))
-        module = self._differentiable_kernels(arguments)
+        posed = self._posed(cam_from_world, correspondences, _weights(correspondences))
+        module = self._differentiable_kernels(posed)
         if not hasattr(module, "optimum_increment"):
             return None
-        return module.optimum_increment(*arguments, self.threshold_px)
+        return module.optimum_increment(posed, self.threshold_px)
 
     def estimate(
         self, cam_from_world: Pose, correspondences: Correspondences, iterations: int, rules: TrustRules
     ) -> PoseEstimate | None:
-        arguments = (*self._arguments(cam_from_world[:, None], correspondences), _weights(correspondences))
-        module = kernels(self.backend, *arguments)
+        posed = self._posed(cam_from_world[:, None], correspondences, _weights(correspondences))
+        module = kernels(self.backend, *posed)
         if not hasattr(module, "pose_trust"):
             return None
         chance = self._chance(correspondences)
-        rotation, translation, *trust = module.pose_trust(
-            *arguments, self.threshold_px, iterations, chance, rules
-        )
+        rotation, translation, *trust = module.pose_trust(posed, self.threshold_px, iterations, chance, rules)
         return PoseEstimate(Pose(rotation, translation), *trust)
 
     def expand(
@@ -220,15 +220,16 @@ class ReprojectionError:
         width, height = correspondences.camera.size if self.window_px is None else (self.window_px,) * 2
         return min(1.0, torch.pi * self.threshold_px**2 / (width * height))
 
-    def _arguments(self, cam_from_world: Pose, c: Correspondences) -> tuple[Tensor, ...]:
+    def _posed(self, cam_from_world: Pose, c: Correspondences, weights: Tensor | None) -> PosedRows:
         rotation, translation = cam_from_world.rotation, cam_from_world.translation
-        return rotation, translation, c.pixels, c.scene_points, c.camera.focal_px, c.camera.center_px
+        camera = c.camera.focal_px, c.camera.center_px
+        return PosedRows(rotation, translation, c.pixels, c.scene_points, *camera, weights)
 
-    def _differentiable_kernels(self, arguments: tuple[Tensor, ...]) -> ModuleType:
+    def _differentiable_kernels(self, posed: PosedRows) -> ModuleType:
         """Kernels with a derivative by poses, scene points and weights."""
-        rotation, translation, pixels, scene_points, focal_px, center_px, weights = arguments
-        differentiable = (rotation, translation, scene_points, weights)
-        return kernels(self.backend, pixels, focal_px, center_px, differentiable=differentiable)
+        differentiable = (posed.rotation, posed.translation, posed.scene_points, posed.weights)
+        constants = (posed.pixels, posed.focal_px, posed.center_px)
+        return kernels(self.backend, *constants, differentiable=differentiable)
 
 
 @dataclass(frozen=True)
