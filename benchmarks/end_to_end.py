@@ -27,7 +27,6 @@ from torch import Tensor
 from dsac import Pose, PoseSolver, load_scene
 from dsac.cli import keep_freed_memory
 from dsac.datasets import Frames
-from dsac.localizer import query_solver
 from dsac.mapping.fine_tuning import trainable_map, tuning_views
 from dsac.mapping.pose_learner import PoseLearner, ScoreLearner, TuningViews, train_on_poses
 from dsac.mapping.settings import FineTuningSettings
@@ -35,7 +34,7 @@ from dsac.mapping.trainable_map import TrainableMap, TuningView
 from dsac.mapping.training import Standing, train
 from dsac.mapping.views import plain_view
 from dsac.networks.encoder import Encoder, working_size
-from dsac.ransac import Argmax, LearnedScore, SampledDSAC, SoftAM, entropy_bits, probabilities
+from dsac.ransac import Argmax, SampledDSAC, SoftAM, entropy_bits, probabilities
 from dsac.ransac.selection import Selection
 from dsac.scene_map import SceneMap
 
@@ -116,8 +115,7 @@ def measure(
         "softam": SoftAM(temperature),
         "dsac": SampledDSAC(1, temperature),
     }
-    scoring = None if model.score_network is None else LearnedScore(model.score_network)
-    solver = PoseSolver.rgb(scoring=scoring)
+    solver = PoseSolver.rgb(scoring=model.scoring.part(model.score_network))
     generator = torch.Generator().manual_seed(seed)
     errors: dict[str, list[tuple[float, float]]] = {name: [] for name in selections}
     entropies, inliers = [], []
@@ -129,7 +127,7 @@ def measure(
         inliers.append((distance[distance.isfinite()] < 0.1).float().mean().item())
         for name in selections:
             if name == LOCALIZE:
-                pose = query_solver(model.score_network)(correspondences, generator).cam_from_world[0]
+                pose = model.scoring.solver(model.score_network)(correspondences, generator).cam_from_world[0]
             else:
                 answering = replace(solver, selection=chosen[name])
                 pose = answering.refined(hypotheses, correspondences, generator).cam_from_world[0, 0]
@@ -171,7 +169,7 @@ def measurements(
     }
     if not wanted:
         return
-    settings = replace(settings, scoring=scoring)  # type: ignore[arg-type]
+    settings = replace(settings, scoring=scoring)
     start = trainable_map(scene_map, encoder, settings, CPU, seed)
     if start.score_network is not None:
         to_the_end(train(ScoreLearner(start, views.training, settings, seed), steps=settings.score_steps))

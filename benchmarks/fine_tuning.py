@@ -20,7 +20,6 @@ from scripts import run, table_parser
 
 from dsac import build_map, load_scene
 from dsac.cli import keep_freed_memory
-from dsac.localizer import query_solver
 from dsac.mapping.fine_tuning import trainable_map, tuning_views
 from dsac.mapping.pose_learner import PoseLearner, train_on_poses, validation_error
 from dsac.mapping.settings import FineTuningSettings
@@ -46,7 +45,7 @@ SETTINGS = {
 @torch.no_grad()
 def figures(model: TrainableMap, views: list[TuningView]) -> str:
     """Cells of a table: % within 5 cm 5°, 2 cm 2°, 1 cm 1°, median cm."""
-    solver, degrees, centimetres = query_solver(), [], []
+    solver, degrees, centimetres = model.scoring.solver(model.score_network), [], []
     for view in views:
         correspondences = model.correspondences([view])
         pose, truth = solver(correspondences).cam_from_world, view.cam_from_world.to(correspondences.pixels)

@@ -112,8 +112,8 @@ FAULTS = [
     ),
     Fault(
         "fine-tuning also learns from cells beside the photo",
-        "weights=cell_weights(predicted.scale) * inside[image, rows],",
-        "weights=cell_weights(predicted.scale),",
+        "weights=seen.weights * inside[image, rows]",
+        "weights=seen.weights",
         ("tests/mapping/test_fine_tuning.py",),
     ),
     Fault(

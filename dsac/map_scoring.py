@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
+from dsac.geometry import Pose
 from dsac.networks.score_network import ScoreArchitecture, ScoreNetwork
-from dsac.ransac import DenseSolver, LearnedScore, PoseSolver, Scoring, Solver
+from dsac.ransac import Correspondences, DenseSolver, LearnedScore, PoseSolver, Scoring, Solver
 
 NETWORK = "score-network"  # the one rule that maps from before may have
 
@@ -29,10 +31,17 @@ class MapScoring(Protocol):
         ...
 
     def part(self, network: nn.Module | None) -> Scoring | None:
-        """The third step of a `PoseSolver` in training; None: its own.
+        """The third step of a `PoseSolver` in training; None: its own."""
+        ...
 
-        A part with a `regression_loss` is trained by that first (`LearnedScore`).
-        """
+    def regression_loss(
+        self,
+        network: nn.Module,
+        cam_from_world: Pose,  # batch (B, H)
+        pose_loss: Float[Tensor, "B H"],
+        correspondences: Correspondences,
+    ) -> Float[Tensor, ""]:
+        """What a new network is trained by first, on noisy poses whose losses are known."""
         ...
 
     def solver(self, network: nn.Module | None) -> Solver:
@@ -57,6 +66,11 @@ class SoftCount:
     def part(self, network: nn.Module | None) -> None:
         return None
 
+    def regression_loss(
+        self, network: nn.Module, cam_from_world: Pose, pose_loss: Tensor, correspondences: Correspondences
+    ) -> Tensor:
+        raise TypeError("the soft inlier count has no network to train")
+
     def solver(self, network: nn.Module | None) -> Solver:
         return DenseSolver.rgb()
 
@@ -78,6 +92,15 @@ class NetworkScore:
     def part(self, network: nn.Module | None) -> LearnedScore:
         assert network is not None
         return LearnedScore(network)
+
+    def regression_loss(
+        self,
+        network: nn.Module,
+        cam_from_world: Pose,
+        pose_loss: Float[Tensor, "B H"],
+        correspondences: Correspondences,
+    ) -> Float[Tensor, ""]:
+        return LearnedScore(network).regression_loss(cam_from_world, pose_loss, correspondences)
 
     def solver(self, network: nn.Module | None) -> Solver:
         return PoseSolver.rgb(scoring=self.part(network))

@@ -44,12 +44,15 @@ class Regressor(nn.Module):
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: Encoder | None,
         head: Head,
         short_side_px: int,
         focal_range: tuple[float, float] | None = None,
     ) -> None:
-        """`short_side_px`: photos are encoded at this size; `focal_range`: see `zoom`."""
+        """`short_side_px`: photos are encoded at this size; `focal_range`: see `zoom`.
+
+        Without an encoder there is `at_cells` alone, for features that were encoded before.
+        """
         super().__init__()
         self.encoder, self.head = encoder, head
         self.short_side_px, self.focal_range = short_side_px, focal_range
@@ -66,6 +69,7 @@ class Regressor(nn.Module):
         images = images.to(self.device)
         if images.shape[-2:] != (height, width):
             images = F.interpolate(images, (height, width), mode="bilinear", antialias=True)
+        assert self.encoder is not None
         features = self.encoder(images)
         return features[..., :: self.column_step(*features.shape[-2:])]
 
@@ -107,6 +111,7 @@ class Regressor(nn.Module):
     def working_size(self, camera: Camera) -> tuple[int, int]:
         """The (width, height) at which photos of the camera are encoded."""
         short_side_px = round(self.short_side_px / self.zoom(camera))
+        assert self.encoder is not None
         return working_size(camera.size, short_side_px, self.encoder.size_multiple)
 
     def column_step(self, height: int, width: int) -> int:
@@ -127,6 +132,7 @@ class Regressor(nn.Module):
         kept = self._cells.get(key)
         if kept is not None:
             return kept
+        assert self.encoder is not None
         working = Camera.from_params(key[0], key[2:], key[1]).rescale(self.working_size(camera))
         cells = cell_centers(working.size, self.encoder.stride)
         pixels = cells[:, :: self.column_step(*cells.shape[:2])].reshape(-1, 2)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from dsac.datasets import Frames
 from dsac.errors import DatasetError, DsacError, MapFormatError
+from dsac.map_scoring import scoring_rule
 from dsac.mapping.buffer import evenly_spread
 from dsac.mapping.pose_learner import (
     LARGEST_ERROR,
@@ -40,7 +41,6 @@ from dsac.mapping.training import Checkpoint, Standing, train
 from dsac.mapping.views import random_view
 from dsac.networks.encoder import Encoder, working_size
 from dsac.networks.heads import SceneHead
-from dsac.networks.score_network import ScoreNetwork
 from dsac.scene_map import SceneMap
 
 
@@ -86,6 +86,7 @@ def fine_tune(
     scene_map.check_encoder(encoder)
     identity = f"{_fingerprint(scene_map)} {asdict(settings)} {seed}"
     kept = Checkpoint.at(checkpoint, "fine-tuning this map", resume, identity)
+    frames = frames.about(scene_map.info.origin)
     model = trainable_map(scene_map, encoder, settings, device, seed)
     views = tuning_views(
         frames, scene_map, encoder, settings, device, seed,
@@ -111,7 +112,7 @@ def fine_tune(
             )
         )  # fmt: skip
 
-    if kept.state is None and settings.scoring == "score-network" and scene_map.score_network is None:
+    if kept.state is None and model.score_network is not None and scene_map.info.scoring != model.scoring:
         scorer = ScoreLearner(model, views.training, settings, seed)
         if train(scorer, steps=settings.score_steps, report=report_scoring, report_every=0.0).interrupted:
             raise KeyboardInterrupt
@@ -130,7 +131,7 @@ def fine_tune(
         "interrupted": end.interrupted,
     }
     # untouched weights need no copy in the file
-    unchanged = best.step == 0 and model.score_network is scene_map.score_network is None
+    unchanged = best.step == 0 and model.scoring == scene_map.info.scoring and model.score_network is None
     tuned = scene_map if unchanged else model.to_map(scene_map)
     info = replace(tuned.info, training={**tuned.info.training, "fine_tuning": record})
     return replace(tuned, info=info)
@@ -176,20 +177,22 @@ _NOT_OF_MAPPING = 0xF17E
 def trainable_map(
     scene_map: SceneMap, encoder: Encoder, settings: FineTuningSettings, device: torch.device, seed: int
 ) -> TrainableMap:
-    """Copies of what is to be trained, with a new score network where one is asked for and there is none.
+    """Copies of what is to be trained, with what another rule of scoring has to learn where one is asked for.
 
     Raises: `DsacError` when the encoder is to be trained and is no torch module.
     """
-    trained = network = None
+    trained = None
     if settings.encoder:
         if not isinstance(encoder, nn.Module):
             raise DsacError(f"encoder: expected a torch module to be trained, got {type(encoder).__name__}")
         trained = encoder
-    if settings.scoring == "score-network":
+    scoring, network = scene_map.info.scoring, scene_map.score_network
+    if scoring.name != settings.scoring:
+        scoring = scoring_rule(settings.scoring)
         with torch.random.fork_rng([]):
             torch.manual_seed(seed)
-            network = scene_map.score_network or ScoreNetwork()
-    return TrainableMap(scene_map, trained, network).to(device)
+            network = scoring.network()
+    return TrainableMap(scene_map, trained, scoring, network).to(device)
 
 
 def _picture(image: Tensor) -> Tensor:

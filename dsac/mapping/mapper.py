@@ -25,6 +25,7 @@ from dsac.mapping.head_learner import head_learner
 from dsac.mapping.landmark_choice import collect_landmarks
 from dsac.mapping.losses import BatchLoss
 from dsac.mapping.network_learner import network_learner
+from dsac.mapping.scene_shape import map_origin
 from dsac.mapping.settings import MappingSettings, NetworkSettings
 from dsac.mapping.training import Checkpoint, Standing, train
 from dsac.mapping.triangulation import with_triangulated_depth
@@ -83,6 +84,8 @@ def build_map(
     if len(frames) == 0 or frames.cam_from_world is None:
         raise DatasetError("mapping needs frames with poses, got none")
     kept = Checkpoint.at(checkpoint, "a mapping", resume)
+    origin = map_origin(frames.cam_from_world.center)
+    frames = frames.about(origin)
     exact_depth = frames.has_depth
     budget = None if settings.minutes is None else settings.minutes * 60
 
@@ -164,6 +167,7 @@ def build_map(
         num_frames=len(frames),
         camera=by_focal[len(by_focal) // 2].to_text(),
         focal_range=(by_focal[0].relative_focal, by_focal[-1].relative_focal),
+        origin=origin,
         supervision="depth" if exact_depth else "poses",
         source=source,
         settings={**asdict(settings), "seed": seed},

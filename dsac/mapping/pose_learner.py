@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from dsac.geometry import Pose
-from dsac.localizer import query_solver
 from dsac.mapping.settings import FineTuningSettings
 from dsac.mapping.trainable_map import TrainableMap, TuningView
 from dsac.mapping.training import Checkpoint, Parts, Standing, train
@@ -20,7 +19,6 @@ from dsac.ransac import (
     DSAC,
     Argmax,
     Correspondences,
-    LearnedScore,
     MaxError,
     PoseSolver,
     RobustRefinement,
@@ -144,7 +142,7 @@ def training_solver(model: TrainableMap, settings: FineTuningSettings) -> PoseSo
         "softam": SoftAM(settings.temperature),
         "argmax": Argmax(),
     }[settings.selection]
-    scoring = None if model.score_network is None else LearnedScore(model.score_network)
+    scoring = model.scoring.part(model.score_network)
     refinement = RobustRefinement(max_points=256)
     return PoseSolver.rgb(settings.num_hypotheses, selection=selection, scoring=scoring, refinement=refinement)
 
@@ -171,7 +169,7 @@ class ScoreLearner:
             correspondences, truth = draw_batch(self._model, self._views, self._settings, self._generator)
             poses = noisy_poses(truth, _NOISY_POSES, self._generator)
             losses = MaxError()(poses, truth[:, None])
-        loss = LearnedScore(self._network).regression_loss(poses, losses, correspondences)
+        loss = self._model.scoring.regression_loss(self._network, poses, losses, correspondences)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self._network.parameters(), math.inf)
@@ -200,10 +198,14 @@ def draw_batch(
 
 @torch.no_grad()
 def validation_error(model: TrainableMap, state: dict[str, Tensor], views: Sequence[TuningView]) -> float:
-    """Mean of max(degrees, centimetres), each at most `LARGEST_ERROR`; localized as in the saved map."""
+    """Mean of max(degrees, centimetres), each at most `LARGEST_ERROR`; by the saved map's weights.
+
+    Views are at the working size already, and all their cells are asked; there are no landmarks. So this is
+    what the networks are worth, not what a query of the map is.
+    """
     saved = copy.deepcopy(model)
     saved.load_state_dict(state)
-    solver, loss, errors = query_solver(saved.score_network), MaxError(), []
+    solver, loss, errors = saved.scoring.solver(saved.score_network), MaxError(), []
     for view in views:
         correspondences = saved.correspondences([view])
         estimate = solver(correspondences)

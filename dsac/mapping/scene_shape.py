@@ -5,11 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from dsac.datasets import Frames
 from dsac.errors import DatasetError
 from dsac.mapping.buffer import FeatureBuffer
+
+
+def map_origin(centers: Float[Tensor, "N 3"]) -> tuple[float, float, float]:
+    """Where in the world a map's own frame stands: the world's origin, unless the cameras are far from it.
+
+    Far is a thousand times as far as they are from each other, where float32 no longer tells a ten-thousandth
+    of that: recordings in coordinates of the Earth (UTM, ECEF). The place is in whole units near their middle.
+    """
+    middle = centers.median(0).values
+    extent = (centers - middle).norm(dim=-1).median().clamp_min(1.0)
+    if not torch.isfinite(middle).all() or middle.norm() <= 1000 * extent:
+        return 0.0, 0.0, 0.0
+    x, y, z = middle.round().tolist()
+    return x, y, z
 
 
 @dataclass(frozen=True)

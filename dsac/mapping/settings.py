@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
+from dsac.map_scoring import RULES, scoring_rule
 from dsac.mapping.views import Augmentation
 from dsac.networks.scene_networks import NetworkArchitecture
 
 SelectionName = Literal["dsac", "softam", "argmax"]
-ScoringName = Literal["soft-count", "score-network"]
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class FineTuningSettings:
 
     selection: SelectionName = "dsac"
     """Which poses the expected loss is taken over."""
-    scoring: ScoringName = "soft-count"
-    """What scores hypotheses, now and when the map is used."""
+    scoring: str = RULES[0].name
+    """What scores hypotheses, now and when the map is used: the name of a rule in `map_scoring`."""
     encoder: bool = False
     """Train the encoder too; the map then holds its weights."""
     steps: int = 120
@@ -109,6 +109,7 @@ class FineTuningSettings:
     def __post_init__(self) -> None:
         numbers = [f.name for f in fields(self) if type(getattr(self, f.name)) in (int, float)]
         _check_positive(self, *numbers)
+        scoring_rule(self.scoring)
 
 
 def _check_positive(settings: object, *names: str) -> None:

@@ -12,10 +12,11 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from dsac.geometry import Camera, Pose
-from dsac.localizer import cell_weights
+from dsac.map_scoring import MapScoring
 from dsac.networks.encoder import cell_centers, fast_autocast
-from dsac.networks.score_network import ScoreNetwork
+from dsac.networks.heads import Head
 from dsac.ransac import Correspondences
+from dsac.regressor import Regressor
 from dsac.scene_map import SceneMap
 
 
@@ -33,14 +34,28 @@ class TrainableMap(nn.Module):
     """Copies of the networks of a map that are to be trained, in float32."""
 
     def __init__(
-        self, scene_map: SceneMap, encoder: nn.Module | None, score_network: ScoreNetwork | None
+        self,
+        scene_map: SceneMap,
+        encoder: nn.Module | None,
+        scoring: MapScoring,
+        score_network: nn.Module | None,
     ) -> None:
-        """`encoder`: None = frozen, views hold features. `score_network`: None = soft inlier count."""
+        """`encoder`: None = frozen, views hold features. `score_network`: what the rule of scoring learns."""
         super().__init__()
-        self.head = copy.deepcopy(scene_map.head)
-        self.encoder = None if encoder is None else copy.deepcopy(encoder).float()
-        self.score_network = copy.deepcopy(score_network)
-        self.stride = scene_map.info.stride
+        trained = None if encoder is None else copy.deepcopy(encoder).float()
+        info = scene_map.info
+        head = copy.deepcopy(scene_map.head)
+        self.regressor = Regressor(trained, head, info.short_side_px, info.focal_range)  # type: ignore[arg-type]
+        self.scoring, self.score_network = scoring, copy.deepcopy(score_network)
+        self.stride = info.stride
+
+    @property
+    def head(self) -> Head:
+        return self.regressor.head
+
+    @property
+    def encoder(self) -> nn.Module | None:
+        return self.regressor.encoder  # type: ignore[return-value]
 
     def correspondences(
         self, views: Sequence[TuningView], thinning: int = 1, generator: torch.Generator | None = None
@@ -53,24 +68,21 @@ class TrainableMap(nn.Module):
         content = torch.stack([view.content for view in views])
         with fast_autocast(content.device):  # as queries are
             features = content if self.encoder is None else self.encoder(content.float() / 255)
-            rows, grid = _one_cell_a_block(features.shape[-2:], thinning, batch, generator)
-            rows = rows.to(content.device)
-            image = torch.arange(batch, device=rows.device)[:, None]
-            predicted = self.head(features.flatten(2).mT[image, rows].float())
-        inside = torch.stack([view.inside for view in views]).flatten(1)
-        pixels = cell_centers(size, self.stride).reshape(-1, 2).to(predicted.points)
+        rows, grid = _one_cell_a_block(features.shape[-2:], thinning, batch, generator)
+        rows = rows.to(content.device)
+        image = torch.arange(batch, device=rows.device)[:, None]
         camera = Camera(
             torch.stack([view.camera.focal_px for view in views]),
             torch.stack([view.camera.center_px for view in views]),
             size,
         )
-        return Correspondences(
-            pixels[rows],
-            predicted.points,
-            camera.to(predicted.points),
-            weights=cell_weights(predicted.scale) * inside[image, rows],
-            grid=grid,
+        pixels = cell_centers(size, self.stride).reshape(-1, 2).to(content.device, torch.float32)
+        seen = self.regressor.at_cells(
+            features.flatten(2).mT[image, rows], pixels[rows], camera.to(torch.float32), grid
         )
+        assert seen.weights is not None
+        inside = torch.stack([view.inside for view in views]).flatten(1)
+        return replace(seen, weights=seen.weights * inside[image, rows])
 
     def as_saved(self) -> dict[str, Tensor]:
         """The state after a round trip through the map file, which stores weights in half precision."""
@@ -84,7 +96,7 @@ class TrainableMap(nn.Module):
         """`scene_map` with these networks in the place of its own."""
         trained = copy.deepcopy(self).cpu().eval().requires_grad_(False)
         network = trained.score_network
-        info = replace(scene_map.info, score_network=None if network is None else network.architecture)
+        info = replace(scene_map.info, scoring=self.scoring)
         encoder = scene_map.encoder
         if trained.encoder is not None:
             encoder = trained.encoder

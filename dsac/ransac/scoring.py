@@ -22,7 +22,7 @@ from dsac.ransac.types import Correspondences, Hypotheses
 @runtime_checkable
 class Scoring(Protocol):
     def __call__(self, hypotheses: Hypotheses, correspondences: Correspondences) -> Float[Tensor, "B H"]:
-        """Higher is better; differentiable. Correspondences are sanitised; invalid hypotheses may get anything."""
+        """Higher is better; differentiable. What invalid hypotheses get does not matter; rows are sanitised."""
         ...
 
 

@@ -1,11 +1,11 @@
 """The closed-form gradients are those of autograd through the reference."""
 
 import torch
-from dsac.ransac.residuals import ReprojectionError
 
 from dsac.geometry import Camera, Pose
 from dsac.kernels import cpu, reference
 from dsac.kernels.arrays import PosedRows
+from dsac.ransac import ReprojectionError
 from dsac.ransac.implicit import implicit_pose
 from dsac.ransac.types import Correspondences
 
