@@ -158,7 +158,7 @@ def _read_images_text(path: str) -> Iterator[_Image]:
 
 
 def _holds_points(line: str) -> bool:
-    """Whether a line is `X Y POINT3D_ID ...`: an image's has a name, or ten numbers where that is one too."""
+    """Whether a line is `X Y POINT3D_ID ...`; an image's has a name, or ten numbers if the name is a number."""
     return not line.encode().translate(None, _OF_NUMBERS) and len(line.split()) % 3 == 0
 
 

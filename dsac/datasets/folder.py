@@ -1,6 +1,6 @@
 """A plain folder: images here or in `images`, and a `poses.txt` (see `poses_file`).
 
-Intrinsics: a focal length in pixels as the ninth column of `poses.txt` (principal point in the image's middle),
+Intrinsics: a focal length in pixels as the ninth column of `poses.txt` (the principal point is the centre),
 or a `cameras.txt` in COLMAP's text format with one camera for all images. Optional: 16-bit PNG depth registered
 to the images, in `depth` under the image's name, and `depth_scale.txt` with the metres per unit (0.001).
 """
@@ -55,7 +55,7 @@ def read(storage: Storage, truth: str | None) -> Recording:
 def _cameras(
     storage: Storage, image_folder: str, poses: NamedPoses
 ) -> tuple[list[Camera], Int[np.ndarray, " N"]]:
-    """The different cameras, and which one each image has."""
+    """The distinct cameras, and the index of each image's."""
     if storage.has("cameras.txt"):
         path = storage.join("cameras.txt")
         cameras = list(read_cameras_text(path).values())

@@ -53,8 +53,8 @@ class Format(Protocol):
 
 @runtime_checkable
 class ReadsStoredPhotos(Protocol):
-    """A `FrameReader` whose photos viewers may turn."""
+    """A `FrameReader` of photos that viewers may rotate."""
 
     def stores_turned(self, name: str) -> bool:
-        """Whether this photo is read as it is stored, though viewers turn it: its intrinsics are for that."""
+        """Whether this photo is read as stored, although viewers would rotate it, as its intrinsics demand."""
         ...

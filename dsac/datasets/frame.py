@@ -1,7 +1,7 @@
 """Frames of a scene: images with cameras and, where known, poses and depth.
 
 `Frames` is a sequence that holds names, cameras and poses in memory and reads pixels only when a frame is
-taken out, so a list of 100 000 frames costs megabytes and no decoding.
+accessed, so a sequence of 100 000 frames costs megabytes and no decoding.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class FrameReader(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class NamedPoses:
-    """Poses by image name: a truth, or somebody's estimates (a poses file in memory)."""
+    """Poses by image name, the contents of a poses file: ground truth or estimates."""
 
     names: list[str]
     cam_from_world: Pose  # batch (N,), float64
@@ -70,8 +70,10 @@ class NamedPoses:
 
 
 @dataclass(frozen=True, eq=False)
-class Frames(Sequence):  # of Frame; said so, a type checker at run time would read a frame to look at it
-    """Frames of one recording, read when taken out."""
+class Frames(
+    Sequence
+):  # of Frame; not Sequence[Frame], which a run-time type checker would test by reading one
+    """Frames of one recording; indexing reads the pixels."""
 
     names: list[str]
     cameras: list[Camera]  # the different cameras, parameters float64
@@ -152,7 +154,7 @@ class _ColorOnly:
         return self.reader.read_image(name)
 
     def read_depth(self, name: str, camera: Camera) -> Float32[np.ndarray, "H W"]:
-        raise ValueError(f"{name}: frames without depth were asked for theirs")
+        raise ValueError(f"{name}: depth was asked of frames without depth")
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,4 +167,4 @@ class Scene:
     query: Frames
     truths: Mapping[str, NamedPoses] = field(default_factory=dict)  # "sfm", "dslam": of all frames
     metric: bool = True  # whether lengths are metres; a model from photos alone has a scale of its own
-    stores_turned: bool = False  # photos are read as they are stored, though viewers turn some of them
+    stores_turned: bool = False  # photos are read as stored, although viewers would rotate some of them

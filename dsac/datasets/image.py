@@ -1,8 +1,8 @@
-"""Image and depth files into arrays, and what their headers tell.
+"""Image and depth files into arrays, and the contents of their headers.
 
-Phones store the sensor's pixels and note in the JPEG's EXIF data how to turn them. Intrinsics and poses may
-belong to the stored or to the upright photo: COLMAP takes pixels as they are stored, others turn them. The size
-that a camera is for tells which; where no size is known, a photo is turned upright, as every viewer shows it.
+Phones store the sensor's pixels and note in the JPEG's EXIF data how to rotate them. Intrinsics and poses may
+belong to the stored or to the upright photo: COLMAP takes pixels as stored, others rotate them first. The image
+size of the camera decides; where no size is known, a photo is rotated upright, as every viewer shows it.
 """
 
 from __future__ import annotations
@@ -71,13 +71,13 @@ def read_image_size(path: str | Path, as_stored: bool = False) -> tuple[int, int
 
 
 def is_stored_turned(path: str | Path, size: tuple[int, int]) -> bool:
-    """Whether viewers turn this photo, but intrinsics for `size` are those of its pixels as they are stored."""
+    """Whether viewers would rotate this photo although intrinsics for `size` belong to its pixels as stored."""
     head = _read_head(path)
     return _orientation(head) != 1 and _stored_size(head) == size
 
 
 def read_exif_focal_px(path: str | Path) -> float | None:
-    """The focal length in pixels that a JPEG's EXIF data implies, to a few percent; None = it does not say.
+    """The focal length in pixels that a JPEG's EXIF data implies, to a few percent; None = unknown.
 
     From the 35-mm equivalent, which compares diagonals (CIPA DCG-001), else from the focal length in
     millimetres and the sensor's resolution. Meaningless for a cropped image.
@@ -110,13 +110,13 @@ def _turned(image: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _orientation(data: bytes) -> int:
-    """1 to 8, of a JPEG's EXIF data; 1, upright as it is stored, where they say nothing that makes sense."""
+    """1 to 8, from a JPEG's EXIF data; 1, upright as stored, where there is no valid entry."""
     orientation = _exif(data).get(0x0112, 1)
     return int(orientation) if orientation in range(1, 9) else 1
 
 
 def _shrink(data: bytes, enough_px: int) -> int:
-    """By how much a JPEG can be shrunk while decoding, without a fraction of a pixel left over."""
+    """The factor by which a JPEG can be shrunk while decoding so that the size stays whole."""
     size = _stored_size(data) if data.startswith(_JPEG) else None
     if size is None:
         return 1
@@ -194,7 +194,7 @@ def _stored_size(head: bytes) -> tuple[int, int] | None:
 
 
 def _exif(data: bytes) -> dict[int, float | int]:
-    """A JPEG's EXIF numbers by tag; none where there are none or they are damaged."""
+    """A JPEG's EXIF numbers by tag; empty where they are missing or damaged."""
     for marker, start, end in _jpeg_segments(data):
         if marker == _APP1 and data.startswith(_EXIF, start):
             try:
@@ -212,12 +212,12 @@ def _exif_tags(tiff: bytes) -> dict[int, float | int]:
     for _ in range(2):
         (count,) = struct.unpack_from(order + "H", tiff, offset)
         for at in range(offset + 2, offset + 2 + 12 * count, 12):
-            tag, kind = struct.unpack_from(order + "HH", tiff, at)
-            if kind == 3:
+            tag, type_ = struct.unpack_from(order + "HH", tiff, at)
+            if type_ == 3:
                 (tags[tag],) = struct.unpack_from(order + "H", tiff, at + 8)
-            elif kind == 4:
+            elif type_ == 4:
                 (tags[tag],) = struct.unpack_from(order + "I", tiff, at + 8)
-            elif kind == 5:
+            elif type_ == 5:
                 (value_at,) = struct.unpack_from(order + "I", tiff, at + 8)
                 above, below = struct.unpack_from(order + "II", tiff, value_at)
                 tags[tag] = above / below if below else 0.0

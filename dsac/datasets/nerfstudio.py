@@ -1,7 +1,7 @@
 """`transforms.json` of nerfstudio and instant-ngp.
 
-Poses are world-from-camera matrices with OpenGL camera axes (x right, y up, z backward). Intrinsics stand at
-the top or in each frame, in pixels from the image's corner as ours do.
+Poses are world-from-camera matrices with OpenGL camera axes (x right, y up, z backward). Intrinsics are given
+at the top or in each frame, in pixels from the image's corner, which is our convention too.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ def read(storage: Storage, truth: str | None) -> Recording:
     sizes = sizes_by_name(names, cameras, camera_index)
     reader = FileReader(storage.path, ".", depth, ScaledDepth(_METRES_PER_DEPTH_UNIT), sizes)
     frames = Frames(names, cameras, camera_index, poses.take(present).cam_from_world, reader)
-    # a depth camera knows metres, photos do not
+    # a depth camera measures metres, photos do not
     return Recording("nerfstudio transforms.json", frames, {"nerfstudio": poses}, metric=frames.has_depth)
 
 
 def _load(path: str) -> tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]:
-    """The whole object and its frames, each with a `file_path` and a `transform_matrix`."""
+    """The top object and its frames, each with a `file_path` and a `transform_matrix`."""
     try:
         top = json.loads(read_bytes(path))
     except (ValueError, RecursionError) as error:
@@ -86,9 +86,9 @@ def _load(path: str) -> tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]:
     if not isinstance(frames, list) or not frames:
         raise DatasetError(f"{path}: expected an object with a list of `frames`")
     for i, frame in enumerate(frames):
-        for key, kind in (("file_path", str), ("transform_matrix", list)):
-            if not isinstance(frame, dict) or not isinstance(frame.get(key), kind):
-                raise DatasetError(f"{path}: expected `{key}` in each frame, it lacks in frame {i}")
+        for key, type_ in (("file_path", str), ("transform_matrix", list)):
+            if not isinstance(frame, dict) or not isinstance(frame.get(key), type_):
+                raise DatasetError(f"{path}: expected `{key}` in each frame, frame {i} has none")
         if not isinstance(depth := frame.get("depth_file_path"), str | None):
             raise DatasetError(f"{path}, {frame['file_path']}: expected `depth_file_path` as text, got {depth}")
     return top, frames
@@ -111,7 +111,7 @@ def _cameras(
     entries: Sequence[Mapping[str, Any]],
     names: Sequence[str],
 ) -> tuple[list[Camera], np.ndarray]:
-    """The different cameras, and which one each frame has."""
+    """The distinct cameras, and the index of each frame's."""
     row_of: dict[tuple, int] = {}
     cameras: list[Camera] = []
     index = np.empty(len(entries), np.int64)

@@ -30,16 +30,16 @@ def load_photos(
     mapping_camera: Camera | None = None,
     as_stored: bool = False,
 ) -> Frames:
-    """Frames without poses. A file is named as given, an image of a folder by its path in that folder.
+    """Frames without poses. A file keeps the name given, an image in a folder is named by its path there.
 
-    All photos have `camera`, or a pinhole with `focal_px`. Else `mapping_camera`, with which the place was
-    recorded, is taken for photos of its shape whose EXIF data name no other lens, and the others have the focal
-    length of their EXIF data; warnings tell which.
+    All photos have `camera`, or a pinhole camera with `focal_px`. Without either, `mapping_camera`, which the
+    place was recorded with, serves for photos of its aspect ratio unless their EXIF data contradict it, and the
+    focal length in the EXIF data for the others; warnings say which.
 
-    Photos are upright, unless `as_stored`; with `camera`, those that are stored in its size stay as they are.
-    A photo that cannot be read, or about whose camera nothing is known, raises `DatasetError` when it is read.
-    Raises: `DatasetError` for a path that is no file or folder of images, for two photos of one name, or when
-    there is no photo that can be read; `ValueError` for a focal length that is not positive.
+    Photos are upright unless `as_stored`; with `camera`, photos that are stored in its size stay as stored.
+    A photo that cannot be read, or whose camera is unknown, raises `DatasetError` when it is accessed.
+    Raises: `DatasetError` for a path that is neither a file nor a folder of images, for two photos of one name,
+    or when no photo can be read; `ValueError` for a focal length that is not positive.
     """
     if camera is not None and focal_px is not None:
         raise ValueError("focal_px: expected either camera or focal_px, got both")
@@ -66,10 +66,10 @@ def load_photos(
         if not cameras:
             raise next(iter(unusable.values()))
         if focal_px is None:
-            _tell(mapping_camera, len(cameras) - len(focal_of_exif), focal_of_exif)
+            _warn_of_cameras(mapping_camera, len(cameras) - len(focal_of_exif), focal_of_exif)
     sizes = {name: c.size for name, c in cameras.items()} if camera is not None or as_stored else {}
-    anyone = next(iter(cameras.values()))  # stands in for cameras that nobody will see
-    all_cameras = [cameras.get(name, anyone) for name in files]
+    stand_in = next(iter(cameras.values()))  # for photos that raise when they are accessed
+    all_cameras = [cameras.get(name, stand_in) for name in files]
     keys = [(c.model, c.size, *c.params.tolist()) for c in all_cameras]
     distinct = dict(zip(keys, all_cameras, strict=True))
     numbers = {key: number for number, key in enumerate(distinct)}
@@ -81,8 +81,8 @@ def load_photos(
 @dataclass(frozen=True)
 class _Photos:
     files: dict[str, Path]
-    sizes: dict[str, tuple[int, int]]  # of photos that are to be read as they are stored, where stored in it
-    unusable: dict[str, DatasetError]  # what is the matter with some
+    sizes: dict[str, tuple[int, int]]  # photos stored in this size are read as stored
+    unusable: dict[str, DatasetError]  # raised when that photo is accessed
     has_depth: bool = False
 
     def read_image(self, name: str) -> UInt8[np.ndarray, "H W 3"]:
@@ -127,7 +127,7 @@ def _of_exif(path: Path, focal_px: float | None, size: tuple[int, int]) -> Camer
     return Camera.simple(focal_px, size)
 
 
-def _tell(mapping_camera: Camera | None, num_of_mapping: int, focal_of_exif: list[float]) -> None:
+def _warn_of_cameras(mapping_camera: Camera | None, num_of_mapping: int, focal_of_exif: list[float]) -> None:
     if mapping_camera is not None and num_of_mapping:
         logger.warning(
             "no camera given, the mapping images' is taken: %s (photos of its shape: %d)",
@@ -141,12 +141,12 @@ def _tell(mapping_camera: Camera | None, num_of_mapping: int, focal_of_exif: lis
 
 
 def _rescaled(camera: Camera | None, size: tuple[int, int]) -> Camera | None:
-    """The camera for its images resized to `size`; None when that is no image of its shape."""
+    """The camera for its images resized to `size`; None when the aspect ratio differs."""
     if camera is None or abs(size[0] * camera.size[1] / (size[1] * camera.size[0]) - 1) > 0.01:
         return None
     return camera.rescale(size)
 
 
 def _agree(exif_focal_px: float, camera: Camera) -> bool:
-    """EXIF data round to millimetres (4 % at 26) and makers compare widths or diagonals (4 %)."""
+    """EXIF data are rounded to millimetres (4 % at 26), and makers compare widths or diagonals (4 %)."""
     return abs(exif_focal_px / camera.focal_px[0].item() - 1) < 0.08

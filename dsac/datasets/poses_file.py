@@ -1,7 +1,7 @@
 """Poses files: one line an image, `name qw qx qy qz tx ty tz [focal_px]`, `cam_from_world`, metres.
 
-The convention of COLMAP and of the 7-Scenes and 12-Scenes pseudo ground truth. Lines of ten and more columns
-are published estimates with their errors appended; what follows the pose is ignored there.
+The convention of COLMAP and of the 7-Scenes and 12-Scenes pseudo ground truth. Published estimates append
+their errors: in lines of ten or more columns, what follows the pose is ignored.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def read_poses(path: str | Path) -> NamedPoses:
     """Read a poses file; blank lines and lines that start with `#` are skipped, names may hold spaces.
 
     Poses with NaN or infinity are left out and named in one warning.
-    Raises: `DatasetError` with the line for wrong columns, a repeated name, a pose that is no rigid motion, a
-    focal length that is not positive or stands in some lines only.
+    Raises: `DatasetError` with the line for wrong columns, a repeated name, a pose that is not a rigid motion,
+    or a focal length that is not positive or given in some lines only.
     """
     names, rows, line_numbers = [], [], []
     for number, line in enumerate(read_lines(path), 1):
@@ -61,7 +61,7 @@ def read_poses(path: str | Path) -> NamedPoses:
 def write_poses(path: str | Path, poses: NamedPoses) -> None:
     """Write a poses file whole or not at all.
 
-    Raises: `DatasetError` when that cannot be done, as for names that `check_names` refuses.
+    Raises: `DatasetError` when it cannot be written, and for names that `check_names` refuses.
     """
     check_names(poses.names)
     columns = [poses.cam_from_world.quaternion_wxyz, poses.cam_from_world.translation]
@@ -83,7 +83,7 @@ def write_poses(path: str | Path, poses: NamedPoses) -> None:
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raises: `DatasetError` for a name that would be read as something else."""
+    """Raises: `DatasetError` for a name that `read_poses` would not read back."""
     values = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     for name in names:
         line = " ".join([name, *map(str, values)])
@@ -95,7 +95,7 @@ def check_names(names: Sequence[str]) -> None:
 
 
 def _parse(line: str) -> tuple[str, list[float]]:
-    """Name and the numbers that end the line."""
+    """The name, and the numbers at the end of the line."""
     values: list[float] = []
     for token in reversed(line.split()[1:]):
         try:

@@ -22,14 +22,14 @@ logger = logging.getLogger(__name__)
 
 @runtime_checkable
 class DepthToMetres(Protocol):
-    """From a depth image as stored to metres in the colour camera; one per kind of depth file."""
+    """From a depth image as stored to metres in the colour camera."""
 
     def __call__(self, units: UInt16[np.ndarray, "H W"], camera: Camera) -> Float32[np.ndarray, "H W"]: ...
 
 
 @dataclass(frozen=True)
 class ScaledDepth:
-    """Depth registered to the colour camera already; 0 stays 0 (unknown)."""
+    """Depth that is registered to the colour camera already; 0 stays 0 (unknown)."""
 
     metres_per_unit: float
 
@@ -46,7 +46,7 @@ class FileReader:
     depth_names: Mapping[str, str] = field(default_factory=dict, repr=False)  # by image name, below `path`
     depth_to_metres: DepthToMetres = ScaledDepth(0.001)
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict, repr=False)
-    """(width, height) that intrinsics are for, by image name; those of an image that is not here: upright."""
+    """(width, height) that the intrinsics are for, by image name; an image without an entry is read upright."""
 
     @property
     def has_depth(self) -> bool:
@@ -58,7 +58,7 @@ class FileReader:
         return read_image(path, self.sizes.get(name), enough_px=enough_px)
 
     def stores_turned(self, name: str) -> bool:
-        """Whether this photo is read as it is stored, though viewers turn it: its intrinsics are for that."""
+        """Whether this photo is read as stored, although viewers would rotate it, as its intrinsics demand."""
         return name in self.sizes and is_stored_turned(
             join(self.path, self.image_folder, name), self.sizes[name]
         )
@@ -80,13 +80,12 @@ class FileReader:
 def find_images(
     storage: Storage, names: Sequence[str], roots: Sequence[str], source: str
 ) -> tuple[str, Int[np.ndarray, " M"]]:
-    """The subfolder that has most of the images, and the rows of those it has; the others are named in one
-    warning.
+    """The subfolder that has most of the images, and the rows of the images in it; one warning names the rest.
 
     Raises: `DatasetError` when it has none.
     """
     if not names:
-        raise DatasetError(f"{source}: expected images with poses, it names none")
+        raise DatasetError(f"{source}: expected images with poses, found none")
     found = {root: [i for i, name in enumerate(names) if storage.has(f"{root}/{name}")] for root in roots}
     root = max(roots, key=lambda root: len(found[root]))
     rows = np.array(found[root], dtype=np.int64)

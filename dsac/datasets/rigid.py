@@ -1,7 +1,7 @@
-"""Poses as files state them, made into rigid motions or refused.
+"""Poses as written in files, made into exact rigid motions or refused.
 
-Small deviations (rounded text, drift of a SLAM system) are taken out; a scale, a reflection or a shear is a
-mistake upstream that no later step could see, so it is an error with its place.
+Small deviations (rounded text, drift of a SLAM system) are removed; a scale, a reflection or a shear is a
+mistake upstream that no later step could notice, so it is an error that names the place.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ TOLERANCE = 1e-2  # of RᵀR = 1 and |q| = 1: entries rounded to three decimals 
 
 
 def rigid_from_matrices(matrices: Float[Tensor, "N rows 4"], where: Callable[[int], str]) -> Pose:
-    """The nearest rigid motions. `where` says for an error where row i was read.
+    """The nearest rigid motions. `where(i)` names, for an error, the place where row i was read.
 
-    Raises: `DatasetError` when a matrix is no rigid motion.
+    Raises: `DatasetError` when a matrix is not a rigid motion.
     """
     rotation = matrices[:, :3, :3]
     deviation = (rotation.mT @ rotation - torch.eye(3, dtype=matrices.dtype)).abs().amax((-1, -2))
@@ -60,5 +60,5 @@ def finite_rows(values: Float[Tensor, "N *rest"], names: Sequence[str], source: 
 
 
 def some(names: Sequence[str], most: int = 20) -> str:
-    """Names for a message, cut when there are many."""
+    """Names for a message, abbreviated when there are many."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,7 +1,7 @@
-"""A folder becomes a scene: the format is recognised by what is in it, then mapping and query are told apart.
+"""A folder becomes a scene: its format is recognised by its files, then its frames are split in two.
 
-`mapping.txt` and `query.txt`, one image name a line, say which frame is which, in every format and before its
-own split; if only one of them is there, the other part is the rest; with neither, all frames are for mapping.
+`mapping.txt` and `query.txt`, one image name a line, define the split in every format, before the format's own;
+if only one of them is there, the other part is the rest; with neither, all frames are for mapping.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def _split(storage: Storage, recording: Recording) -> tuple[Frames, Frames]:
     if named["mapping"] is None and named["query"] is None:
         split = recording.split or Split(frames.names, [])
     else:
-        listed = {*(named["mapping"] or []), *(named["query"] or [])}
-        rest = [name for name in frames.names if name not in listed]
+        either = {*(named["mapping"] or []), *(named["query"] or [])}
+        rest = [name for name in frames.names if name not in either]
         split = Split(*(rest if names is None else names for names in named.values()))
     _check_apart(storage.path, split)
     row_of = {name: i for i, name in enumerate(frames.names)}
@@ -97,7 +97,7 @@ def _warn_of_equal_poses(path: str, frames: Frames) -> None:
 
 
 def _stores_turned(mapping: Frames) -> bool:
-    """Asks a few frames' files."""
+    """Whether any of a few photos is."""
     reader, names = mapping.reader, mapping.names[:: max(1, len(mapping) // _ASKED)]
     return isinstance(reader, ReadsStoredPhotos) and any(reader.stores_turned(name) for name in names)
 

@@ -1,7 +1,7 @@
 """7-Scenes: a hand-held Kinect, with two truths and depth of a second camera beside the colour camera.
 
-All poses here are of the colour camera. `sfm` is `poses_sfm.txt`, `dslam` is `poses_dslam.txt`, both as the
-pseudo ground truth release writes them. Where there is no `poses_dslam.txt`, `dslam` comes from the original
+All poses here are of the colour camera. `sfm` is `poses_sfm.txt`, `dslam` is `poses_dslam.txt`, both as in the
+pseudo ground truth release. Where there is no `poses_dslam.txt`, `dslam` comes from the original
 `frame-*.pose.txt`, which hold world-from-depth-camera matrices: they are moved by `COLOR_FROM_DEPTH`. (On red
 kitchen, `poses_dslam.txt` equals the moved files to 0.002 degrees and 1 mm: it must not be moved again.)
 """
@@ -77,7 +77,7 @@ def register_depth(units: UInt16[np.ndarray, "H W"], camera: Camera) -> Float32[
     """Raw Kinect depth (millimetres, 0 and 65535 unknown) as depth in metres in the colour camera.
 
     Each depth pixel moves to the colour pixel that sees its point; the nearest point wins where several meet.
-    The depth camera has the longer focal length, so only 0.2 % of the pixels fall between: they stay unknown.
+    The depth camera has the longer focal length, so only 0.2 % of the colour pixels stay unknown.
     """
     height, width = units.shape
     slope, offset = _color_pixel_of_depth(width, height, *camera.focal_px.tolist(), *camera.center_px.tolist())
@@ -108,7 +108,7 @@ def _color_pixel_of_depth(
 
 
 def _truths(storage: Storage) -> dict[str, Callable[[], NamedPoses]]:
-    """The truths the scene has, best first, with how to read each."""
+    """The truths that the scene has, best first, each as a function that reads it."""
     truths: dict[str, Callable[[], NamedPoses]] = {}
     if storage.has("poses_sfm.txt"):
         truths["sfm"] = lambda: read_poses(storage.join("poses_sfm.txt"))

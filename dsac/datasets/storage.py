@@ -1,6 +1,6 @@
 """A scene's folder, on this machine or behind any URL that fsspec knows (`s3://bucket/room`).
 
-Whether a file is there is answered from one listing per subfolder, so that 100 000 images cost no look-up each.
+Each subfolder is listed once, and `has` looks there: 100 000 images do not cost 100 000 requests.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Storage:
         return join(self.path, *names)
 
     def listing(self, folder: str = ".") -> frozenset[str]:
-        """Names of the files and folders in a subfolder; empty where there is no such folder."""
+        """Names of the files and folders in a subfolder; empty if it does not exist."""
         folder = posixpath.normpath(folder)
         if folder not in self._listings:
             self._listings[folder] = frozenset(_list_folder(self.join(folder)))
@@ -41,7 +41,7 @@ class Storage:
         return base in self.listing(folder or ".")
 
     def first(self, names: Sequence[str]) -> str | None:
-        """The first of some names that is there."""
+        """The first of the names that exists."""
         return next((name for name in names if self.has(name)), None)
 
 
@@ -85,18 +85,16 @@ def read_lines(path: str | Path) -> list[str]:
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file whole or not at all: nothing is left behind by a full disk or an interrupt.
 
-    Threads, processes and containers may write one path at a time: the last one wins. A new file has the rights
-    that the umask leaves, an old one keeps its own. A link stays one, and the file that it names is written;
-    what is no file, like a pipe, is written to.
+    Threads, processes and containers may write the same path: the last one wins. A new file gets the
+    permissions that the umask leaves, an existing one keeps its own. A symbolic link stays, and the file it
+    points to is written; a pipe or a device is written to directly.
     Raises: `OSError` that names `path`.
     """
     if path.exists() and not path.is_file():
         path.write_bytes(data)
         return
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(
-        f".{uuid.uuid4().hex}.tmp"
-    )  # not of `tempfile`, which would hide it from others
+    temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")  # `tempfile` would ignore the umask
     try:
         with open(temporary, "xb") as file:
             if target.exists():

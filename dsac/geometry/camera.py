@@ -25,7 +25,7 @@ _LARGEST_SIDE = 2**31 - 1
 class Camera:
     """A camera model with its parameters and image size, or a batch that shares model and size.
 
-    Raises: `ValueError` for shapes that do not belong together, an unknown model, or a size that is none.
+    Raises: `ValueError` for shapes that do not fit together, an unknown model, or an impossible size.
     """
 
     focal_px: Float[Tensor, "*batch 2"]
@@ -133,7 +133,7 @@ class Camera:
 
     @property
     def relative_focal(self) -> float:
-        """Focal length of one camera in short sides of its image: how large it shows things, at any size."""
+        """Focal length of one camera in short sides of its image: the zoom, whatever the resolution."""
         return float(self.focal_px.mean()) / min(self.size)
 
     @property
@@ -145,7 +145,7 @@ class Camera:
 
     @property
     def pinhole(self) -> Camera:
-        """The ideal camera that is left when the distortion is taken away: same focal, centre and size."""
+        """The ideal camera without the distortion: same focal length, centre and size."""
         return Camera(self.focal_px, self.center_px, self.size)
 
     # ---- camera coordinates and pixels -----------------------------------------------------------
