@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dsac.datasets import Frame, Scene, load_scene
-from dsac.rooms import DEPTH_UNIT, living_room, synthetic_scene, write_scene
+from dsac.rooms import DEPTH_UNIT, build_living_room, synthetic_scene, write_scene
 
 ROOM = torch.tensor([5.0, 4.0, 2.7], dtype=torch.float64)
 COARSE = 0.5  # metres between the cells of light: baked in no time
@@ -43,7 +43,7 @@ def points(scene: Scene) -> torch.Tensor:
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_scene(scene: Scene) -> None:
     room = scene.mapping.reader.room  # type: ignore[attr-defined]
-    again = living_room(0, COARSE)
+    again = build_living_room(0, COARSE)
     assert again is not room and all(np.array_equal(a, b) for a, b in zip(room, again, strict=True))
     walked = synthetic_scene(num_mapping=80, num_query=20, size=(200, 150), seed=0, light_cell=COARSE)
     other = synthetic_scene(num_mapping=80, num_query=20, size=(200, 150), seed=1, light_cell=COARSE)
