@@ -6,7 +6,7 @@ A place is a file of its own, as `living_room.py` is: what stands in it (`RoomBu
 
 from dsac.rooms.builder import Material, RoomBuilder
 from dsac.rooms.light import bake_light
-from dsac.rooms.living_room import living_room, synthetic_scene
+from dsac.rooms.living_room import build_living_room, synthetic_scene
 from dsac.rooms.render import develop, render_depth, render_light
 from dsac.rooms.scene import DEPTH_UNIT, render_scene, write_scene
 from dsac.rooms.surfaces import Room
@@ -21,9 +21,9 @@ __all__ = [
     "Shots",
     "View",
     "bake_light",
+    "build_living_room",
     "develop",
     "hand_held",
-    "living_room",
     "render_depth",
     "render_light",
     "render_scene",

@@ -59,7 +59,7 @@ def synthetic_scene(
     )
 
 
-def living_room(seed: int, light_cell: float = LIGHT_CELL) -> Room:
+def build_living_room(seed: int, light_cell: float = LIGHT_CELL) -> Room:
     """The room with its light baked on a grid of `light_cell` metres.
 
     The seed chooses books, pictures and grain, not the furniture.
@@ -91,7 +91,7 @@ def living_room(seed: int, light_cell: float = LIGHT_CELL) -> Room:
 
 @lru_cache(maxsize=2)  # scenes of other sizes and walks share their room
 def _last_room(seed: int, light_cell: float) -> Room:
-    return living_room(seed, light_cell)
+    return build_living_room(seed, light_cell)
 
 
 # ---- walks ---------------------------------------------------------------------------------------
