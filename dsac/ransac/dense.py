@@ -19,7 +19,9 @@ from torch import Tensor
 from dsac.errors import BackendError
 from dsac.geometry import Pose
 from dsac.kernels import Backend, ImageRows, full_precision
+from dsac.ransac.point_distance import PointDistance
 from dsac.ransac.refinement import RobustRefinement
+from dsac.ransac.reprojection import ReprojectionError
 from dsac.ransac.residual import PoseResidual, inliers
 from dsac.ransac.solver import PoseSolver
 from dsac.ransac.types import Correspondences, PoseEstimate, check_order
@@ -45,14 +47,15 @@ class DenseSolver:
         Where pixels were searched for in windows of side `window_px`, chance finds more inliers: success and
         confidence take account of it.
         """
+        residual = ReprojectionError(threshold_px, backend=backend, window_px=window_px)
         fallback = PoseSolver.rgb(threshold_px=threshold_px, backend=backend, window_px=window_px)
-        return DenseSolver(fallback._pose_residual, fallback)
+        return DenseSolver(residual, fallback)
 
     @staticmethod
     def rgbd(threshold_m: float | int = 0.1, *, backend: Backend = "auto") -> DenseSolver:
         """With camera points; inliers lie within `threshold_m` of their camera point or, without, ray."""
-        fallback = PoseSolver.rgbd(threshold_m=threshold_m, backend=backend)
-        return DenseSolver(fallback._pose_residual, fallback)
+        residual = PointDistance(threshold_m, backend=backend)
+        return DenseSolver(residual, PoseSolver.rgbd(threshold_m=threshold_m, backend=backend))
 
     def __call__(
         self, correspondences: Correspondences, generator: torch.Generator | None = None

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dsac.geometry import Pose
-from dsac.kernels import Engine, PosedRows, full_precision, reference
+from dsac.kernels import Engine, PosedRows, full_precision
 from dsac.ransac.types import Correspondences
 
 
@@ -95,19 +95,6 @@ def inlier_mask(
     """Which sanitised correspondences count and agree with poses (batch (B, H)) within the threshold."""
     used = (weights_of(correspondences) > 0)[:, None]
     return (residual.errors(cam_from_world, correspondences) < residual.threshold) & used
-
-
-def soft_inlier_count(
-    residual: Residual, cam_from_world: Pose, correspondences: Correspondences
-) -> Float[Tensor, "B H"]:
-    """Σ_i w_i sigmoid(5/τ (τ - e_i)) of sanitised correspondences; differentiable."""
-    weights = weights_of(correspondences)
-    if not isinstance(residual, PoseResidual):
-        return reference.soft_count(
-            residual.errors(cam_from_world, correspondences), weights, residual.threshold
-        )
-    rows = posed_rows(residual, cam_from_world, correspondences)
-    return differentiable_engine(residual, rows).soft_count(rows, residual.threshold, residual.max_error)
 
 
 # ---- rows --------------------------------------------------------------------------------------------

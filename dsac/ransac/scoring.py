@@ -6,6 +6,7 @@ scoring(hypotheses, correspondences) -> scores (B, H)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -13,16 +14,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dsac.geometry import Pose
-from dsac.kernels import full_precision
+from dsac.kernels import full_precision, reference
 from dsac.ransac.reprojection import ReprojectionError
-from dsac.ransac.residual import Residual, soft_inlier_count, weights_of
+from dsac.ransac.residual import PoseResidual, Residual, differentiable_engine, posed_rows, weights_of
 from dsac.ransac.types import Correspondences, Hypotheses
 
 
 @runtime_checkable
 class Scoring(Protocol):
     def __call__(self, hypotheses: Hypotheses, correspondences: Correspondences) -> Float[Tensor, "B H"]:
-        """Higher is better; differentiable. What invalid hypotheses get does not matter; rows are sanitised."""
+        """Of sanitised rows; higher is better; differentiable. Invalid hypotheses may get anything."""
         ...
 
 
@@ -36,9 +37,24 @@ class SoftInlierCount:
     residual: Residual = ReprojectionError()
 
     def __call__(self, hypotheses: Hypotheses, correspondences: Correspondences) -> Float[Tensor, "B H"]:
-        count = soft_inlier_count(self.residual, hypotheses.cam_from_world, correspondences)
+        count = self._count(hypotheses.cam_from_world, correspondences)
         total = weights_of(correspondences).sum(-1, keepdim=True)
         return 100 * count / torch.where(total > 0, total, torch.ones_like(total))
+
+    def _count(self, cam_from_world: Pose, correspondences: Correspondences) -> Float[Tensor, "B H"]:
+        """By the residual's engine, or from its errors where it has none."""
+        residual, weights = self._pose_residual, weights_of(correspondences)
+        if residual is None:
+            errors = self.residual.errors(cam_from_world, correspondences)
+            return reference.soft_count(errors, weights, self.residual.threshold)
+        rows = posed_rows(residual, cam_from_world, correspondences)
+        return differentiable_engine(residual, rows).soft_count(rows, residual.threshold, residual.max_error)
+
+    @cached_property
+    def _pose_residual(self) -> PoseResidual | None:
+        return (
+            self.residual if isinstance(self.residual, PoseResidual) else None
+        )  # slow: it looks at every member
 
 
 @dataclass(frozen=True)

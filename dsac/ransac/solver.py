@@ -204,6 +204,6 @@ class PoseSolver:
 
     @cached_property
     def _pose_residual(self) -> PoseResidual:
-        if not isinstance(self.residual, PoseResidual):  # slow: it looks for every method
+        if not isinstance(self.residual, PoseResidual):  # slow: it looks at every member
             raise TypeError(f"residual: expected one of camera poses, got {type(self.residual).__name__}")
         return self.residual
