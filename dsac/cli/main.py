@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Protocol, Union
+from typing import Annotated, Protocol, Union, runtime_checkable
 
 import tyro
 from rich.logging import RichHandler
@@ -29,6 +29,7 @@ from dsac.errors import DsacError
 VERBS = (Demo, Map, FineTune, Localize, Evaluate, Info, Bench)  # in the order in which the help shows them
 
 
+@runtime_checkable
 class Verb(Protocol):
     """A command with its options."""
 
