@@ -1,6 +1,6 @@
 """The solver on a whole batch at once, on a device: images a second, and the backward pass an image.
 
-4800 correspondences an image, half of them wrong. Forward is the fused solver alone, and `DenseSolver.rgb()`,
+4800 correspondences an image, half of them wrong. Forward is the search alone, and `DenseSolver.rgb()`,
 which adds robust refinement, covariance and confidence; backward is that of `expected_loss` with 64 hypotheses
 by all scene points. Wall-clock time, medians. Writes results/device_batch.md.
 
@@ -25,8 +25,8 @@ from torch import Tensor
 from training_step import scene
 
 from dsac import Camera, Correspondences, Pose, PoseSolver
-from dsac.kernels import gpu
-from dsac.ransac import DSAC, ReprojectionError, RobustRefinement, WeightedError
+from dsac.kernels import ImageRows, gpu
+from dsac.ransac import DSAC, DenseSolver, RobustRefinement, WeightedError
 from dsac.studies.solver_benchmark import pose_error
 from dsac.studies.solver_inputs import Input, input_files, read_input
 
@@ -51,18 +51,25 @@ def forward_seconds(
 ) -> tuple[list[float], float]:
     """Of batches, after one that warms up; and the share of images within 5 cm and 5°.
 
-    Of the answers, or only of the poses that the fused solver finds.
+    Of the answers, or only of the poses that the search finds.
     """
     correspondences, truth = batch(images, device)
-    solver, clean = PoseSolver.rgb(), correspondences.sanitised()
+    solver, clean = DenseSolver.rgb(), correspondences.sanitised()
+    search = solver.residual.engine(clean.pixels, clean.scene_points).search
+    assert search is not None
+    camera = clean.camera.focal_px, clean.camera.center_px
+    rows = ImageRows(clean.pixels, clean.scene_points, None, *camera, clean.weights)
     seconds = []
     for i in range(repetitions + 1):
         generator = torch.Generator(device).manual_seed(i)
         started = _now(device)
         with torch.inference_mode():
-            found = solver(clean, generator).cam_from_world if trusted else ReprojectionError().solve(clean, i)
+            if trusted:
+                found = solver(clean, generator).cam_from_world
+            else:
+                solution = search(rows, 10.0, i)
+                found = Pose(solution.rotation, solution.translation).to(clean.pixels)
         seconds.append(_now(device) - started)
-    assert found is not None
     right = (found.rotation_error_deg(truth) < 5) & (found.center_distance(truth) < 0.05)
     return seconds[1:], right.float().mean().item()
 

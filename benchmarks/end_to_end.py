@@ -29,8 +29,10 @@ from dsac.cli import keep_freed_memory
 from dsac.datasets import Frames
 from dsac.localizer import query_solver
 from dsac.mapping.fine_tuning import trainable_map, tuning_views
-from dsac.mapping.pose_training import FineTuningSettings, PoseTraining, TuningViews, train_score_network
+from dsac.mapping.pose_learner import PoseLearner, ScoreLearner, TuningViews, train_on_poses
+from dsac.mapping.settings import FineTuningSettings
 from dsac.mapping.trainable_map import TrainableMap, TuningView
+from dsac.mapping.training import Standing, train
 from dsac.mapping.views import plain_view
 from dsac.networks.encoder import Encoder, working_size
 from dsac.ransac import Argmax, LearnedScore, SampledDSAC, SoftAM, entropy_bits, probabilities
@@ -91,6 +93,12 @@ def encoded_queries(frames: Frames, scene_map: SceneMap, encoder: Encoder) -> li
         known = TuningView(features, view.inside > 0, camera, view.cam_from_world)
         queries.append(Query(known, view.scene_points.reshape(-1, 3)))
     return queries
+
+
+def to_the_end(standing: Standing) -> None:
+    """Ctrl-C ends a training in good order, and a benchmark at once."""
+    if standing.interrupted:
+        raise KeyboardInterrupt
 
 
 @torch.no_grad()
@@ -166,8 +174,7 @@ def measurements(
     settings = replace(settings, scoring=scoring)  # type: ignore[arg-type]
     start = trainable_map(scene_map, encoder, settings, CPU, seed)
     if start.score_network is not None:
-        for _ in train_score_network(start, views.training, settings, seed):
-            pass
+        to_the_end(train(ScoreLearner(start, views.training, settings, seed), steps=settings.score_steps))
     if any(not trained for _, trained in wanted):
         figures = measure(start, queries, (*SELECTIONS, *localize), settings, seed)
         yield from (Measurement(scoring, name, False, seed, **values) for name, values in figures.items())
@@ -175,10 +182,9 @@ def measurements(
         if (selection, True) not in wanted:
             continue
         model = copy.deepcopy(start)
-        training = PoseTraining(model, views, replace(settings, selection=selection), seed)
-        for _ in training.run():
-            pass
-        model.load_state_dict(training.best)
+        learner = PoseLearner(model, views, replace(settings, selection=selection), seed)
+        to_the_end(train_on_poses(learner))
+        model.load_state_dict(learner.best.weights)
         names = (selection, *(localize if selection == "dsac" else ()))
         for name, values in measure(model, queries, names, settings, seed).items():
             yield Measurement(scoring, name, True, seed, **values)

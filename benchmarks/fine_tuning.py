@@ -15,14 +15,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from end_to_end import encoded_queries
+from end_to_end import encoded_queries, to_the_end
 from scripts import run, table_parser
 
 from dsac import build_map, load_scene
 from dsac.cli import keep_freed_memory
 from dsac.localizer import query_solver
 from dsac.mapping.fine_tuning import trainable_map, tuning_views
-from dsac.mapping.pose_training import FineTuningSettings, PoseTraining
+from dsac.mapping.pose_learner import PoseLearner, train_on_poses, validation_error
+from dsac.mapping.settings import FineTuningSettings
 from dsac.mapping.trainable_map import TrainableMap, TuningView
 from dsac.scene_map import SceneMap
 
@@ -99,11 +100,12 @@ def compare(arguments: argparse.Namespace) -> None:
     lines.append("| start | | " + " | ".join(figures(start, part) for part in left_out) + " |")
     for name, settings in SETTINGS.items():
         model = trainable_map(scene_map, encoder, settings, CPU, 0)
-        training = PoseTraining(model, views, settings, seed=1 if name == "another seed" else 0)
-        *_, last = training.run()
+        learner = PoseLearner(model, views, settings, seed=1 if name == "another seed" else 0)
+        to_the_end(train_on_poses(learner))
+        last = validation_error(model, model.as_saved(), views.validation)
         model.load_state_dict(model.as_saved())
         cells = " | ".join(figures(model, part) for part in left_out)
-        lines.append(f"| {name} | {training.start_error:.2f} → {last.validation:.2f} | {cells} |")
+        lines.append(f"| {name} | {learner.best.start_error:.2f} → {last:.2f} | {cells} |")
         print(lines[-1], flush=True)
         (arguments.output / "fine_tuning.md").write_text("\n".join(lines) + "\n")
 

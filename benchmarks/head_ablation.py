@@ -27,7 +27,7 @@ from dsac import Camera, Localizer, MappingSettings, Pose, build_map, load_scene
 from dsac.cli import keep_freed_memory
 from dsac.datasets import Frames
 from dsac.mapping.buffer import FeatureBuffer, collect
-from dsac.mapping.head_training import one_cycle
+from dsac.mapping.head_learner import one_cycle
 from dsac.mapping.losses import BatchLoss, coordinate_loss, mapping_loss
 from dsac.mapping.scene_shape import SceneShape
 from dsac.mapping.triangulation import with_triangulated_depth

@@ -24,7 +24,6 @@ import torch
 from torch import Tensor, nn
 
 from dsac import Camera, Correspondences, Pose, PoseSolver
-from dsac.kernels.reference import soft_count
 from dsac.ransac import DSAC, Hypotheses, SoftInlierCount, UniformSampling
 
 SIDE = 48  # pixels of a picture; coordinates in it go from 0 to 1
@@ -47,10 +46,6 @@ class LineDistance:
     def errors(self, line_from_image: Pose, correspondences: Correspondences) -> Tensor:
         distance = (line_from_image @ correspondences.scene_points[:, None])[..., 1].abs()
         return distance.clamp(max=self.max_error)
-
-    def soft_inlier_count(self, line_from_image: Pose, correspondences: Correspondences) -> Tensor:
-        errors = self.errors(line_from_image, correspondences)
-        return soft_count(errors, correspondences.weights, self.threshold)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dsac.errors import DatasetError
-from dsac.mapping.head_training import one_cycle
+from dsac.mapping.head_learner import one_cycle
 from dsac.networks.encoder import EfficientNetLite, InvertedResidual, fast_autocast
 from dsac.ransac.types import check_positive
 from encoder_training.pack import Pack

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dsac.mapping.head_training import one_cycle
+from dsac.mapping.head_learner import one_cycle
 from dsac.networks.encoder import EfficientNetLite, fast_autocast, fast_dtype
 from dsac.networks.heads import HeadArchitecture, SceneHead, with_noise
 from dsac.ransac.types import check_positive

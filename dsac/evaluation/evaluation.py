@@ -12,7 +12,7 @@ import platform
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dsac.localizer import Localization
 
 
+@runtime_checkable
 class FrameLocalizer(Protocol):
     """What answers for frames one by one and in their order: a `Localizer`, or something around one."""
 

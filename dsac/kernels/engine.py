@@ -8,25 +8,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
 from dsac.kernels import reference
+from dsac.kernels.arrays import PosedRows
 from dsac.kernels.dispatch import Backend, Name, choose
 from dsac.kernels.solution import Solution
-
-
-class PosedRows(NamedTuple):
-    """Correspondences of B images and H poses of each."""
-
-    rotation: Any  # (B, H, 3, 3)
-    translation: Any  # (B, H, 3)
-    pixels: Any  # (B, N, 2)
-    scene_points: Any  # (B, N, 3)
-    focal_px: Any  # (B, 2)
-    center_px: Any  # (B, 2)
-    weights: Any = None  # (B, N)
 
 
 class ImageRows(NamedTuple):
@@ -90,17 +79,17 @@ def _reprojection(name: Name) -> Engine:
         from dsac.kernels import cpu
 
         return Engine(
-            errors=lambda rows, maximum: cpu.reprojection_error(*rows[:6], maximum),
-            soft_count=lambda rows, *bounds: cpu.soft_inlier_count(*rows, *bounds),
-            refine=lambda rows, *bounds: cpu.refine(*rows, *bounds)[:2],
-            optimum_increment=lambda rows, threshold: cpu.optimum_increment(*rows, threshold),
-            trust=lambda rows, *options: cpu.pose_trust(*rows, *options),
+            errors=cpu.reprojection_error,
+            soft_count=cpu.soft_inlier_count,
+            refine=lambda posed, *bounds: cpu.refine(posed, *bounds)[:2],
+            optimum_increment=cpu.optimum_increment,
+            trust=cpu.pose_trust,
             search=_pixel_search(cpu.solve_rgb),
         )
     in_torch = Engine(
-        errors=lambda rows, maximum: reference.reprojection_error(*rows[:6], maximum),
-        soft_count=lambda rows, *bounds: reference.soft_inlier_count(*rows, *bounds),
-        refine=lambda rows, *bounds: reference.refine(*rows, *bounds)[:2],
+        errors=reference.reprojection_error,
+        soft_count=reference.soft_inlier_count,
+        refine=lambda posed, *bounds: reference.refine(posed, *bounds)[:2],
     )
     if name == "reference":
         return in_torch

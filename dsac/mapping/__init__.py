@@ -1,7 +1,6 @@
 """From posed frames to a scene map."""
 
-from dsac.mapping.head_training import MappingSettings
 from dsac.mapping.mapper import MappingProgress, build_map
-from dsac.mapping.network_training import NetworkSettings
+from dsac.mapping.settings import FineTuningSettings, MappingSettings, NetworkSettings
 
-__all__ = ["MappingProgress", "MappingSettings", "NetworkSettings", "build_map"]
+__all__ = ["FineTuningSettings", "MappingProgress", "MappingSettings", "NetworkSettings", "build_map"]

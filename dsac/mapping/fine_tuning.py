@@ -26,16 +26,17 @@ from torch import Tensor, nn
 from dsac.datasets import Frames
 from dsac.errors import DatasetError, DsacError, MapFormatError
 from dsac.mapping.buffer import evenly_spread
-from dsac.mapping.pose_training import (
+from dsac.mapping.pose_learner import (
     LARGEST_ERROR,
-    FineTuningSettings,
-    Measured,
-    PoseTraining,
+    PoseLearner,
+    ScoreLearner,
+    TuningLoss,
     TuningViews,
-    train_score_network,
+    train_on_poses,
 )
+from dsac.mapping.settings import FineTuningSettings
 from dsac.mapping.trainable_map import TrainableMap, TuningView
-from dsac.mapping.training import Checkpoint
+from dsac.mapping.training import Checkpoint, Standing, train
 from dsac.mapping.views import random_view
 from dsac.networks.encoder import Encoder, working_size
 from dsac.networks.heads import SceneHead
@@ -71,9 +72,8 @@ def fine_tune(
 ) -> SceneMap:
     """The map that localizes the validation slice of `frames` best; `scene_map` stays as it is.
 
-    Interrupted (KeyboardInterrupt) while training, it returns the best so far. With a `checkpoint` file, also
-    written at every validation, `resume=True` goes on from there; the file is yours to remove once the map is
-    saved.
+    Interrupted (KeyboardInterrupt) while training, it returns the best so far. With a `checkpoint` file,
+    `resume=True` goes on from there; the file is yours to remove once the map is saved.
 
     Raises: `DatasetError` when there are fewer than four frames with poses, or the map is lost in all of the
     slice, as in another place; `MapFormatError` when encoder or checkpoint are not the map's, `DsacError` when
@@ -85,60 +85,52 @@ def fine_tune(
     encoder = encoder or scene_map.load_encoder(device)
     scene_map.check_encoder(encoder)
     identity = f"{_fingerprint(scene_map)} {asdict(settings)} {seed}"
-    kept = Checkpoint.at(checkpoint, "fine-tuning", resume)
-    if kept.state is not None and kept.state.get("identity") != identity:
-        raise MapFormatError(
-            f"{checkpoint}: expected the checkpoint of fine-tuning this map with these settings, "
-            "got another's; start again without resuming"
-        )
+    kept = Checkpoint.at(checkpoint, "fine-tuning this map", resume, identity)
     model = trainable_map(scene_map, encoder, settings, device, seed)
     views = tuning_views(
         frames, scene_map, encoder, settings, device, seed,
         lambda done: on_progress(FineTuningProgress("features", done, time.monotonic() - started)),
     )  # fmt: skip
-    training = PoseTraining(model, views, settings, seed)
+    learner = PoseLearner(model, views, settings, seed)
 
-    def report(phase: Literal["scoring", "training"], step: int, last: int, measured: Measured) -> None:
-        elapsed, best = time.monotonic() - started, training.best_error
+    def report_scoring(standing: Standing, loss: TuningLoss) -> None:
+        elapsed, fraction = time.monotonic() - started, standing.step / settings.score_steps
+        on_progress(FineTuningProgress("scoring", fraction, elapsed, standing.step, **asdict(loss)))
+
+    def report_training(standing: Standing, loss: TuningLoss, validation: float) -> None:
+        if learner.best.start_error >= LARGEST_ERROR:
+            raise DatasetError(
+                "the map tells none of these frames' poses to 10° and 10 cm (hundredths of the unit): "
+                "are they of the recording that it was made from?"
+            )
+        elapsed, fraction = time.monotonic() - started, standing.step / settings.steps
         on_progress(
-            FineTuningProgress(phase, step / last, elapsed, step, **asdict(measured), best_validation=best)
-        )
+            FineTuningProgress(
+                "training", fraction, elapsed, standing.step, **asdict(loss),
+                validation=validation, best_validation=learner.best.error,
+            )
+        )  # fmt: skip
 
-    def save_checkpoint() -> None:
-        kept.save({"identity": identity, **training.state()})
-
-    if kept.state is not None:
-        training.load_state(kept.state)
-    elif settings.scoring == "score-network" and scene_map.score_network is None:
-        for step, measured in enumerate(train_score_network(model, views.training, settings, seed), 1):
-            report("scoring", step, settings.score_steps, measured)
-    interrupted = False
-    try:
-        for measured in training.run():
-            if training.start_error >= LARGEST_ERROR:
-                raise DatasetError(
-                    "the map tells none of these frames' poses to 10° and 10 cm (hundredths of the unit): "
-                    "are they of the recording that it was made from?"
-                )
-            report("training", training.step, settings.steps, measured)
-            if not math.isnan(measured.validation):
-                save_checkpoint()
-    except KeyboardInterrupt:
-        interrupted = True
-        save_checkpoint()
-    model.load_state_dict(training.best)
+    if kept.state is None and settings.scoring == "score-network" and scene_map.score_network is None:
+        scorer = ScoreLearner(model, views.training, settings, seed)
+        if train(scorer, steps=settings.score_steps, report=report_scoring, report_every=0.0).interrupted:
+            raise KeyboardInterrupt
+    begin = kept.restore(learner.parts)
+    end = train_on_poses(learner, start=begin, checkpoint=kept, report=report_training)
+    best = learner.best
+    model.load_state_dict(best.weights)
     record = {
         **asdict(settings),
         "seed": seed,
-        "trained_steps": training.step,
-        "best_step": training.best_step,
+        "trained_steps": end.step,
+        "best_step": best.step,
         "seconds": round(time.monotonic() - started, 1),
-        "validation_before": training.start_error,
-        "validation_after": training.best_error,
-        "interrupted": interrupted,
+        "validation_before": best.start_error,
+        "validation_after": best.error,
+        "interrupted": end.interrupted,
     }
     # untouched weights need no copy in the file
-    unchanged = training.best_step == 0 and model.score_network is scene_map.score_network is None
+    unchanged = best.step == 0 and model.score_network is scene_map.score_network is None
     tuned = scene_map if unchanged else model.to_map(scene_map)
     info = replace(tuned.info, training={**tuned.info.training, "fine_tuning": record})
     return replace(tuned, info=info)

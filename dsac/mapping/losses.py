@@ -49,7 +49,7 @@ def mapping_loss(
     reprojection_weight: float,
 ) -> BatchLoss:
     """Mean loss over the rows of a batch, for the head behind the shared encoder."""
-    off = _measure(predicted, cells, buffer, depth_range)
+    off = _offsets(predicted, cells, buffer, depth_range)
     width_px = 50 * (1 - progress**2) ** 0.5 + 1
     reprojection = torch.tanh(off.error_px / width_px)
     to_known = 2 * torch.log1p(off.distance / (_NEAR * scene_scale))
@@ -72,7 +72,7 @@ def coordinate_loss(
     scene_scale: Tensor,
 ) -> BatchLoss:
     """Mean distance to the known scene coordinates in units of the scene's scale (DSAC); 0 if none is known."""
-    off = _measure(predicted, cells, buffer, depth_range)
+    off = _offsets(predicted, cells, buffer, depth_range)
     distance = torch.where(off.known, off.distance, 0.0).sum() / off.known.sum().clamp_min(1)
     return off.batch_loss(distance / scene_scale)
 
@@ -90,15 +90,15 @@ def dsac_star_loss(
     That is the known one, or the one at the scene's typical depth (published: 10 m) on the pixel's ray. The
     published sum of pixels and metres depends on the scene; here a distance counts as pixels at that depth.
     """
-    off = _measure(predicted, cells, buffer, depth_range)
+    off = _offsets(predicted, cells, buffer, depth_range)
     pixels_per_metre = off.focal_px / _typical_depth(depth_range)
     loss = torch.where(off.plausible, off.error_px, off.distance * pixels_per_metre)
     return off.batch_loss(loss.mean())
 
 
 @dataclass(frozen=True)
-class _Measured:
-    """How predictions relate to what is known of their cells; rows of a batch."""
+class _Offsets:
+    """How far predictions are from what is known of their cells; rows of a batch."""
 
     depth: Tensor
     error_px: Tensor  # of reprojection
@@ -112,9 +112,9 @@ class _Measured:
         return BatchLoss(total, (errors < _GOOD_PX).float().mean(), errors.median())
 
 
-def _measure(
+def _offsets(
     predicted: SceneCoordinates, cells: Cells, buffer: FeatureBuffer, depth_range: tuple[float, float]
-) -> _Measured:
+) -> _Offsets:
     view = cells.view.long()
     pose = buffer.cam_from_world[view]
     points_cam = (pose[:, :, :3] @ predicted.points[..., None])[..., 0] + pose[:, :, 3]
@@ -126,7 +126,7 @@ def _measure(
     target = torch.where(known[:, None], cells.scene_points, _typical_points(cells, buffer, pose, depth_range))
     distance = (predicted.points - target).norm(dim=-1)
     plausible = (depth > depth_range[0]) & (depth < depth_range[1]) & (error_px < _FAR_OFF_PX)
-    return _Measured(depth, error_px, known, distance, plausible, buffer.focal_px[view, 0])
+    return _Offsets(depth, error_px, known, distance, plausible, buffer.focal_px[view, 0])
 
 
 def _reprojection_error_px(

@@ -3,7 +3,7 @@
     frames ─▶ (triangulated depth, if they have none) ─▶ landmarks ───────────────▶ map
                                                       ─▶ learner ─▶ training ─▶
 
-What learns is a head behind the shared encoder (`head_training`) or a whole network (`network_training`).
+What learns is a head behind the shared encoder (`head_learner`) or a whole network (`network_learner`).
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ import torch
 from dsac.datasets import Frames
 from dsac.errors import DatasetError, MapFormatError
 from dsac.mapping.buffer import evenly_spread
-from dsac.mapping.head_training import MappingSettings, head_learner
+from dsac.mapping.head_learner import head_learner
 from dsac.mapping.landmark_choice import collect_landmarks
 from dsac.mapping.losses import BatchLoss
-from dsac.mapping.network_training import NetworkSettings, network_learner
+from dsac.mapping.network_learner import network_learner
+from dsac.mapping.settings import MappingSettings, NetworkSettings
 from dsac.mapping.training import Checkpoint, Standing, train
 from dsac.mapping.triangulation import with_triangulated_depth
 from dsac.networks.encoder import Encoder, load_encoder
@@ -121,7 +122,7 @@ def build_map(
         )
     before = time.monotonic() - started
 
-    def tell(standing: Standing, loss: BatchLoss) -> None:
+    def report_training(standing: Standing, loss: BatchLoss) -> None:
         on_progress(
             MappingProgress(
                 "training", standing.progress, before + standing.elapsed, standing.remaining, standing.step,
@@ -130,16 +131,15 @@ def build_map(
         )  # fmt: skip
 
     end = train(
-        learner.update,
-        learner.parts,
-        begin,
-        kept,
-        tell,
+        learner,
         steps=settings.steps,
         seconds=None if budget is None else max(_LEAST_TRAINING, budget - before),
+        start=begin,
+        checkpoint=kept,
+        report=report_training,
     )
     final = learner.evaluate()
-    tell(end, final)
+    report_training(end, final)
     training = {
         "steps": end.step,
         "seconds": round(time.monotonic() - started, 1),

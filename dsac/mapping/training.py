@@ -1,6 +1,7 @@
-"""The training loop: update after update until the steps or the seconds are used up, or Ctrl-C ends it.
+"""The one training loop: update after update until the steps or the seconds are used up, or Ctrl-C ends it.
 
-It knows nothing of what is trained. `parts` are what a checkpoint keeps: modules, optimizer, generator.
+It knows nothing of what is trained but a `Learner`'s two members. Maps are made with it (`mapper`) and
+fine-tuned (`fine_tuning`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dsac.datasets.storage import write_atomically
 from dsac.errors import MapFormatError
 
 Loss = TypeVar("Loss")
+Loss_co = TypeVar("Loss_co", covariant=True)
 
 
 @runtime_checkable
@@ -29,6 +31,20 @@ class Stateful(Protocol):
 
 
 Parts = Mapping[str, Stateful | torch.Generator]
+
+
+@runtime_checkable
+class Learner(Protocol[Loss_co]):
+    """What the loop trains."""
+
+    @property
+    def parts(self) -> Parts:
+        """All that a checkpoint must keep for training to go on as if it had not stopped."""
+        ...
+
+    def update(self, step: int, progress: float) -> Loss_co:
+        """One step, given its number from 0 and how much of the training is done, 0 to 1."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -47,23 +63,38 @@ class Standing:
 class Checkpoint:
     """The file that a training writes on its way and goes on from; with no path, nothing is kept."""
 
-    path: Path | None
-    what: str  # "a mapping": for messages
+    path: Path | None = None
+    what: str = "a training"  # for messages
+    identity: str = ""  # of what is trained; the checkpoint of another is refused
     state: Mapping[str, Any] | None = None  # to go on from
 
     @staticmethod
-    def at(path: Path | None, what: str, resume: bool) -> Checkpoint:
-        """With `resume`, what is in the file if it is there. Raises: `MapFormatError` when that is damaged."""
+    def at(path: Path | None, what: str, resume: bool, identity: str = "") -> Checkpoint:
+        """With `resume`, what is in the file if there is one.
+
+        Raises: `MapFormatError` when it is damaged or of another identity.
+        """
         if not resume or path is None or not path.is_file():
-            return Checkpoint(path, what)
+            return Checkpoint(path, what, identity)
         try:
             state = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+            found = state.get("identity", "")
         except Exception as error:  # what a damaged file raises depends on where it is damaged
             raise MapFormatError(
                 f"{path}: expected the checkpoint of {what}, got something else or half of one; "
                 "start again without resuming"
             ) from error
-        return Checkpoint(path, what, state)
+        checkpoint = Checkpoint(path, what, identity, state)
+        if found != identity:
+            raise MapFormatError(checkpoint._of_another)
+        return checkpoint
+
+    @property
+    def _of_another(self) -> str:
+        return (
+            f"{self.path}: expected the checkpoint of {self.what} with these settings, got another's; "
+            "start again without resuming"
+        )
 
     def restore(self, parts: Parts) -> Standing:
         """Put the parts into the kept state. Raises: `MapFormatError` when it is not theirs."""
@@ -77,10 +108,18 @@ class Checkpoint:
                     part.load_state_dict(self.state[name])
             return Standing(step=self.state["step"], seconds=self.state["seconds"])
         except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise MapFormatError(
-                f"{self.path}: expected the checkpoint of {self.what} with these settings, got another's; "
-                "start again without resuming"
-            ) from error
+            raise MapFormatError(self._of_another) from error
+
+    def keep(self, parts: Parts, standing: Standing) -> None:
+        """Write what `restore` reads."""
+        if self.path is None:
+            return
+        states = {
+            name: part.get_state() if isinstance(part, torch.Generator) else part.state_dict()
+            for name, part in parts.items()
+        }
+        state = {**states, "step": standing.step, "seconds": standing.seconds, "identity": self.identity}
+        self.save(state)
 
     def save(self, state: Mapping[str, Any]) -> None:
         if self.path is not None:
@@ -89,30 +128,23 @@ class Checkpoint:
 
 
 def train(
-    update: Callable[[int, float], Loss],  # the step's number from 0, and the progress
-    parts: Parts,
-    start: Standing,
-    checkpoint: Checkpoint,
-    report: Callable[[Standing, Loss], None],
+    learner: Learner[Loss],
     *,
     steps: int,
     seconds: float | None = None,
+    start: Standing = Standing(),  # noqa: B008 -- frozen
+    checkpoint: Checkpoint = Checkpoint(),  # noqa: B008 -- frozen
+    report: Callable[[Standing, Loss], None] = lambda standing, loss: None,
+    report_every: float = 0.5,
 ) -> Standing:
     """Train from `start` on for `steps` in all or, where given, for `seconds`; an interrupt ends it early.
 
-    `report` is called after the first step and then twice a second. The checkpoint is the caller's to remove,
-    when what was trained is safe.
+    `report` is called after the first step and then every so many seconds. The checkpoint is written every
+    half minute, at the end and at an interrupt; it is the caller's to remove, when what was trained is safe.
     """
     begin = last_save = time.monotonic()
     last_report, interrupted = 0.0, False
     step, trained = start.step, start.seconds
-
-    def save_checkpoint() -> None:
-        states = {
-            name: part.get_state() if isinstance(part, torch.Generator) else part.state_dict()
-            for name, part in parts.items()
-        }
-        checkpoint.save({**states, "step": step, "seconds": trained})
 
     def fraction_done() -> float:
         return step / steps if seconds is None else trained / seconds
@@ -125,21 +157,22 @@ def train(
             progress = fraction_done()
             if progress >= 1:
                 break
-            loss = update(step, progress)
+            loss = learner.update(step, progress)
             step += 1
             now = time.monotonic()
-            if now - last_report > _REPORT_EVERY or step == start.step + 1:
+            if now - last_report >= report_every or step == start.step + 1:
                 last_report = now
                 made = progress - first_progress
                 remaining = (now - begin) / made * (1 - progress) if made > 0 else None
                 report(Standing(step, progress, trained, now - begin, remaining), loss)
-            if now - last_save > _SAVE_EVERY:
+            if now - last_save >= _SAVE_EVERY:
                 last_save = now
-                save_checkpoint()
+                checkpoint.keep(learner.parts, Standing(step, seconds=trained))
     except KeyboardInterrupt:
         interrupted = True
-        save_checkpoint()
-    return Standing(step, min(1.0, progress), trained, now - begin, 0.0, interrupted)
+    end = Standing(step, min(1.0, progress), trained, now - begin, 0.0, interrupted)
+    checkpoint.keep(learner.parts, end)
+    return end
 
 
-_REPORT_EVERY, _SAVE_EVERY = 0.5, 30.0  # seconds
+_SAVE_EVERY = 30.0  # seconds

@@ -38,7 +38,7 @@ class PointDistance(PoseResidual):
 
     @property
     def max_error(self) -> float | int:
-        return 10 * self.threshold_m if self.max_error_m is None else self.max_error_m
+        return 10.0 * self.threshold_m if self.max_error_m is None else self.max_error_m
 
     def sanitise(self, correspondences: Correspondences) -> Correspondences:
         """Camera points 0 where there is no depth. Raises: `ValueError` when there are none at all."""

@@ -38,7 +38,7 @@ class ReprojectionError(PoseResidual):
 
     @property
     def max_error(self) -> float | int:
-        return 10 * self.threshold_px if self.max_error_px is None else self.max_error_px
+        return 10.0 * self.threshold_px if self.max_error_px is None else self.max_error_px
 
     def sanitise(self, correspondences: Correspondences) -> Correspondences:
         return correspondences.sanitised()

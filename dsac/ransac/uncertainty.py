@@ -140,7 +140,7 @@ def _covariance(scatter: _Scatter) -> Float[Tensor, "B 6 6"]:
 
 def _freed(count: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
     """What the sum over so many parts misses, three of which the pose itself uses up."""
-    return count / (count - 3).clamp_min(1)
+    return count.float() / (count - 3).clamp_min(1).float()
 
 
 def _chance_inliers(residual: PoseResidual, correspondences: Correspondences) -> Float[Tensor, " B"]:

@@ -132,9 +132,9 @@ def test_many_views_of_few_frames_are_made_a_few_at_a_time(
 
 
 def test_progress_ends_at_one(frames: Frames) -> None:
-    told: list[float] = []
-    _collect(frames, on_progress=told.append)
-    assert told == sorted(told) and told[-1] == 1.0 and len(told) == 6
+    reports: list[float] = []
+    _collect(frames, on_progress=reports.append)
+    assert reports == sorted(reports) and reports[-1] == 1.0 and len(reports) == 6
 
 
 def test_an_image_that_cannot_be_read_ends_it_with_its_name(frames: Frames) -> None:

@@ -8,7 +8,9 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,8 +22,9 @@ from dsac.cli import main
 from dsac.datasets import Frames, Scene
 from dsac.errors import DatasetError, DsacError, MapFormatError
 from dsac.localizer import Localizer
+from dsac.mapping import training
 from dsac.mapping.fine_tuning import FineTuningProgress, fine_tune, tuning_views
-from dsac.mapping.pose_training import FineTuningSettings
+from dsac.mapping.settings import FineTuningSettings
 from dsac.mapping.trainable_map import TrainableMap
 from dsac.mapping.views import Augmentation, random_view
 from dsac.ransac import LearnedScore
@@ -99,10 +102,10 @@ def _same(a: SceneMap, b: SceneMap) -> bool:
 @pytest.mark.parametrize("selection", ["dsac", "softam", "argmax"])
 def test_training_on_poses_mends_a_map(shifted: SceneMap, frames: Frames, selection: str) -> None:
     tuned = _tune(shifted, frames, replace(SMALL, selection=selection))
-    told = tuned.info.training["fine_tuning"]
-    assert told["validation_before"] > 4  # cm
-    assert told["validation_after"] < 0.85 * told["validation_before"]
-    assert told["best_step"] > 0
+    record = tuned.info.training["fine_tuning"]
+    assert record["validation_before"] > 4  # cm
+    assert record["validation_after"] < 0.85 * record["validation_before"]
+    assert record["best_step"] > 0
     corner = torch.full((1, 3), 0.5 + 0.5 / 3**0.5)
     truth = torch.full((1, 3), RADIUS / 3**0.5)
     before, after = ((m.head(corner).points - truth).norm().item() for m in (shifted, tuned))
@@ -112,9 +115,9 @@ def test_training_on_poses_mends_a_map(shifted: SceneMap, frames: Frames, select
 def test_a_map_that_training_would_spoil_comes_back_as_it_was(frames: Frames) -> None:
     start = exact_map(96)
     tuned = _tune(start, frames, replace(SMALL, steps=10, learning_rate=0.3))
-    told = tuned.info.training["fine_tuning"]
-    assert told["best_step"] == 0
-    assert told["validation_after"] == told["validation_before"]
+    record = tuned.info.training["fine_tuning"]
+    assert record["best_step"] == 0
+    assert record["validation_after"] == record["validation_before"]
     points = torch.rand(50, 3, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(tuned.head(points).points, start.head(points).points, atol=5e-3, rtol=0)
 
@@ -131,9 +134,9 @@ def test_an_interrupted_fine_tuning_resumes_to_the_very_same_end(
     checkpoint = tmp_path / "ball.checkpoint"
     whole = _tune(shifted, frames)
     part = _tune(shifted, frames, checkpoint=checkpoint, on_progress=_interrupt_at(8))
-    told = part.info.training["fine_tuning"]
-    assert told["interrupted"] and told["trained_steps"] == 8
-    assert told["validation_after"] <= told["validation_before"]
+    record = part.info.training["fine_tuning"]
+    assert record["interrupted"] and record["trained_steps"] == 8
+    assert record["validation_after"] <= record["validation_before"]
     resumed = _tune(shifted, frames, checkpoint=checkpoint, resume=True)
     assert _same(resumed, whole)
 
@@ -159,10 +162,12 @@ def test_the_checkpoint_of_another_map_of_the_scene_is_refused(
         _tune(later, frames, checkpoint=checkpoint, resume=True)
 
 
-def test_a_crashed_fine_tuning_goes_on_from_its_last_validation(
-    shifted: SceneMap, frames: Frames, tmp_path: Path
+def test_a_crashed_fine_tuning_goes_on_from_its_last_checkpoint(
+    shifted: SceneMap, frames: Frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = tmp_path / "ball.checkpoint"
+    seconds = count(step=5)  # a step takes ten: every third leaves a checkpoint
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: float(next(seconds))))
 
     def crash(progress: FineTuningProgress) -> None:
         if progress.step == 8:
@@ -170,17 +175,17 @@ def test_a_crashed_fine_tuning_goes_on_from_its_last_validation(
 
     with pytest.raises(RuntimeError, match="power cut"):
         _tune(shifted, frames, checkpoint=checkpoint, on_progress=crash)
-    told: list[FineTuningProgress] = []
-    resumed = _tune(shifted, frames, checkpoint=checkpoint, resume=True, on_progress=told.append)
-    assert [p.step for p in told if p.phase == "training"][0] == 6
+    reports: list[FineTuningProgress] = []
+    resumed = _tune(shifted, frames, checkpoint=checkpoint, resume=True, on_progress=reports.append)
+    assert [p.step for p in reports if p.phase == "training"][0] == 7
     assert _same(resumed, _tune(shifted, frames))
 
 
 def test_a_trained_encoder_belongs_to_the_map(shifted: SceneMap, frames: Frames) -> None:
     encoder = TrainableColors()
     tuned = _tune(shifted, frames, replace(SMALL, encoder=True), encoder)
-    told = tuned.info.training["fine_tuning"]
-    assert told["validation_after"] < 0.85 * told["validation_before"]
+    record = tuned.info.training["fine_tuning"]
+    assert record["validation_after"] < 0.85 * record["validation_before"]
     assert torch.equal(encoder.mix.weight, torch.eye(3)) and encoder.digest == ColorEncoder.digest
     own = tuned.load_encoder()
     assert isinstance(own, TrainableColors)
@@ -199,9 +204,9 @@ def test_a_score_network_is_trained_first_and_then_belongs_to_the_map(
     shifted: SceneMap, frames: Frames, tmp_path: Path
 ) -> None:
     settings = replace(SMALL, scoring="score-network", score_steps=3, steps=2)
-    told: list[FineTuningProgress] = []
-    tuned = _tune(shifted, frames, settings, on_progress=told.append)
-    assert [(p.phase, p.step) for p in told if p.phase != "features"] == [
+    reports: list[FineTuningProgress] = []
+    tuned = _tune(shifted, frames, settings, on_progress=reports.append)
+    assert [(p.phase, p.step) for p in reports if p.phase != "features"] == [
         *(("scoring", step) for step in (1, 2, 3)),
         *(("training", step) for step in (0, 1, 2)),
     ]
@@ -213,9 +218,9 @@ def test_a_score_network_is_trained_first_and_then_belongs_to_the_map(
     scoring = Localizer(loaded, encoder=ColorEncoder()).solver.scoring
     assert isinstance(scoring, LearnedScore) and scoring.network is loaded.score_network
 
-    told.clear()
-    _tune(tuned, frames, settings, on_progress=told.append)
-    assert {p.phase for p in told} == {"features", "training"}
+    reports.clear()
+    _tune(tuned, frames, settings, on_progress=reports.append)
+    assert {p.phase for p in reports} == {"features", "training"}
     assert _tune(tuned, frames, replace(SMALL, steps=1)).score_network is None
 
 
@@ -257,10 +262,10 @@ def test_the_map_that_came_in_stays_as_it_is(shifted: SceneMap, frames: Frames) 
 
 
 def test_progress_tells_loss_norm_and_validation(shifted: SceneMap, frames: Frames) -> None:
-    told: list[FineTuningProgress] = []
-    _tune(shifted, frames, replace(SMALL, steps=6), on_progress=told.append)
-    training = [p for p in told if p.phase == "training"]
-    assert [p.fraction for p in told if p.phase == "features"][-1] == 1.0
+    reports: list[FineTuningProgress] = []
+    _tune(shifted, frames, replace(SMALL, steps=6), on_progress=reports.append)
+    training = [p for p in reports if p.phase == "training"]
+    assert [p.fraction for p in reports if p.phase == "features"][-1] == 1.0
     assert [p.step for p in training] == list(range(7))
     assert all(p.loss > 0 and p.gradient_norm > 0 for p in training[1:])
     assert [p.step for p in training if p.validation == p.validation] == [0, 5, 6]
@@ -306,7 +311,7 @@ def tune(monkeypatch: pytest.MonkeyPatch, frames: Frames, shifted: SceneMap, tmp
     scene = Scene("ball", "ball", frames, frames[:0])
     monkeypatch.setattr("dsac.datasets.load_scene", lambda path, truth=None: scene)
     of_the_ball = partial(FineTuningSettings, augmentation=SMALL.augmentation)
-    monkeypatch.setattr("dsac.mapping.pose_training.FineTuningSettings", of_the_ball)
+    monkeypatch.setattr("dsac.mapping.settings.FineTuningSettings", of_the_ball)
     shifted.save(tmp_path / "ball.dsac")
     return lambda *arguments: main(["fine-tune", str(tmp_path / "ball.dsac"), "ball", *map(str, arguments)])
 
@@ -330,9 +335,9 @@ def test_the_command_writes_map_and_log(tune, tmp_path: Path, capsys: pytest.Cap
         == 0
     )
     assert (tmp_path / "ball.dsac").read_bytes() == before
-    told = SceneMap.load(tuned).info.training["fine_tuning"]
-    assert (told["steps"], told["learning_rate"], told["selection"]) == (3, 1e-3, "softam")
-    assert (told["scoring"], told["encoder"], told["views_per_frame"]) == ("soft-count", False, 1)
+    record = SceneMap.load(tuned).info.training["fine_tuning"]
+    assert (record["steps"], record["learning_rate"], record["selection"]) == (3, 1e-3, "softam")
+    assert (record["scoring"], record["encoder"], record["views_per_frame"]) == ("soft-count", False, 1)
     log = [json.loads(line) for line in (tmp_path / "tuned.dsac.tuning.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log if "gradient_norm" in line] == [1, 2, 3]
     assert "validation slice" in capsys.readouterr().out

@@ -152,9 +152,9 @@ def _saved(scene_map, path: Path) -> Path:
 
 
 def test_progress_ends_at_one(room: Scene) -> None:
-    told: list[float] = []
-    collect_landmarks(room.mapping[:3], 100, told.append)
-    assert told == sorted(told) and told[-1] == pytest.approx(1)
+    reports: list[float] = []
+    collect_landmarks(room.mapping[:3], 100, reports.append)
+    assert reports == sorted(reports) and reports[-1] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("most", [5, 20])

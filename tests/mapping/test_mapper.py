@@ -17,7 +17,7 @@ from dsac.datasets import Frames
 from dsac.errors import DatasetError, MapFormatError
 from dsac.geometry import Pose
 from dsac.mapping import MappingProgress, MappingSettings, buffer, build_map, mapper, training
-from dsac.mapping.head_training import head_learner
+from dsac.mapping.head_learner import head_learner
 from dsac.scene_map import SceneMap
 
 SMALL = MappingSettings(
@@ -33,7 +33,7 @@ def frames() -> Frames:
 
 @pytest.fixture
 def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clocks that tick a second at each look: progress is told after every step."""
+    """Clocks that tick a second at each look: progress is reported after every step."""
     ticks = iter(range(10**9))
     clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))
     for module in (mapper, training, buffer):
@@ -146,9 +146,9 @@ def test_an_interrupted_mapping_gives_a_map_and_resumes_to_the_very_same_end(
     usable = SceneMap.load(tmp_path / "part.dsac").head(torch.rand(10, 3))
     assert torch.isfinite(usable.points).all()
 
-    told: list[MappingProgress] = []
-    resumed = _build(frames, settings, checkpoint=checkpoint, resume=True, on_progress=told.append)
-    assert [p.step for p in told if p.phase == "training"][0] == 12
+    reports: list[MappingProgress] = []
+    resumed = _build(frames, settings, checkpoint=checkpoint, resume=True, on_progress=reports.append)
+    assert [p.step for p in reports if p.phase == "training"][0] == 12
     assert resumed.info.training["steps"] == 30 and not resumed.info.training["interrupted"]
     assert _same(resumed, whole)
     assert sorted(tmp_path.iterdir()) == [checkpoint, tmp_path / "part.dsac"]
@@ -168,9 +168,9 @@ def test_checkpoints_are_kept_while_training_and_outlive_it(
     whole = _build(frames, checkpoint=checkpoint, on_progress=lambda p: seen.append(checkpoint.exists()))
     assert any(seen) and not all(seen)
     # the map may yet get lost before it is saved
-    told: list[MappingProgress] = []
-    again = _build(frames, checkpoint=checkpoint, resume=True, on_progress=told.append)
-    assert min(p.step for p in told if p.phase == "training") > 1
+    reports: list[MappingProgress] = []
+    again = _build(frames, checkpoint=checkpoint, resume=True, on_progress=reports.append)
+    assert min(p.step for p in reports if p.phase == "training") > 1
     assert _same(again, whole)
 
 
@@ -194,10 +194,10 @@ def test_a_damaged_checkpoint_is_refused(frames: Frames, tmp_path: Path) -> None
     data = path.read_bytes()
     for damaged in (data[: len(data) // 2], b"", b"not a checkpoint"):
         path.write_bytes(damaged)
-        told: list[MappingProgress] = []
+        reports: list[MappingProgress] = []
         with pytest.raises(MapFormatError, match="ball.checkpoint: expected the checkpoint of a mapping"):
-            _build(frames, checkpoint=path, resume=True, on_progress=told.append)
-        assert not told  # found before the work
+            _build(frames, checkpoint=path, resume=True, on_progress=reports.append)
+        assert not reports  # found before the work
 
 
 def test_the_checkpoint_of_another_mapping_is_refused(frames: Frames, tmp_path: Path) -> None:
@@ -213,9 +213,9 @@ def test_the_checkpoint_of_another_mapping_is_refused(frames: Frames, tmp_path: 
 def test_a_time_budget_decides_on_views_and_steps(frames: Frames, every_step: None) -> None:
     # a view takes one tick, so that 40 % of 300 s are 20 views a frame; a step takes two ticks
     settings = replace(SMALL, minutes=5.0, num_views=600)
-    told: list[MappingProgress] = []
-    scene_map = _build(frames, settings, on_progress=told.append)
-    training = [p for p in told if p.phase == "training"]
+    reports: list[MappingProgress] = []
+    scene_map = _build(frames, settings, on_progress=reports.append)
+    training = [p for p in reports if p.phase == "training"]
     assert 100 < scene_map.info.training["steps"] < 150
     assert training[-1].fraction == 1.0 and training[-1].elapsed < 320
     middle = training[len(training) // 2]
@@ -231,29 +231,29 @@ def test_the_time_that_triangulation_takes_is_not_left_for_training(
         return frames
 
     monkeypatch.setattr(mapper, "with_triangulated_depth", slow)
-    told: list[MappingProgress] = []
-    scene_map = _build(frames.without_depth(), replace(SMALL, minutes=5.0), on_progress=told.append)
-    assert 200 < min(p.elapsed for p in told if p.phase == "training")
-    assert 270 < told[-1].elapsed < 320
+    reports: list[MappingProgress] = []
+    scene_map = _build(frames.without_depth(), replace(SMALL, minutes=5.0), on_progress=reports.append)
+    assert 200 < min(p.elapsed for p in reports if p.phase == "training")
+    assert 270 < reports[-1].elapsed < 320
     assert 25 < scene_map.info.training["steps"] < 50  # of two ticks
 
 
 def test_a_budget_that_is_used_up_before_training_leaves_it_some_steps(
     frames: Frames, every_step: None
 ) -> None:
-    told: list[MappingProgress] = []
-    scene_map = _build(frames, replace(SMALL, minutes=0.1), on_progress=told.append)
-    assert 6 < min(p.elapsed for p in told if p.phase == "training")
+    reports: list[MappingProgress] = []
+    scene_map = _build(frames, replace(SMALL, minutes=0.1), on_progress=reports.append)
+    assert 6 < min(p.elapsed for p in reports if p.phase == "training")
     assert scene_map.info.training["steps"] in (2, 3)  # in 5 s, of two ticks
 
 
 def test_progress_is_told_phase_by_phase(frames: Frames, every_step: None) -> None:
-    told: list[MappingProgress] = []
-    _build(frames, replace(SMALL, steps=10), on_progress=told.append)
-    training = [p for p in told if p.phase == "training"]
-    assert list(dict.fromkeys(p.phase for p in told)) == ["landmarks", "features", "training"]
+    reports: list[MappingProgress] = []
+    _build(frames, replace(SMALL, steps=10), on_progress=reports.append)
+    training = [p for p in reports if p.phase == "training"]
+    assert list(dict.fromkeys(p.phase for p in reports)) == ["landmarks", "features", "training"]
     for phase in ("landmarks", "features"):
-        fractions = [p.fraction for p in told if p.phase == phase]
+        fractions = [p.fraction for p in reports if p.phase == phase]
         assert fractions == sorted(fractions) and fractions[-1] == pytest.approx(1.0)
     assert [p.step for p in training] == [*range(1, 11), 10]
     assert training[-1].fraction == 1.0 and training[-1].remaining == 0.0

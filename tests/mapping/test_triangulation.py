@@ -154,9 +154,9 @@ def test_depth_comes_in_the_unit_of_the_poses(frames: Frames, found: Frames) -> 
 
 
 def test_progress_ends_at_one(frames: Frames) -> None:
-    told: list[float] = []
-    with_triangulated_depth(frames[:4], short_side_px=SIZE[1], on_progress=told.append)
-    assert told == sorted(told) and told[-1] == 1.0
+    reports: list[float] = []
+    with_triangulated_depth(frames[:4], short_side_px=SIZE[1], on_progress=reports.append)
+    assert reports == sorted(reports) and reports[-1] == 1.0
 
 
 def test_few_frames_are_searched_for_more_keypoints_in_finer_images(monkeypatch):

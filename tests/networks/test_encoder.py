@@ -139,7 +139,7 @@ _SLACK = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 0.003, torch
 def test_the_fast_way_through_the_layers_is_the_plain_one(
     encoder: EfficientNetLite, images: torch.Tensor, dtype: torch.dtype
 ) -> None:
-    encoder = deepcopy(encoder).to(dtype)
+    encoder, images = deepcopy(encoder).to(dtype), images[:, :, :96, :128]
     expected = _plainly(encoder, images).float()
     slack = _SLACK[dtype] * expected.norm()
     with torch.inference_mode():

@@ -11,7 +11,7 @@ from devices import NoWaiting
 
 from dsac.errors import BackendError
 from dsac.geometry import Pose
-from dsac.kernels import dispatch, gpu, reference
+from dsac.kernels import reference
 from dsac.ransac import DSAC, Argmax, MaxError, PoseSolver, ReprojectionError, RobustRefinement, SoftAM
 from dsac.ransac.implicit import guarded_inverse
 from dsac.ransac.uncertainty import pose_estimate
@@ -134,22 +134,6 @@ def test_gradients_by_pixels_come_from_the_reference(make_scene):
     assert (pixels.grad != 0).any()
     with pytest.raises(BackendError, match="has no gradient, and an input needs one"):
         PoseSolver.rgb(8, backend="cpu").expected_loss(live, truth, MaxError())
-
-
-@pytest.mark.parametrize("kind", ["rgb", "rgbd"])
-def test_a_gpu_answers_by_its_own_fused_solver(kind, make_scene, monkeypatch):
-    monkeypatch.setattr(dispatch, "_obstacle", lambda name, *inputs: None if name == "gpu" else "not here")
-    solve, calls = getattr(gpu, f"solve_{kind}"), []
-
-    def counted(*inputs, **options):
-        calls.append(len(inputs[0]))
-        return solve(*inputs, **options)
-
-    monkeypatch.setattr(gpu, f"solve_{kind}", counted)
-    correspondences, truth = make_scene(5, (60, 80), 0.05, dtype=torch.float32, depth=True)
-    estimate = getattr(PoseSolver, kind)()(correspondences)
-    assert calls == [5] and estimate.success.all()
-    assert (estimate.cam_from_world.center_distance(truth) < 0.02).all()
 
 
 @pytest.mark.parametrize("kind", ["rgb", "rgbd"])

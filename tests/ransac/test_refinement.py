@@ -142,7 +142,7 @@ def test_points_of_weight_zero_change_nothing_and_get_no_gradient(make_scene):
         assert (points.grad[:, ignored] == 0).all()
         assert (points.grad[:, ~ignored] != 0).any()
         results.append(refined.translation.detach())
-    torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)
+    torch.testing.assert_close(results[0], results[1], rtol=0, atol=1e-13)  # kernels centre all points
 
 
 def test_a_pose_without_inliers_stays_and_keeps_its_own_gradient(make_scene):

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dsac.geometry import Pose
-from dsac.ransac import DSAC, Argmax, Correspondences, PoseSolver, WeightedError
+from dsac.ransac import DSAC, Argmax, Correspondences, DenseSolver, PoseSolver, WeightedError
 
 # `make_scene` is a function without state, so examples may share it
 _FUZZ = settings(max_examples=14, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -49,13 +49,15 @@ def _spoilt(make_scene, kind: str, seed: int, dtype: torch.dtype) -> tuple[Corre
 
 
 @pytest.mark.parametrize("with_depth", [False, True])
-@pytest.mark.parametrize(("backend", "dtype"), [("reference", torch.float64), ("auto", torch.float32)])
+@pytest.mark.parametrize(
+    ("dense", "backend", "dtype"), [(False, "reference", torch.float64), (True, "auto", torch.float32)]
+)
 @_FUZZ
 @given(kind=st.sampled_from(HOPELESS), seed=st.integers(0, 1000))
-def test_what_determines_no_pose_is_not_localized(make_scene, with_depth, backend, dtype, kind, seed):
+def test_what_determines_no_pose_is_not_localized(make_scene, with_depth, dense, backend, dtype, kind, seed):
     spoilt, _ = _spoilt(make_scene, kind, seed, dtype)
-    solver = PoseSolver.rgbd(16, backend=backend) if with_depth else PoseSolver.rgb(16, backend=backend)
-    estimate = solver(spoilt)
+    solver = DenseSolver if dense else PoseSolver
+    estimate = (solver.rgbd if with_depth else solver.rgb)(backend=backend)(spoilt)
     assert not estimate.success.any(), kind
     assert estimate.confidence.max() < 0.2
     assert torch.isfinite(estimate.cam_from_world.matrix).all()
@@ -97,6 +99,6 @@ def test_a_coplanar_scene_is_localized(make_scene, backend, with_depth):
     correspondences, truth = make_scene(grid=(20, 30), inlier_ratio=1.0, depth=True, dtype=torch.float32)
     wall = correspondences.camera.unproject(correspondences.pixels) * 2.0
     scene = replace(correspondences, scene_points=truth.inverse() @ wall, camera_points=wall)
-    estimate = (PoseSolver.rgbd if with_depth else PoseSolver.rgb)(backend=backend)(scene)
+    estimate = (DenseSolver.rgbd if with_depth else DenseSolver.rgb)(backend=backend)(scene)
     assert estimate.success.all()
     assert estimate.cam_from_world.center_distance(truth).max() < 1e-3

@@ -373,7 +373,7 @@ def test_options_that_mean_nothing_are_refused(name: str, make: Callable[[int], 
 def test_thresholds_are_finite(value: float) -> None:
     with pytest.raises(ValueError, match="threshold_px: expected more than 0"):
         PoseSolver.rgb(threshold_px=value)
-    with pytest.raises(ValueError, match="threshold: expected more than 0"):
+    with pytest.raises(ValueError, match="threshold_px: expected more than 0"):
         cpu.solve_rgb(
             np.zeros((1, 9, 2)), np.zeros((1, 9, 3)), np.ones((1, 2)), np.ones((1, 2)), threshold_px=value
         )

@@ -16,9 +16,8 @@ from ball_world import FramesInMemory, ball_frames
 from dsac import Localizer
 from dsac.datasets import Frames
 from dsac.errors import MapFormatError
-from dsac.mapping import MappingProgress, NetworkSettings, build_map, network_training
+from dsac.mapping import MappingProgress, NetworkSettings, build_map, network_learner
 from dsac.mapping.fine_tuning import fine_tune
-from dsac.mapping.network_training import network_learner
 from dsac.mapping.views import Augmentation, View, random_view
 from dsac.networks.scene_networks import NetworkArchitecture, NetworkName
 from dsac.rooms import synthetic_scene
@@ -40,7 +39,7 @@ def frames() -> Frames:
 
 
 def _interrupt() -> Callable[[MappingProgress], None]:
-    """Ctrl-C, once, after the first step (which is always told)."""
+    """Ctrl-C, once, after the first step (which is always reported)."""
     done = []
 
     def on_progress(progress: MappingProgress) -> None:
@@ -65,10 +64,10 @@ def _same(a: SceneMap, b: SceneMap) -> bool:
 def test_a_network_learns_a_photo_by_heart(frames: Frames, name: NetworkName) -> None:
     network = NetworkArchitecture(name, grey=False, width=1 / 16)
     still = Augmentation(1.0, 1.0, 0.0, max_brightness=0.0, max_gamma=1.0, max_blur_px=0.0)
-    told: list[MappingProgress] = []
+    reports: list[MappingProgress] = []
     settings = replace(SMALL, network=network, augmentation=still, steps=100)
-    build_map(frames[:1], settings, on_progress=told.append)
-    training = [p for p in told if p.phase == "training"]
+    build_map(frames[:1], settings, on_progress=reports.append)
+    training = [p for p in reports if p.phase == "training"]
     assert training[0].step == 1 and training[-1].step == 100
     assert training[-1].loss < 0.5 * training[0].loss
 
@@ -122,7 +121,7 @@ def test_an_interrupt_while_a_view_is_made_leaves_a_map_too(
             raise KeyboardInterrupt
         return random_view(*arguments)
 
-    monkeypatch.setattr(network_training, "random_view", interrupted)
+    monkeypatch.setattr(network_learner, "random_view", interrupted)
     training = build_map(frames, SMALL).info.training
     assert training["interrupted"] and training["steps"] < 12 and math.isfinite(training["loss"])
 
@@ -136,7 +135,7 @@ def test_the_checkpoint_of_another_network_is_refused(frames: Frames, tmp_path: 
 
 
 def test_the_rate_is_halved_after_each_sixth_of_the_training(frames: Frames) -> None:
-    learner = network_learner(
+    learner = network_learner.network_learner(
         frames, SMALL, exact_depth=True, seed=0, device=torch.device("cpu"), on_progress=lambda _: None
     )
     optimizer = learner.parts["optimizer"]
@@ -178,9 +177,9 @@ def test_a_network_learns_the_synthetic_room(depth: bool) -> None:
         short_side_px=120,
         augmentation=GENTLE,
     )
-    told: list[MappingProgress] = []
-    scene_map = build_map(mapping if depth else mapping.without_depth(), settings, on_progress=told.append)
-    first = next(p for p in told if p.phase == "training")
+    reports: list[MappingProgress] = []
+    scene_map = build_map(mapping if depth else mapping.without_depth(), settings, on_progress=reports.append)
+    first = next(p for p in reports if p.phase == "training")
     assert scene_map.info.training["loss"] < 0.4 * first.loss
     assert scene_map.info.supervision == ("depth" if depth else "poses")
     truth = query.cam_from_world
