@@ -70,6 +70,7 @@ class FineTune:
     def run(self) -> None:
         let_waiting_threads_sleep()
         from dsac.localizer import Localizer
+        from dsac.map_scoring import scoring_rule
         from dsac.mapping.fine_tuning import fine_tune
         from dsac.mapping.pose_training import FineTuningSettings
 
@@ -82,6 +83,8 @@ class FineTune:
         if self.resume and not checkpoint.is_file():
             raise DsacError(f"{checkpoint}: nothing to resume, expected what an unfinished fine-tuning left")
         with users_mistakes():
+            if self.scoring is not None:
+                scoring_rule(self.scoring)
             settings = FineTuningSettings(
                 selection=self.selection,
                 encoder=self.encoder,
