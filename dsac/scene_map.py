@@ -49,7 +49,6 @@ class MapInfo:
     bounds_min: tuple[float, float, float]  # box around the scene points seen while mapping, metres
     bounds_max: tuple[float, float, float]
     depth_range: tuple[float, float]  # of the scene points from the cameras that saw them, metres
-    camera_spacing: float  # mean distance between neighbouring mapping cameras, metres
     num_frames: int
     supervision: str  # "depth" or "poses"
     source: str  # the recording: path and format
@@ -234,6 +233,7 @@ def _parse_info(path: Path, text: str) -> MapInfo:
             fields["score_network"] = ScoreArchitecture.from_json(fields["score_network"])
         for name in ("bounds_min", "bounds_max", "depth_range"):
             fields[name] = tuple(fields[name])
+        fields.pop("camera_spacing", None)  # in maps of dsac 0.1.0; nobody read it
         if fields.get("focal_range") is not None:
             fields["focal_range"] = tuple(fields["focal_range"])
         if fields.get("camera"):

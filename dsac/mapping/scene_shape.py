@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dsac.datasets import Frames
 from dsac.errors import DatasetError
 from dsac.mapping.buffer import FeatureBuffer
 
@@ -21,14 +20,10 @@ class SceneShape:
     bounds_min: tuple[float, float, float]
     bounds_max: tuple[float, float, float]
     depth_range: tuple[float, float]
-    camera_spacing: float
 
     @staticmethod
-    def of(buffer: FeatureBuffer, frames: Frames) -> SceneShape:
+    def of(buffer: FeatureBuffer) -> SceneShape:
         """Raises: `DatasetError` when hardly any cell's scene point is known."""
-        poses = frames.cam_from_world
-        assert poses is not None
-        spacing = (poses.center[1:] - poses.center[:-1]).norm(dim=-1).mean().item() if len(frames) > 1 else 0.0
         rows = torch.isfinite(buffer.cells.scene_points[:, 0]).nonzero()[:, 0]
         if len(rows) < 100:
             raise DatasetError(
@@ -48,5 +43,4 @@ class SceneShape:
             bounds_max=tuple(high.tolist()),
             # the nearest and farthest known depths, with a margin for what nobody measured
             depth_range=(depth.quantile(0.001).item() / 2, depth.quantile(0.999).item() * 3),
-            camera_spacing=spacing,
         )

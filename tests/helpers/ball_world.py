@@ -64,7 +64,7 @@ def exact_map(short_side_px: int) -> SceneMap:
     corner = (RADIUS, RADIUS, RADIUS)
     low = (-RADIUS, -RADIUS, -RADIUS)
     info = MapInfo(
-        "colors", "0", head.architecture, 8, short_side_px, low, corner, (1.0, 6.0), 0.0, 0, "depth", "ball"
+        "colors", "0", head.architecture, 8, short_side_px, low, corner, (1.0, 6.0), 0, "depth", "ball"
     )
     return SceneMap(head.eval().requires_grad_(False), info)
 
