@@ -301,7 +301,7 @@ def learned(part: Part, row: Row, seed: int) -> tuple[SceneMap, float]:
     if key in part.maps:
         return part.maps[key]
     settings, buffer = row.settings, part.buffer(row.settings, seed)
-    shape = SceneShape.of(buffer, part.mapped)
+    shape = SceneShape.of(buffer)
     if not row.known_points:
         unknown = torch.full_like(buffer.cells.scene_points, torch.nan)
         buffer = replace(buffer, cells=replace(buffer.cells, scene_points=unknown))

@@ -85,7 +85,7 @@ class Regressor(nn.Module):
         features: Float[Tensor, "B N C"],
         pixels: Float[Tensor, "B N 2"],
         camera: Camera,  # pinhole, batch (B,)
-        grid: tuple[int, int],
+        grid: tuple[int, int] | None = None,
     ) -> Correspondences:
         """What the head sees in some cells, which lie at those pixels; weights are inverse scales."""
         with fast_autocast(features.device):

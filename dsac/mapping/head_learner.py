@@ -101,7 +101,7 @@ def head_learner(
         seconds=seconds,
         on_progress=on_progress,
     )
-    shape = SceneShape.of(buffer, frames)
+    shape = SceneShape.of(buffer)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         head = SceneHead(HeadArchitecture(encoder.num_features, settings.width, settings.num_blocks))

@@ -18,7 +18,7 @@ from typing import Literal
 
 import torch
 
-from dsac.datasets import Frames
+from dsac.datasets import Frames, Scene
 from dsac.errors import DatasetError, MapFormatError
 from dsac.mapping.buffer import evenly_spread
 from dsac.mapping.head_learner import head_learner
@@ -50,7 +50,7 @@ class MappingProgress:
 
 
 def build_map(
-    frames: Frames,
+    scene: Scene | Frames,
     settings: MappingSettings | NetworkSettings | None = None,
     *,
     encoder: Encoder | None = None,
@@ -61,9 +61,10 @@ def build_map(
     resume: bool = False,
     on_progress: Callable[[MappingProgress], None] = lambda progress: None,
 ) -> SceneMap:
-    """Learn a map of the scene that `frames` (with poses; with or without depth) show.
+    """Learn a map from a scene's mapping frames, or from frames alone (with poses; with or without depth).
 
-    What the recording knows beyond its frames, the unit above all, `SceneMap.recorded_in` adds.
+    Frames alone know neither the unit of length nor how photos are stored: their map leaves both open. The map
+    says that it was made from `source`, by default the scene's path and format.
 
     The kind of settings says what learns: a head behind the shared encoder (`encoder`, default the one that
     ships), or a whole network.
@@ -81,6 +82,7 @@ def build_map(
     settings = settings or MappingSettings()
     device = torch.device(device)
     started = time.monotonic()
+    frames, recording = (scene.mapping, scene) if isinstance(scene, Scene) else (scene, None)
     if len(frames) == 0 or frames.cam_from_world is None:
         raise DatasetError("mapping needs frames with poses, got none")
     kept = Checkpoint.at(checkpoint, "a mapping", resume)
@@ -169,7 +171,9 @@ def build_map(
         focal_range=(by_focal[0].relative_focal, by_focal[-1].relative_focal),
         origin=origin,
         supervision="depth" if exact_depth else "poses",
-        source=source,
+        source=source if source or recording is None else f"{recording.path} ({recording.format})",
+        metric=None if recording is None else recording.metric,
+        as_stored=recording is not None and recording.stores_turned,
         settings={**asdict(settings), "seed": seed},
         training=training,
         created=datetime.now(UTC).isoformat(timespec="seconds"),

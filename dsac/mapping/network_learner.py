@@ -142,7 +142,7 @@ def _look_around(
         device=device,
         on_progress=on_progress,
     )
-    return SceneShape.of(buffer, frames)
+    return SceneShape.of(buffer)
 
 
 _LOOKS = 200

@@ -95,6 +95,7 @@ class PoseLearner:
 
     def judge_start(self) -> float:
         """Error on the validation slice before the first step, which every later one must beat."""
+        self.best.weights = self.model.as_saved()  # with a score network that was trained meanwhile
         error = validation_error(self.model, self.best.weights, self.views.validation)
         self.best.error = self.best.start_error = error
         return error
@@ -198,10 +199,10 @@ def draw_batch(
 
 @torch.no_grad()
 def validation_error(model: TrainableMap, state: dict[str, Tensor], views: Sequence[TuningView]) -> float:
-    """Mean of max(degrees, centimetres), each at most `LARGEST_ERROR`; by the saved map's weights.
+    """Mean of max(degrees, centimetres), each at most `LARGEST_ERROR`, with the weights `state` of the model.
 
-    Views are at the working size already, and all their cells are asked; there are no landmarks. So this is
-    what the networks are worth, not what a query of the map is.
+    Views are solved as queries are, but from all cells, where queries leave out columns of fine grids; and with
+    no landmarks, which fine-tuning does not change.
     """
     saved = copy.deepcopy(model)
     saved.load_state_dict(state)

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dsac.datasets import Frames
 from dsac.errors import DatasetError
 from dsac.mapping.buffer import FeatureBuffer
 
@@ -38,7 +37,7 @@ class SceneShape:
     depth_range: tuple[float, float]
 
     @staticmethod
-    def of(buffer: FeatureBuffer, frames: Frames) -> SceneShape:
+    def of(buffer: FeatureBuffer) -> SceneShape:
         """Raises: `DatasetError` when hardly any cell's scene point is known."""
         rows = torch.isfinite(buffer.cells.scene_points[:, 0]).nonzero()[:, 0]
         if len(rows) < 100:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dsac.geometry import Camera, Pose
@@ -60,29 +60,40 @@ class TrainableMap(nn.Module):
     def correspondences(
         self, views: Sequence[TuningView], thinning: int = 1, generator: torch.Generator | None = None
     ) -> Correspondences:
-        """What the networks see in views of one size.
+        """What the networks see in views of one size; cells beside the photo weigh nothing.
 
-        With `thinning`, in one random cell of each block of so many × so many: DSAC takes 40×40 of an image.
+        With `thinning`, in one random cell of each block of that many rows and columns: DSAC takes 40×40 of an
+        image.
         """
-        size, batch = views[0].camera.size, len(views)
-        content = torch.stack([view.content for view in views])
-        with fast_autocast(content.device):  # as queries are
-            features = content if self.encoder is None else self.encoder(content.float() / 255)
-        rows, grid = _one_cell_a_block(features.shape[-2:], thinning, batch, generator)
-        rows = rows.to(content.device)
-        image = torch.arange(batch, device=rows.device)[:, None]
         camera = Camera(
             torch.stack([view.camera.focal_px for view in views]),
             torch.stack([view.camera.center_px for view in views]),
-            size,
+            views[0].camera.size,
         )
-        pixels = cell_centers(size, self.stride).reshape(-1, 2).to(content.device, torch.float32)
-        seen = self.regressor.at_cells(
-            features.flatten(2).mT[image, rows], pixels[rows], camera.to(torch.float32), grid
-        )
-        assert seen.weights is not None
         inside = torch.stack([view.inside for view in views]).flatten(1)
-        return replace(seen, weights=seen.weights * inside[image, rows])
+        features = self.features(views)
+        rows, grid = _one_cell_a_block(features.shape[-2:], thinning, len(views), generator)
+        rows = rows.to(features.device)
+        seen = self.predict(features, camera, rows)
+        assert seen.weights is not None
+        return replace(seen, weights=seen.weights * inside.gather(1, rows), grid=grid)
+
+    def features(self, views: Sequence[TuningView]) -> Float[Tensor, "B C h w"]:
+        """Of views of one size: as they were encoded, or by the encoder that is being trained."""
+        content = torch.stack([view.content for view in views])
+        if self.encoder is None:
+            return content
+        with fast_autocast(content.device):
+            return self.encoder(content.float() / 255)
+
+    def predict(
+        self, features: Float[Tensor, "B C h w"], camera: Camera, rows: Int[Tensor, "B N"]
+    ) -> Correspondences:
+        """What the head makes of the cells with these row-major numbers, in views of pinhole cameras (B,)."""
+        pixels = cell_centers(camera.size, self.stride).reshape(-1, 2).to(features.device, torch.float32)
+        image = torch.arange(len(features), device=features.device)[:, None]
+        of_cells = features.flatten(2).mT[image, rows]
+        return self.regressor.at_cells(of_cells, pixels[rows], camera.to(pixels))
 
     def as_saved(self) -> dict[str, Tensor]:
         """The state after a round trip through the map file, which stores weights in half precision."""

@@ -22,8 +22,8 @@ from dsac.cli import main
 from dsac.datasets import Frames, Scene
 from dsac.errors import DatasetError, DsacError, MapFormatError
 from dsac.localizer import Localizer
-from dsac.mapping import training
-from dsac.mapping.fine_tuning import FineTuningProgress, fine_tune, tuning_views
+from dsac.mapping import pose_learner, training
+from dsac.mapping.fine_tuning import FineTuningProgress, fine_tune, trainable_map, tuning_views
 from dsac.mapping.settings import FineTuningSettings
 from dsac.mapping.trainable_map import TrainableMap
 from dsac.mapping.views import Augmentation, random_view
@@ -222,6 +222,26 @@ def test_a_score_network_is_trained_first_and_then_belongs_to_the_map(
     _tune(tuned, frames, settings, on_progress=reports.append)
     assert {p.phase for p in reports} == {"features", "training"}
     assert _tune(tuned, frames, replace(SMALL, steps=1)).score_network is None
+
+
+def test_a_score_network_was_trained_even_where_nothing_after_it_helped(
+    shifted: SceneMap, frames: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(SMALL, scoring="score-network", score_steps=2, steps=1)
+    judged = []
+
+    def worse_and_worse(model: TrainableMap, weights: dict[str, torch.Tensor], views: object) -> float:
+        judged.append(weights)
+        return float(len(judged))
+
+    monkeypatch.setattr(pose_learner, "validation_error", worse_and_worse)
+    tuned = _tune(shifted, frames, settings)
+    untrained = trainable_map(shifted, ColorEncoder(), settings, torch.device("cpu"), seed=0).score_network
+    assert tuned.score_network is not None and untrained is not None
+    assert tuned.info.training["fine_tuning"]["best_step"] == 0
+    last = tuned.score_network.head[-1].bias
+    assert (last - untrained.head[-1].bias).abs() > 1e-4
+    assert torch.equal(last, judged[0]["score_network.head.4.bias"])
 
 
 def test_training_and_validation_share_no_frame_and_no_view_with_mapping(frames: Frames) -> None:

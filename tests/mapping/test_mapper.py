@@ -13,7 +13,7 @@ import torch
 from ball_world import RADIUS, ColorEncoder, FramesInMemory, ball_frames
 from devices import NoWaiting
 
-from dsac.datasets import Frames
+from dsac.datasets import Frames, Scene
 from dsac.errors import DatasetError, MapFormatError
 from dsac.geometry import Pose
 from dsac.mapping import MappingProgress, MappingSettings, buffer, build_map, mapper, training
@@ -40,7 +40,7 @@ def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "time", clock)
 
 
-def _build(frames: Frames, settings: MappingSettings = SMALL, **options) -> SceneMap:
+def _build(frames: Frames | Scene, settings: MappingSettings = SMALL, **options) -> SceneMap:
     return build_map(frames, settings, encoder=ColorEncoder(), **options)
 
 
@@ -107,10 +107,21 @@ def test_a_map_says_what_it_was_made_from(frames: Frames) -> None:
     assert info.training["steps"] == 120 and info.training["interrupted"] is False
     assert -3.1 < min(info.bounds_min) < max(info.bounds_max) < 3.1 and max(info.bounds_max) > 2.5
     assert 0 < info.depth_range[0] < 2 and info.depth_range[1] > 4
-    poses = frames.cam_from_world
-    assert poses is not None
-    steps = (poses.center[1:] - poses.center[:-1]).norm(dim=-1)
-    assert info.camera_spacing == pytest.approx(steps.mean().item())
+
+
+@pytest.mark.parametrize(("metric", "stores_turned"), [(True, True), (False, False)])
+def test_a_map_of_a_scene_says_what_its_recording_knows(
+    frames: Frames, metric: bool, stores_turned: bool
+) -> None:
+    settings = replace(SMALL, steps=2)
+    scene = Scene("balls/1", "COLMAP", frames[:4], frames[4:], metric=metric, stores_turned=stores_turned)
+    scene_map, of_frames = _build(scene, settings), _build(frames[:4], settings)
+    info = scene_map.info
+    assert (info.num_frames, info.source) == (4, "balls/1 (COLMAP)")
+    assert (info.metric, info.as_stored) == (metric, stores_turned)
+    assert _same(scene_map, of_frames)
+    assert (of_frames.info.source, of_frames.info.metric, of_frames.info.as_stored) == ("", None, False)
+    assert _build(scene, settings, source="held out").info.source == "held out"
 
 
 def test_a_map_knows_a_typical_camera_and_the_range_of_lenses(frames: Frames) -> None:
