@@ -24,7 +24,10 @@ NETWORK = "score-network"  # the one rule that maps from before may have
 class MapScoring(Protocol):
     """What maps and fine-tuning ask of a rule: a frozen dataclass of plain values, which the map file holds."""
 
-    name: str  # in map files and on the command line
+    @property
+    def name(self) -> str:
+        """In map files and on the command line."""
+        ...
 
     def network(self) -> nn.Module | None:
         """What the rule learns, untrained; None: nothing."""

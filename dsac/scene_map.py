@@ -14,7 +14,7 @@ import copy
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ import torch
 from torch import Tensor, nn
 
 import dsac
-from dsac.datasets import Scene
 from dsac.datasets.storage import write_atomically
 from dsac.errors import MapFormatError
 from dsac.geometry import Camera, Pose
@@ -153,10 +152,6 @@ class SceneMap:
     def num_values(self) -> int:
         """Learned values in the file."""
         return sum(p.numel() for module in _modules(self).values() for p in module.parameters())
-
-    def recorded_in(self, scene: Scene) -> SceneMap:
-        """This map with what its recording knows and frames do not: unit, and how photos are stored."""
-        return replace(self, info=replace(self.info, metric=scene.metric, as_stored=scene.stores_turned))
 
     @property
     def mapping_camera(self) -> Camera | None:

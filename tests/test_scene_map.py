@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from ball_world import ColorEncoder, ball_frames, exact_map
+from ball_world import ColorEncoder, exact_map
 
-from dsac.datasets import Scene
 from dsac.datasets.storage import write_atomically
 from dsac.errors import MapFormatError
 from dsac.mapping import MappingSettings
@@ -48,15 +47,6 @@ def test_a_map_survives_its_file(scene_map: SceneMap, tmp_path: Path) -> None:
     assert torch.equal(loaded.head.scene_center, scene_map.head.scene_center)
     assert torch.equal(loaded.head.feature_whitening, scene_map.head.feature_whitening)
     assert not loaded.head.training and not any(p.requires_grad for p in loaded.head.parameters())
-
-
-def test_a_map_knows_what_its_recording_said(scene_map: SceneMap, tmp_path: Path) -> None:
-    assert scene_map.info.metric is None  # frames alone do not say
-    frames = ball_frames(2)
-    scene = Scene("ball", "photos", frames, frames[:0], metric=False, stores_turned=True)
-    scene_map.recorded_in(scene).save(tmp_path / "a.dsac")
-    info = SceneMap.load(tmp_path / "a.dsac").info
-    assert info.metric is False and info.as_stored is True
 
 
 def test_weights_of_its_own_for_the_encoder_survive_the_file(scene_map: SceneMap, tmp_path: Path) -> None:

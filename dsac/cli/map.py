@@ -125,15 +125,14 @@ def map_scene(
         raise DsacError(f"{checkpoint}: nothing to resume, expected the checkpoint of an unfinished mapping")
     with training_progress(log_path, checkpoint, resume) as show:
         scene_map = build_map(
-            scene.mapping,
+            scene,
             settings,
             device=device,
             seed=seed,
-            source=f"{scene.path} ({scene.format})",
             checkpoint=checkpoint,
             resume=resume,
             on_progress=lambda progress: show(progress, _note(progress)),
-        ).recorded_in(scene)
+        )
         scene_map.save(path)
     training = scene_map.info.training
     size_mb = path.stat().st_size / 1e6

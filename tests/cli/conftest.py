@@ -107,5 +107,5 @@ def corner(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     scene = load_scene(folder / "scene")
     settings = MappingSettings(steps=80, num_views=18, batch_size=1024, width=128, num_landmarks=2000)
-    build_map(scene.mapping, settings, source="the corner").recorded_in(scene).save(folder / "corner.dsac")
+    build_map(scene, settings, source="the corner").save(folder / "corner.dsac")
     return folder
