@@ -72,7 +72,7 @@ class FineTune:
         from dsac.localizer import Localizer
         from dsac.map_scoring import scoring_rule
         from dsac.mapping.fine_tuning import fine_tune
-        from dsac.mapping.pose_training import FineTuningSettings
+        from dsac.mapping.settings import FineTuningSettings
 
         path = self.output or self.map
         if path == self.map:

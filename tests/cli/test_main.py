@@ -13,8 +13,7 @@ from command_line import Fails, Run
 
 import dsac
 from dsac.cli.info import Info
-from dsac.mapping import MappingSettings, NetworkSettings
-from dsac.mapping.pose_training import FineTuningSettings
+from dsac.mapping import FineTuningSettings, MappingSettings, NetworkSettings
 
 
 @pytest.mark.parametrize("arguments", [["fly"], ["map"], ["localize", "a.dsac", "b.jpg", "--focal-px", "long"]])
