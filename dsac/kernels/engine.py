@@ -130,11 +130,13 @@ def _point_distance(rows: PosedRows, maximum: float) -> Tensor:
 
 
 def _soft_point_count(rows: PosedRows, threshold: float, maximum: float) -> Tensor:
+    assert rows.weights is not None
     return reference.soft_count(_point_distance(rows, maximum), rows.weights, threshold)
 
 
 def _refine_points(rows: PosedRows, threshold: float, iterations: int) -> Pair:
     rotation, translation, targets, points, _, _, weights = rows
+    assert weights is not None
     return reference.refine_points(rotation, translation, targets, points, weights, threshold, iterations)[:2]
 
 

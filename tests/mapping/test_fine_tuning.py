@@ -216,7 +216,9 @@ def test_a_score_network_is_trained_first_and_then_belongs_to_the_map(
     assert tuned.score_network is not None and loaded.score_network is not None
     torch.testing.assert_close(loaded.score_network(errors), tuned.score_network(errors), rtol=0, atol=0)
     scoring = Localizer(loaded, encoder=ColorEncoder()).solver.scoring
-    assert isinstance(scoring, LearnedScore) and scoring.network is loaded.score_network
+    assert isinstance(scoring, LearnedScore) and torch.equal(
+        scoring.network(errors), loaded.score_network(errors)
+    )
 
     reports.clear()
     _tune(tuned, frames, settings, on_progress=reports.append)
