@@ -21,6 +21,7 @@ from scripts import run, table_parser, write_table
 
 from dsac import Camera, Correspondences, Pose, PoseSolver
 from dsac.kernels import Backend, cpu
+from dsac.kernels.arrays import PosedRows
 from dsac.ransac import DSAC, ReprojectionError, RobustRefinement, WeightedError
 from dsac.ransac.refinement import Refinement
 
@@ -109,23 +110,16 @@ def gradient_kernels_ms(num_hypotheses: int, repetitions: int) -> float:
     correspondences, truth = scene()
     generator = torch.Generator().manual_seed(0)
     poses = Pose.exp(0.002 * torch.randn(1, num_hypotheses, 6, generator=generator)) @ truth[:, None]
-    arguments = (
-        poses.rotation,
-        poses.translation,
-        correspondences.pixels,
-        correspondences.scene_points,
-        correspondences.camera.focal_px,
-        correspondences.camera.center_px,
-        torch.ones(correspondences.pixels.shape[:2]),
-        10.0,
-    )
-    *optima, _, _ = cpu.refine(*arguments, 100)
-    at_optimum = (*optima, *arguments[2:])
+    camera = correspondences.camera
+    rows = (correspondences.pixels, correspondences.scene_points, camera.focal_px, camera.center_px)
+    posed = PosedRows(poses.rotation, poses.translation, *rows)
+    *optima, _, _ = cpu.refine(posed, 10.0, 100)
+    at_optimum = PosedRows(*optima, *rows)
     times = []
     for _ in range(repetitions + 1):
         started = time.process_time()
-        cpu.soft_inlier_count_gradient(*arguments, 100.0, torch.ones(1, num_hypotheses))
-        cpu.refine_gradient(*at_optimum, torch.ones(1, num_hypotheses, 6))
+        cpu.soft_inlier_count_gradient(posed, 10.0, 100.0, torch.ones(1, num_hypotheses))
+        cpu.refine_gradient(at_optimum, 10.0, torch.ones(1, num_hypotheses, 6))
         times.append(1e3 * (time.process_time() - started))
     return statistics.median(times[1:])
 

@@ -437,7 +437,7 @@ def throughput(data: Input, images: int = 250, repeats: int = 5) -> Throughput:
     for _ in range(repeats):
         for count, measured in seconds.items():
             start = time.perf_counter()
-            cpu.solve_rgb(*inputs, threshold_px=THRESHOLD_PX, threads=count)
+            cpu.solve_rgb(*inputs, threshold_px=THRESHOLD_PX, effort=cpu.Effort(threads=count))
             measured.append(time.perf_counter() - start)
     return Throughput(data.name, images / min(seconds[1]), images / min(seconds[threads()]))
 

@@ -1,6 +1,6 @@
 """What the backend "cpu" offers: the twins of the reference's functions, and the search, in Numba."""
 
-from dsac.kernels.search.face import solve_rgb, solve_rgbd
+from dsac.kernels.search.face import Effort, solve_rgb, solve_rgbd
 from dsac.kernels.solution import Solution
 from dsac.kernels.twins.face import (
     optimum_increment,
@@ -14,6 +14,7 @@ from dsac.kernels.twins.face import (
 )
 
 __all__ = [
+    "Effort",
     "Solution",
     "optimum_increment",
     "p3p",

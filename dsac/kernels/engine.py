@@ -8,25 +8,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from dsac.kernels import reference
+from dsac.kernels.arrays import PosedRows
 from dsac.kernels.dispatch import Backend, Name, choose
 from dsac.kernels.solution import Solution
-
-
-class PosedRows(NamedTuple):
-    """Correspondences of B images and H poses of each."""
-
-    rotation: Any  # (B, H, 3, 3)
-    translation: Any  # (B, H, 3)
-    pixels: Any  # (B, N, 2)
-    scene_points: Any  # (B, N, 3)
-    focal_px: Any  # (B, 2)
-    center_px: Any  # (B, 2)
-    weights: Any = None  # (B, N)
 
 
 class ImageRows(NamedTuple):
@@ -90,17 +80,17 @@ def _reprojection(name: Name) -> Engine:
         from dsac.kernels import cpu
 
         return Engine(
-            errors=lambda rows, maximum: cpu.reprojection_error(*rows[:6], maximum),
-            soft_count=lambda rows, *bounds: cpu.soft_inlier_count(*rows, *bounds),
-            refine=lambda rows, *bounds: cpu.refine(*rows, *bounds)[:2],
-            optimum_increment=lambda rows, threshold: cpu.optimum_increment(*rows, threshold),
-            trust=lambda rows, *options: cpu.pose_trust(*rows, *options),
+            errors=cpu.reprojection_error,
+            soft_count=cpu.soft_inlier_count,
+            refine=lambda rows, *bounds: cpu.refine(rows, *bounds)[:2],
+            optimum_increment=cpu.optimum_increment,
+            trust=cpu.pose_trust,
             search=_pixel_search(cpu.solve_rgb),
         )
     in_torch = Engine(
-        errors=lambda rows, maximum: reference.reprojection_error(*rows[:6], maximum),
-        soft_count=lambda rows, *bounds: reference.soft_inlier_count(*rows, *bounds),
-        refine=lambda rows, *bounds: reference.refine(*rows, *bounds)[:2],
+        errors=reference.reprojection_error,
+        soft_count=reference.soft_inlier_count,
+        refine=lambda rows, *bounds: reference.refine(rows, *bounds)[:2],
     )
     if name == "reference":
         return in_torch
@@ -141,12 +131,17 @@ def _point_distance(rows: PosedRows, maximum: float) -> Tensor:
 
 
 def _soft_point_count(rows: PosedRows, threshold: float, maximum: float) -> Tensor:
-    return reference.soft_count(_point_distance(rows, maximum), rows.weights, threshold)
+    return reference.soft_count(_point_distance(rows, maximum), _weights(rows), threshold)
 
 
 def _refine_points(rows: PosedRows, threshold: float, iterations: int) -> Pair:
-    rotation, translation, targets, points, _, _, weights = rows
-    return reference.refine_points(rotation, translation, targets, points, weights, threshold, iterations)[:2]
+    pose, targets = (rows.rotation, rows.translation), rows.pixels
+    bounds = threshold, iterations
+    return reference.refine_points(*pose, targets, rows.scene_points, _weights(rows), *bounds)[:2]
+
+
+def _weights(rows: PosedRows) -> Tensor:
+    return torch.ones_like(rows.scene_points[..., 0]) if rows.weights is None else rows.weights
 
 
 def _depth_search(solve: Callable[..., Solution]) -> Callable[[ImageRows, float, int], Solution]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from numba import njit
+from numba import njit, typeof
 
 # Sums may be reordered (that is what vectorises them); NaN and infinity keep their meaning.
 _FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
@@ -19,11 +22,52 @@ def kernel(function: Callable[..., Any], **more: Any) -> Callable[..., Any]:
     """
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": _FASTMATH, **more}
     try:
-        return njit(cache=True, **options)(function)
+        compiled = njit(cache=True, **options)(function)
     except RuntimeError:  # Numba found no folder to write its cache to
         return njit(**options)(function)
+    _notice_other_sources(compiled)
+    return compiled
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     """A kernel for the body of a loop: put into its caller, so that the loop is vectorised with it."""
     return kernel(function, forceinline=True)
+
+
+def entry(function: Callable[..., Any], *examples: Any) -> Callable[..., Any]:
+    """A kernel compiled for the types of some arguments, to be called with such alone: types are not looked at.
+
+    Numba takes longer to look at the types of tuples of arrays than of arrays one by one, and on a processor
+    whose caches are cold, as after an encoder, that is a third of a query's way into the kernel.
+    """
+    if not hasattr(function, "compile"):  # NUMBA_DISABLE_JIT
+        return function
+    types = tuple(typeof(x) for x in examples)
+    function.compile(types)  # type: ignore[attr-defined]
+    return function.get_overload(types)  # type: ignore[attr-defined]
+
+
+# ---- the cache on disk -------------------------------------------------------------------------------
+
+
+def _notice_other_sources(compiled: Any) -> None:
+    """Make machine code stale when a source changes that it may have been put together from.
+
+    Numba compares the date and size of the file that defines a kernel; what that file imports is compiled into
+    the kernel too. With a digest of all sources in Numba's stamp an old file is not read but overwritten.
+    """
+    try:
+        cached = compiled._cache._cache_file
+        folder = str(Path(compiled.py_func.__code__.co_filename).parent)
+        cached._source_stamp = (cached._source_stamp, _digest(str(Path(__file__).parent)), _digest(folder))
+    except AttributeError:  # another Numba, or NUMBA_DISABLE_JIT: as Numba does it
+        pass
+
+
+@functools.cache
+def _digest(folder: str) -> str:
+    """Of the Python files in a folder and below."""
+    digest = hashlib.sha1(usedforsecurity=False)
+    for path in sorted(Path(folder).rglob("*.py")):
+        digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+    return digest.hexdigest()

@@ -1,14 +1,36 @@
-"""Robust estimation inside `torch.autocast`: poses would be off by metres."""
+"""Poses in the precision of what comes in, also inside `torch.autocast`.
+
+By half-precision products a pose is off by metres, so autocast is for networks and must end where poses begin.
+"""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
-def full_precision(device_type: str) -> AbstractContextManager:
-    """A context in which autocast is off for tensors of a device type ("cpu", "cuda")."""
-    if not torch.amp.is_autocast_available(device_type) or not torch.is_autocast_enabled(device_type):
-        return nullcontext()
-    return torch.autocast(device_type, enabled=False)
+
+def full_precision(device_type: str) -> AbstractContextManager[Any]:
+    """A block without autocast on a device."""
+    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return nullcontext()
+
+
+def without_autocast(function: Callable[P, R]) -> Callable[P, R]:
+    """The function in `full_precision` on the device of its first tensor, or the first of a tuple."""
+
+    @functools.wraps(function)
+    def wrapped(*arguments: P.args, **options: P.kwargs) -> R:
+        first: Any = arguments[0]
+        tensor = first[0] if isinstance(first, tuple) else first
+        with full_precision(tensor.device.type):
+            return function(*arguments, **options)
+
+    return wrapped

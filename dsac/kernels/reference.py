@@ -17,6 +17,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from dsac.kernels.arrays import PosedRows
+from dsac.kernels.precision import without_autocast
 from dsac.kernels.reference_p3p import p3p
 
 __all__ = [
@@ -38,6 +40,7 @@ _DAMPING = 1e-3  # of the diagonal, at the start; ten times less after each acce
 _OVER_RELAXATION = 1.6
 
 
+@without_autocast
 def kabsch(
     camera_points: Float[Tensor, "M k 3"], scene_points: Float[Tensor, "M k 3"]
 ) -> tuple[Float[Tensor, "M 3 3"], Float[Tensor, "M 3"], Bool[Tensor, " M"]]:
@@ -58,13 +61,9 @@ def kabsch(
     return rotation.to(scene_points.dtype), translation.to(scene_points.dtype), valid
 
 
+@without_autocast
 def reprojection_error(
-    rotation: Float[Tensor, "B H 3 3"],
-    translation: Float[Tensor, "B H 3"],
-    pixels: Float[Tensor, "B N 2"],
-    scene_points: Float[Tensor, "B N 3"],
-    focal_px: Float[Tensor, "B 2"],
-    center_px: Float[Tensor, "B 2"],
+    posed: PosedRows,
     max_error_px: float | int,
 ) -> Float[Tensor, "B H N"]:
     """Distance in pixels between each pixel and the projection of its scene point, at most `max_error_px`.
@@ -72,14 +71,17 @@ def reprojection_error(
     Behind the camera or not finite: `max_error_px`, so that no hypothesis gains from such points.
     Differentiable in poses, pixels and scene points; the gradient is 0 where the maximum holds.
     """
-    x, y, z = _camera_axes(rotation, translation, scene_points)
+    posed.check()
+    x, y, z = _camera_axes(posed.rotation, posed.translation, posed.scene_points)
     front = z > 0
     inverse = torch.where(front, z, torch.ones_like(z)).reciprocal()
-    du = x * inverse * _column(focal_px, 0) - _column(pixels - center_px[:, None], 0)
-    dv = y * inverse * _column(focal_px, 1) - _column(pixels - center_px[:, None], 1)
+    measured = posed.pixels - posed.center_px[:, None]
+    du = x * inverse * _column(posed.focal_px, 0) - _column(measured, 0)
+    dv = y * inverse * _column(posed.focal_px, 1) - _column(measured, 1)
     return _bounded_norm(du * du + dv * dv, front, max_error_px)
 
 
+@without_autocast
 def point_distance(
     rotation: Float[Tensor, "B H 3 3"],
     translation: Float[Tensor, "B H 3"],
@@ -98,22 +100,17 @@ def point_distance(
     return _bounded_norm(square, usable & torch.isfinite(square), max_error_m)
 
 
+@without_autocast
 def soft_inlier_count(
-    rotation: Float[Tensor, "B H 3 3"],
-    translation: Float[Tensor, "B H 3"],
-    pixels: Float[Tensor, "B N 2"],
-    scene_points: Float[Tensor, "B N 3"],
-    focal_px: Float[Tensor, "B 2"],
-    center_px: Float[Tensor, "B 2"],
-    weights: Float[Tensor, "B N"],
+    posed: PosedRows,
     threshold_px: float | int,
     max_error_px: float | int,
 ) -> Float[Tensor, "B H"]:
     """Σ_i w_i sigmoid(β (τ - e_i)) with β = 5/τ (DSAC*, Brachmann and Rother 2021)."""
-    error = reprojection_error(rotation, translation, pixels, scene_points, focal_px, center_px, max_error_px)
-    return soft_count(error, weights, threshold_px)
+    return soft_count(reprojection_error(posed, max_error_px), _weights(posed), threshold_px)
 
 
+@without_autocast
 def soft_count(
     errors: Float[Tensor, "B H N"], weights: Float[Tensor, "B N"], threshold: float | int
 ) -> Float[Tensor, "B H"]:
@@ -121,14 +118,9 @@ def soft_count(
     return (torch.sigmoid(5.0 - errors * (5.0 / threshold)) @ weights[..., None])[..., 0]
 
 
+@without_autocast
 def refine(
-    rotation: Float[Tensor, "B K 3 3"],
-    translation: Float[Tensor, "B K 3"],
-    pixels: Float[Tensor, "B N 2"],
-    scene_points: Float[Tensor, "B N 3"],
-    focal_px: Float[Tensor, "B 2"],
-    center_px: Float[Tensor, "B 2"],
-    weights: Float[Tensor, "B N"],
+    posed: PosedRows,
     threshold_px: float | int,
     iterations: int,
 ) -> tuple[Float[Tensor, "B K 3 3"], Float[Tensor, "B K 3"], Bool[Tensor, "B K N"], Float[Tensor, "B K 6 6"]]:
@@ -140,8 +132,9 @@ def refine(
     (e_i < τ) and the normal matrix Σ w_i ρ'(e_i²) J_iᵀJ_i in px². A pose with fewer than four inliers stays
     where it is. No gradient.
     """
-    measured = (pixels - center_px[:, None]) / focal_px[:, None]
-    fx, fy = _column(focal_px, 0), _column(focal_px, 1)
+    posed.check()
+    measured = (posed.pixels - posed.center_px[:, None]) / posed.focal_px[:, None]
+    fx, fy = _column(posed.focal_px, 0), _column(posed.focal_px, 1)
 
     def residual_rows(axes: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         x, y, z = axes
@@ -159,10 +152,17 @@ def refine(
 
     with torch.no_grad():
         return _levenberg_marquardt(
-            residual_rows, scene_points, weights, threshold_px, rotation, translation, iterations
+            residual_rows,
+            posed.scene_points,
+            _weights(posed),
+            threshold_px,
+            posed.rotation,
+            posed.translation,
+            iterations,
         )
 
 
+@without_autocast
 def refine_points(
     rotation: Float[Tensor, "B K 3 3"],
     translation: Float[Tensor, "B K 3"],
@@ -199,6 +199,10 @@ def settled(done: Bool[Tensor, "*batch"]) -> bool:
 
 
 # ---- poses and residuals -----------------------------------------------------------------------------
+
+
+def _weights(posed: PosedRows) -> Tensor:
+    return torch.ones_like(posed.pixels[..., 0]) if posed.weights is None else posed.weights
 
 
 def _camera_axes(rotation: Tensor, translation: Tensor, scene_points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -277,11 +281,11 @@ def _levenberg_marquardt(
     eps = torch.finfo(rotation.dtype).eps
     cost, normal, inliers = linearise(rotation, translation)
     damping = torch.full_like(cost, _DAMPING)
-    # float32 as the numbers that they are made of, whatever torch's default
-    longer = (_OVER_RELAXATION * (inliers.sum(-1) >= 4)).float()[..., None]
+    movable = (inliers.sum(-1) >= 4)[..., None]
     for _ in range(iterations):
         gradient = normal[..., :6, 6]
-        step = longer * _damped_step(normal[..., :6, :6], gradient, damping)
+        step = _damped_step(normal[..., :6, :6], gradient, damping)
+        step = _OVER_RELAXATION * torch.where(movable, step, 0.0)
         turn = rotation_matrix(step[..., :3])
         new_rotation = turn @ rotation
         new_translation = (turn @ translation[..., None])[..., 0] + step[..., 3:]
@@ -294,7 +298,7 @@ def _levenberg_marquardt(
         normal = torch.where(better[..., None, None], new_normal, normal)
         inliers = torch.where(better[..., None], new_inliers, inliers)
         cost = torch.where(better, new_cost, cost)
-        damping = (damping * torch.where(better, 0.1, 10.0).float()).clamp(1e-12, 1e6)
+        damping = torch.where(better, 0.1 * damping, 10.0 * damping).clamp(1e-12, 1e6)
         if settled(converged):
             break
     eye = torch.eye(3, dtype=rotation.dtype, device=rotation.device)

@@ -8,9 +8,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from dsac.kernels.precision import without_autocast
+
 _TINY = 1e-12
 
 
+@without_autocast
 def p3p(
     bearings: Float[Tensor, "M 3 3"], points: Float[Tensor, "M 3 3"]
 ) -> tuple[Float[Tensor, "M 4 3 3"], Float[Tensor, "M 4 3"], Bool[Tensor, "M 4"]]:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from dsac.geometry import Camera, Pose
 from dsac.kernels import reference
+from dsac.kernels.arrays import PosedRows
 
 torch.set_num_threads(1)
 DOUBLE = torch.float64
@@ -154,11 +155,14 @@ def _rows(batch: int = 2, poses: int = 3, count: int = 60, seed: int = 0):
     return start, pixels, scene_points, camera, weights
 
 
+def _posed(pose: Pose, pixels, scene_points, camera: Camera, weights=None) -> PosedRows:
+    arrays = (pixels, scene_points, camera.focal_px, camera.center_px, weights)
+    return PosedRows(pose.rotation, pose.translation, *arrays)
+
+
 def test_reprojection_error_is_the_distance_of_projection_and_pixel():
     pose, pixels, scene_points, camera, _ = _rows()
-    errors = reference.reprojection_error(
-        pose.rotation, pose.translation, pixels, scene_points, camera.focal_px, camera.center_px, 50.0
-    )
+    errors = reference.reprojection_error(_posed(pose, pixels, scene_points, camera), 50.0)
     for b in range(2):
         for h in range(3):
             points_cam = pose[b, h] @ scene_points[b]
@@ -174,9 +178,7 @@ def test_error_gradients_are_finite_and_vanish_where_the_error_is_bounded():
     pixels = camera.project(points_cam)  # no error at all, but for
     pixels[:, 5:10] += 1000
     scene_points = scene_points.clone().requires_grad_()
-    errors = reference.reprojection_error(
-        pose.rotation, pose.translation, pixels, scene_points, camera.focal_px, camera.center_px, 50.0
-    )
+    errors = reference.reprojection_error(_posed(pose, pixels, scene_points, camera), 50.0)
     assert (errors[..., 5:10] == 50.0).all()
     errors.sum().backward()
     assert torch.isfinite(scene_points.grad).all()
@@ -186,22 +188,20 @@ def test_error_gradients_are_finite_and_vanish_where_the_error_is_bounded():
 
 def test_soft_inlier_count_is_the_weighted_sum_of_sigmoids():
     pose, pixels, scene_points, camera, weights = _rows()
-    arrays = (pose.rotation, pose.translation, pixels, scene_points, camera.focal_px, camera.center_px)
-    count = reference.soft_inlier_count(*arrays, weights, 10.0, 100.0)
-    errors = reference.reprojection_error(*arrays, 100.0)
+    posed = _posed(pose, pixels, scene_points, camera, weights)
+    count = reference.soft_inlier_count(posed, 10.0, 100.0)
+    errors = reference.reprojection_error(posed, 100.0)
     expected = (weights[:, None] / (1 + torch.exp(-0.5 * (10.0 - errors)))).sum(-1)
     torch.testing.assert_close(count, expected)
-    doubled = reference.soft_inlier_count(*arrays, 2 * weights, 10.0, 100.0)
+    doubled = reference.soft_inlier_count(posed._replace(weights=2 * weights), 10.0, 100.0)
     torch.testing.assert_close(doubled, 2 * count)
 
 
 def test_refine_stops_where_the_robust_cost_is_least():
     """Gradient of Σ w e²τ²/(e² + τ²) zero; the normal matrix is Σ w ρ' JᵀJ, by autograd."""
     pose, pixels, scene_points, camera, weights = _rows()
-    arrays = (pixels, scene_points, camera.focal_px, camera.center_px, weights)
-    rotation, translation, inliers, matrix = reference.refine(
-        pose.rotation, pose.translation, *arrays, 10.0, 100
-    )
+    posed = _posed(pose, pixels, scene_points, camera, weights)
+    rotation, translation, inliers, matrix = reference.refine(posed, 10.0, 100)
     refined = Pose(rotation, translation)
 
     def residuals(increment):
@@ -248,25 +248,16 @@ def test_refine_points_stops_at_the_least_squares_pose_of_kabsch():
 @pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
 def test_refine_keeps_rotations_orthonormal(dtype):
     pose, pixels, scene_points, camera, weights = _rows()
-    values = (pose.rotation, pose.translation, pixels, scene_points, camera.focal_px, camera.center_px, weights)
-    rotation, _, _, _ = reference.refine(*(v.to(dtype) for v in values), 10.0, 50)
+    values = _posed(pose, pixels, scene_points, camera, weights)
+    rotation, _, _, _ = reference.refine(PosedRows(*(v.to(dtype) for v in values)), 10.0, 50)
     identity = torch.eye(3, dtype=dtype).expand_as(rotation)
     torch.testing.assert_close(rotation @ rotation.mT, identity, rtol=0, atol=20 * torch.finfo(dtype).eps)
 
 
 def test_refine_without_usable_points_changes_nothing():
     pose, pixels, scene_points, camera, weights = _rows()
-    rotation, translation, inliers, matrix = reference.refine(
-        pose.rotation,
-        pose.translation,
-        pixels,
-        scene_points,
-        camera.focal_px,
-        camera.center_px,
-        torch.zeros_like(weights),
-        10.0,
-        10,
-    )
+    posed = _posed(pose, pixels, scene_points, camera, torch.zeros_like(weights))
+    rotation, translation, inliers, matrix = reference.refine(posed, 10.0, 10)
     torch.testing.assert_close(rotation, pose.rotation)
     torch.testing.assert_close(translation, pose.translation)
     assert not inliers.any()

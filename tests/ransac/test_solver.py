@@ -342,7 +342,7 @@ def test_options_that_mean_nothing_are_refused(name: str, make: Callable[[float]
 def test_the_search_takes_finite_thresholds_only() -> None:
     rows = np.zeros((1, 9, 2)), np.zeros((1, 9, 3)), np.ones((1, 2)), np.ones((1, 2))
     for value in (math.nan, math.inf):
-        with pytest.raises(ValueError, match="threshold: expected more than 0"):
+        with pytest.raises(ValueError, match="threshold_px: expected more than 0"):
             cpu.solve_rgb(*rows, threshold_px=value)
 
 

@@ -9,6 +9,7 @@ meets its ray, so that no inner loop has to ask. Thresholds are in units of the 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,17 @@ _WIDEST = 1e3  # rays with a larger tangent are not usable either
 _BESIDE = 16  # points that are seen in a square of the grid, on average
 _MOST_BESIDE = 4  # in a cell; more count as so many, or all coherent points would come from a few places
 _SHUFFLE = 0x9E3779B1  # odd: times it, modulo a power of two, every number is hit once
+
+
+class Images(NamedTuple):
+    """Correspondences of a batch of images, contiguous."""
+
+    pixels: np.ndarray  # (B, N, 2) float32
+    scene_points: np.ndarray  # (B, N, 3) float32
+    depths: np.ndarray | None  # (B, N) float32, of RGB-D; 0, NaN = none
+    weights: np.ndarray  # (B, N) float32, or (B, 0)
+    focal_px: np.ndarray  # (B, 2) float64
+    center_px: np.ndarray  # (B, 2) float64
 
 
 @kernel

@@ -15,6 +15,7 @@ that they are not worth a look at all points.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -67,31 +68,37 @@ _KNOWN_SHARE = 0.03  # of the points: a pose with so many inliers is not looked 
 _LEAST_RATIO = 0.01  # inlier ratio that is looked for as long as nothing is found
 
 
-@kernel
-def solve_rgb_batch(
-    pixels, scene_points, weights, focal, middle,
-    rotations, translations, inliers, information, num_hypotheses, num_usable,
-    threshold_px, largest_depth, confidence, max_hypotheses, seed,
-):  # fmt: skip
-    """Fill the fields of a `Solution` for a batch of images: see `search.face.solve_rgb`.
+class Options(NamedTuple):
+    threshold_px: float
+    largest_depth: float  # metres; 0 = unknown
+    confidence: float
+    max_hypotheses: int
+    seed: int
 
-    weights (B, N) or (B, 0); focal, middle (B, 2); largest_depth: 0 = unknown.
-    """
+
+class Modes(NamedTuple):
+    """The best different poses that are found."""
+
+    poses: np.ndarray  # (M, 3, 4)
+    scores: np.ndarray  # (M,) inlier ratios; 0 = none
+
+
+@kernel
+def solve_images(images, solution, options):
+    """Fill the fields of a `Solution` for some `Images`: see `search.face.solve_rgb`."""
     pose = np.empty((3, 4))
-    for b in range(len(pixels)):
-        camera = (focal[b, 0], focal[b, 1], middle[b, 0], middle[b, 1])
-        num_hypotheses[b], num_usable[b] = _solve_rgb(
-            pixels[b], scene_points[b], weights[b], camera, threshold_px, largest_depth, confidence,
-            max_hypotheses, seed, pose, inliers[b], information[b],
+    for b in range(len(images.pixels)):
+        focal, middle = images.focal_px[b], images.center_px[b]
+        camera = (focal[0], focal[1], middle[0], middle[1])
+        solution.num_hypotheses[b], solution.num_usable[b] = _solve(
+            images.pixels[b], images.scene_points[b], images.weights[b], camera, options,
+            pose, solution.inliers[b], solution.information[b],
         )  # fmt: skip
-        rotations[b], translations[b] = pose[:, :3], pose[:, 3]
+        solution.rotation[b], solution.translation[b] = pose[:, :3], pose[:, 3]
 
 
 @kernel
-def _solve_rgb(
-    pixels, scene_points, weights, camera, threshold_px, largest_depth, confidence, max_hypotheses, seed,
-    pose, inliers, information,
-):  # fmt: skip
+def _solve(pixels, scene_points, weights, camera, options, pose, inliers, information):
     pose[:] = 0.0
     pose[0, 0] = pose[1, 1] = pose[2, 2] = 1.0
     information[:] = 0.0
@@ -105,22 +112,19 @@ def _solve_rgb(
         return 0, usable
 
     aspect = camera[1] / camera[0]
-    threshold = threshold_px / camera[0]
+    threshold = options.threshold_px / camera[0]
     state = np.empty(1, np.uint64)
-    state[0] = mixed(np.uint64(seed))
+    state[0] = mixed(np.uint64(options.seed))
     subset = np.empty((7, min(usable, _SUBSET)), np.float32)
     draw_subset(points, rows, usable, subset, state)
     bounds = np.empty(LEVELS, np.float32)
-    depth_bounds(subset, extent, largest_depth, bounds)
+    depth_bounds(subset, extent, options.largest_depth, bounds)
 
-    modes = np.zeros((_MODES, 3, 4))
-    scores = np.zeros(_MODES)
+    modes = Modes(np.zeros((_MODES, 3, 4)), np.zeros(_MODES))
     rows = rows[:usable]
     asked = listed(points, rows[: subset.shape[1]]) if len(weights) > 0 else subset
-    num = _search(
-        points, rows, subset, asked, aspect, threshold, bounds, confidence, max_hypotheses, state, modes, scores
-    )
-    if _choose(points, subset, modes, scores, aspect, threshold, pose, information):
+    num = _search(points, rows, subset, asked, aspect, threshold, bounds, options, state, modes)
+    if _choose(points, subset, modes, aspect, threshold, pose, information):
         mark_inliers(points, pose, aspect, threshold, inliers)
         uncentre(pose, center)
     return num, usable
@@ -130,14 +134,11 @@ def _solve_rgb(
 
 
 @kernel
-def _search(
-    points, rows, subset, asked, aspect, threshold, bounds, confidence, max_hypotheses, state, modes, scores
-):
-    """Fill `modes` with the best different poses and `scores` with their inlier ratios.
+def _search(points, rows, subset, asked, aspect, threshold, bounds, options, state, modes):
+    """Fill `modes` until, with the given confidence, a pose with more inliers would have been found.
 
-    `asked` are the points of the subset, each once, of which the coherent ones are taken first.
-    Returns the number of seeds drawn. Stops when a pose with more inliers would have been found with the given
-    confidence.
+    `asked` are the points of the subset, each once, of which the coherent ones are taken first. Returns
+    the number of seeds drawn.
     """
     rotations = np.empty((4, 3, 3))
     translations = np.empty((4, 3))
@@ -151,13 +152,13 @@ def _search(
     wide = _WIDE * threshold
     richness = np.ones(2)  # of the last seed's companions: how many times the share of right points they hold
     best, log_miss, log_before = _LEAST_RATIO, 0.0, 0.0
-    log_enough = math.log(1.0 - confidence)
+    log_enough = math.log(1.0 - options.confidence)
     farthest = math.sqrt(bounds[LEVELS - 1])
     front = coherent_points(asked, farthest, _FRONT[0])
     richer = np.array([1.0, min(_RICHER, asked.shape[1] / front.shape[1])])
     of_all = False
     num = 0
-    while num < max_hypotheses and log_miss > log_enough:
+    while num < options.max_hypotheses and log_miss > log_enough:
         if num % 4 == 0:  # a plain seed and three coherent ones
             soon = log_miss + 0.5 * _PATIENCE * (log_miss - log_before)
             log_before = log_miss
@@ -176,7 +177,7 @@ def _search(
         # `share` of the companions of a right seed are right, and so is a set of three with probability share².
         share = min(1.0, ratio * richness[kind])
         log_miss += math.log1p(-ratio * min(_LUCK[kind], share * share))
-        if _is_known(among, seed, modes, scores, aspect, wide):
+        if _is_known(among, seed, modes, aspect, wide):
             continue
         within, matching, deeper, bound = likeliest_companions(
             among, seed, pool, radius, _COMPANIONS[kind], bounds, depths
@@ -203,7 +204,7 @@ def _search(
             if count_inliers(subset, size, trial, aspect, wide) <= _PROMISING * best * size:
                 continue
             score = _optimise(points, subset, trial, aspect, threshold, _CLOSE * best, sums)
-            _remember(trial, score, modes, scores)
+            _remember(trial, score, modes)
             best = max(best, score)
     return num
 
@@ -222,12 +223,12 @@ def _poses_of(local, j, k, rotations, translations, work):
 
 
 @kernel
-def _is_known(points, i, modes, scores, aspect, threshold):
+def _is_known(points, i, modes, aspect, threshold):
     """Whether a point is an inlier of a pose with many: then it has nothing new to say."""
     x, y, z, rx, ry = points[0, i], points[1, i], points[2, i], points[3, i], points[4, i]
-    for m in range(len(scores)):
-        if scores[m] > _KNOWN_SHARE:
-            rows = pose_rows(modes[m], np.float32)
+    for m in range(len(modes.scores)):
+        if modes.scores[m] > _KNOWN_SHARE:
+            rows = pose_rows(modes.poses[m], np.float32)
             if meets_ray(rows, x, y, z, rx, ry, aspect * aspect, threshold * threshold):
                 return True
     return False
@@ -254,14 +255,15 @@ def _optimise(points, subset, pose, aspect, threshold, least, sums):
 
 
 @kernel
-def _remember(pose, score, modes, scores):
+def _remember(pose, score, modes):
     """Keep the pose in place of one that it resembles, or else of the worst, if it is better than that."""
+    poses, scores = modes.poses, modes.scores
     place = 0
     for m in range(len(scores)):
         trace = 0.0
         for i in range(3):
             for j in range(3):
-                trace += pose[i, j] * modes[m, i, j]
+                trace += pose[i, j] * poses[m, i, j]
         if scores[m] > 0.0 and trace > 1.0 + 2.0 * math.cos(_SAME_ANGLE):
             place = m
             break
@@ -269,19 +271,20 @@ def _remember(pose, score, modes, scores):
             place = m
     if score > scores[place]:
         scores[place] = score
-        modes[place] = pose
+        poses[place] = pose
 
 
 # ---- the answer --------------------------------------------------------------------------------------
 
 
 @kernel
-def _choose(points, subset, modes, scores, aspect, threshold, pose, information):
+def _choose(points, subset, modes, aspect, threshold, pose, information):
     """The likeliest of the found poses, at its maximum likelihood; False when there is none.
 
     Poses are compared at one noise scale, the smallest among them: each at its own, one with much slack would
     win.
     """
+    poses, scores = modes.poses, modes.scores
     best = scores.max()
     if best == 0.0:
         return False
@@ -291,7 +294,7 @@ def _choose(points, subset, modes, scores, aspect, threshold, pose, information)
     rivals = 0
     for m in range(_MODES):
         if scores[m] >= 0.5 * best:
-            variances[m] = _finish(points, subset, aspect, threshold, modes[m], fisher[m])
+            variances[m] = _finish(points, subset, aspect, threshold, poses[m], fisher[m])
             if variances[m] > 0.0:
                 common = min(common, variances[m])
                 rivals += 1
@@ -301,11 +304,11 @@ def _choose(points, subset, modes, scores, aspect, threshold, pose, information)
         if variances[m] > 0.0:
             likelihood = 0.0
             if rivals > 1:
-                mixture_sums(points, None, points.shape[1], modes[m], common, 1.0, 0.0, sums)
+                mixture_sums(points, None, points.shape[1], poses[m], common, 1.0, 0.0, sums)
                 likelihood = sums[PROBABILITY]
             if likelihood > most:
                 most = likelihood
-                pose[:] = modes[m]
+                pose[:] = poses[m]
                 information[:] = fisher[m]
     return most >= 0.0
 

@@ -9,6 +9,7 @@ camera. The best pose ends at the maximum likelihood on all points (`likelihood.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,28 +27,31 @@ _PROMISING = 1.1  # times the best count before: a pose must have more to be opt
 _LEAST_RATIO = 0.01  # inlier ratio that is looked for as long as nothing is found
 
 
+class Options(NamedTuple):
+    threshold: float  # metres
+    depth_noise: float  # of the sensor, metres at 1 m
+    confidence: float
+    max_hypotheses: int
+    seed: int
+
+
 @kernel
-def solve_rgbd_batch(
-    pixels, scene_points, depths, weights, focal, middle,
-    rotations, translations, inliers, information, num_hypotheses, num_usable,
-    threshold, depth_noise, confidence, max_hypotheses, seed,
-):  # fmt: skip
-    """Fill the fields of a `Solution` for a batch of images: see `search.face.solve_rgbd`."""
+def solve_images(images, solution, options):
+    """Fill the fields of a `Solution` for some `Images`: see `search.face.solve_rgbd`."""
     pose = np.empty((3, 4))
-    for b in range(len(pixels)):
-        camera = (focal[b, 0], focal[b, 1], middle[b, 0], middle[b, 1])
-        num_hypotheses[b], num_usable[b] = _solve_rgbd(
-            pixels[b], scene_points[b], depths[b], weights[b], camera, threshold, depth_noise, confidence,
-            max_hypotheses, seed, pose, inliers[b], information[b],
+    for b in range(len(images.pixels)):
+        focal, middle = images.focal_px[b], images.center_px[b]
+        camera = (focal[0], focal[1], middle[0], middle[1])
+        solution.num_hypotheses[b], solution.num_usable[b] = _solve(
+            images.pixels[b], images.scene_points[b], images.depths[b], images.weights[b], camera, options,
+            pose, solution.inliers[b], solution.information[b],
         )  # fmt: skip
-        rotations[b], translations[b] = pose[:, :3], pose[:, 3]
+        solution.rotation[b], solution.translation[b] = pose[:, :3], pose[:, 3]
 
 
 @kernel
-def _solve_rgbd(
-    pixels, scene_points, depths, weights, camera, threshold, depth_noise, confidence, max_hypotheses, seed,
-    pose, inliers, information,
-):  # fmt: skip
+def _solve(pixels, scene_points, depths, weights, camera, options, pose, inliers, information):
+    threshold, depth_noise = options.threshold, options.depth_noise
     pose[:] = 0.0
     pose[0, 0] = pose[1, 1] = pose[2, 2] = 1.0
     information[:] = 0.0
@@ -62,12 +66,12 @@ def _solve_rgbd(
     if usable < 4:
         return 0, usable
     state = np.empty(1, np.uint64)
-    state[0] = mixed(np.uint64(seed))
+    state[0] = mixed(np.uint64(options.seed))
     subset = np.empty((8, min(usable, _SUBSET)), np.float32)
     draw_subset(points, rows, usable, subset, state)
     sums = np.empty(NUM_SUMS)
     found = np.zeros((3, 4))
-    num = _search(subset, threshold, depth_noise, confidence, max_hypotheses, state, found, sums)
+    num = _search(subset, options, state, found, sums)
     if not found.any():
         return num, usable
     noise = np.array([(threshold / 3.0) ** 2, 0.01])
@@ -83,16 +87,17 @@ def _solve_rgbd(
 
 
 @kernel
-def _search(subset, threshold, depth_noise, confidence, max_hypotheses, state, pose, sums):
+def _search(subset, options, state, pose, sums):
     """The best pose of minimal sets with depth; returns the number of seeds drawn. `pose` stays 0 if none."""
+    threshold, depth_noise = options.threshold, options.depth_noise
     size = subset.shape[1]
     local = np.empty((8, _LOCAL), np.float32)
     trial = np.empty((3, 4))
     noise = np.empty(2)
     most = best = chance = log_miss = 0.0
-    log_enough = math.log(1.0 - confidence)
+    log_enough = math.log(1.0 - options.confidence)
     num = 0
-    while num < max_hypotheses and log_miss > log_enough:
+    while num < options.max_hypotheses and log_miss > log_enough:
         seed = below(state, size)
         num += 1
         ratio = max(best / size, _LEAST_RATIO)

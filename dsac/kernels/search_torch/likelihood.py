@@ -117,7 +117,7 @@ def mixture(
         square = square + pull * deviation * deviation / bearing
         residual = residual + (pull * deviation)[:, :, None] * points.ray[:, None]
         bearing = bearing * (1 - pull)
-        freedom = 2.0 + measured
+        freedom = 2.0 + measured.to(square.dtype)
     square = square * points.weight[:, None]
     relative = square / spread
     p = torch.where(along > 0, torch.exp(-0.5 * relative), 0.0)

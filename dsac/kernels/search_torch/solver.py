@@ -12,7 +12,6 @@ millimetres. No gradients.
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -20,6 +19,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
+from dsac.kernels.arrays import check_array, check_positive, check_rows
+from dsac.kernels.precision import full_precision
 from dsac.kernels.reference_p3p import align_triangles, p3p
 from dsac.kernels.search_torch.likelihood import (
     PixelGate,
@@ -64,6 +65,9 @@ def solve_rgb(
     rows and the seed, not on the batch, but for rounding. Needs PyTorch's default precision of float32
     products, not "high" (`torch.set_float32_matmul_precision`).
     """
+    check_positive("threshold_px", threshold_px)
+    if largest_depth:
+        check_positive("largest_depth", largest_depth)
     return _solve(
         _RGB(threshold_px, seed, largest_depth), pixels, scene_points, focal_px, center_px, weights, None
     )
@@ -82,6 +86,9 @@ def solve_rgbd(
     seed: int = 0,
 ) -> Solution:
     """Robust poses from pixels with depth in metres, and without, as `cpu.solve_rgbd` finds them."""
+    check_positive("threshold_m", threshold_m)
+    if not 0 <= depth_noise < math.inf:
+        raise ValueError(f"depth_noise: expected 0 or more, got {depth_noise}")
     return _solve(
         _RGBD(threshold_m, seed, depth_noise), pixels, scene_points, focal_px, center_px, weights, depths
     )
@@ -97,26 +104,20 @@ def _solve(
     weights: Float[Tensor, "B N"] | None,
     depths: Float[Tensor, "B N"] | None,
 ) -> Solution:
-    if not 0 < kind.threshold < math.inf:
-        raise ValueError(f"threshold: expected more than 0, got {kind.threshold}")
-    size, count, _ = scene_points.shape
+    size, count = check_rows(pixels, scene_points, focal_px, center_px, weights)
+    if isinstance(kind, _RGBD):
+        check_array("depths", depths, (size, count))
     required, optional = [pixels, scene_points, focal_px, center_px], [weights, depths]
     if size == 0:  # an image that cannot be used makes the steps possible
         required = [x.new_zeros(1, *x.shape[1:]) for x in required]
         optional = [None if x is None else x.new_zeros(1, *x.shape[1:]) for x in optional]
     length = max(1, min(_IMAGES, _IMAGES * _ROWS // max(count, 1)))
     parts = []
-    with _full_precision(scene_points.device.type):
+    with full_precision(scene_points.device.type):
         for some in (slice(first, first + length) for first in range(0, max(size, 1), length)):
             inputs = [x[some] for x in required], [None if x is None else x[some] for x in optional]
             parts.append(_solve_images(kind, *inputs[0], *inputs[1]))
     return Solution(*(torch.cat(x)[:size] for x in zip(*parts, strict=True)))
-
-
-def _full_precision(device: str) -> AbstractContextManager:
-    """Without autocast, by which poses would be off by metres."""
-    known = torch.amp.is_autocast_available(device)
-    return torch.autocast(device, enabled=False) if known else nullcontext()
 
 
 def _solve_images(

@@ -118,7 +118,7 @@ def test_the_answer_depends_on_the_seed_alone():
     focal = torch.tensor([_FOCAL]).expand(6, 2)
     center = torch.tensor([_CENTER]).expand(6, 2)
     one = cpu.solve_rgb(pixels, scene, focal, center, threshold_px=10.0, seed=3)
-    two = cpu.solve_rgb(pixels, scene, focal, center, threshold_px=10.0, seed=3, threads=2)
+    two = cpu.solve_rgb(pixels, scene, focal, center, threshold_px=10.0, seed=3, effort=cpu.Effort(threads=2))
     alone = cpu.solve_rgb(pixels[4:5], scene[4:5], focal[:1], center[:1], threshold_px=10.0, seed=3)
     assert torch.equal(one.rotation, two.rotation) and torch.equal(one.translation, two.translation)
     assert torch.equal(one.num_hypotheses, two.num_hypotheses)

@@ -116,5 +116,5 @@ def test_a_batch_may_be_empty(depth, weighted):
 
 def test_a_threshold_without_meaning_is_refused():
     batch = _batch(images=1)
-    with pytest.raises(ValueError, match="threshold: expected more than 0, got 0"):
+    with pytest.raises(ValueError, match="threshold_px: expected more than 0, got 0"):
         gpu.solve_rgb(*batch[:2], *batch[3:], threshold_px=0.0)

@@ -4,8 +4,9 @@ import torch
 
 from dsac.geometry import Camera, Pose
 from dsac.kernels import cpu, reference
+from dsac.kernels.arrays import PosedRows
+from dsac.ransac import ReprojectionError
 from dsac.ransac.implicit import implicit_pose
-from dsac.ransac.residuals import ReprojectionError
 from dsac.ransac.types import Correspondences
 
 _SIZE = (640, 480)
@@ -41,13 +42,12 @@ def test_gradient_of_the_soft_inlier_count():
     near, pixels, scene, focal, center, weights, g = _problem()
     inputs = [x.clone().requires_grad_() for x in (near.rotation, near.translation, scene, weights)]
     rotation, translation, points, scales = inputs
-    counts = reference.soft_inlier_count(
-        rotation, translation, pixels, points, focal, center, scales, 10.0, 100.0
-    )
+    live = PosedRows(rotation, translation, pixels, points, focal, center, scales)
+    counts = reference.soft_inlier_count(live, 10.0, 100.0)
     cotangent = torch.randn(counts.shape, generator=g, dtype=torch.float64)
     expected = torch.autograd.grad(counts, inputs, cotangent)
-    arrays = (near.rotation, near.translation, pixels, scene, focal, center, weights)
-    gradients = cpu.soft_inlier_count_gradient(*arrays, 10.0, 100.0, cotangent)
+    posed = PosedRows(near.rotation, near.translation, pixels, scene, focal, center, weights)
+    gradients = cpu.soft_inlier_count_gradient(posed, 10.0, 100.0, cotangent)
     for ours, theirs in zip(gradients, expected, strict=True):
         _close(ours, theirs, 1e-7)
 
@@ -55,7 +55,8 @@ def test_gradient_of_the_soft_inlier_count():
 def test_gradient_of_the_refinement():
     near, pixels, scene, focal, center, weights, g = _problem()
     arrays = (pixels, scene, focal, center, weights)
-    rotation, translation, _, _ = reference.refine(near.rotation, near.translation, *arrays, 10.0, 100)
+    start = PosedRows(near.rotation, near.translation, *arrays)
+    rotation, translation, _, _ = reference.refine(start, 10.0, 100)
     points, scales = scene.clone().requires_grad_(), weights.clone().requires_grad_()
     like = Correspondences(pixels, points, Camera(focal, center, _SIZE), weights=scales)
     pose, determined = implicit_pose(
@@ -71,7 +72,9 @@ def test_gradient_of_the_refinement():
     increment = (pose @ Pose(rotation, translation).inverse()).log()
     cotangent = torch.randn(increment.shape, generator=g, dtype=torch.float64)
     expected = torch.autograd.grad(increment, [points, scales], cotangent)
-    grad_points, grad_weights, ours = cpu.refine_gradient(rotation, translation, *arrays, 10.0, cotangent)
+    grad_points, grad_weights, ours = cpu.refine_gradient(
+        PosedRows(rotation, translation, *arrays), 10.0, cotangent
+    )
     assert ours.all()
     _close(grad_points, expected[0], 1e-7)
     _close(grad_weights, expected[1], 1e-7)
@@ -80,6 +83,7 @@ def test_gradient_of_the_refinement():
 def test_a_pose_that_its_points_do_not_determine_passes_nothing():
     near, pixels, scene, focal, center, weights, _ = _problem(batch=1, hypotheses=1)
     cotangent = torch.ones(1, 1, 6, dtype=torch.float64)
-    arrays = (near.rotation, near.translation, pixels, scene, focal, center, torch.zeros_like(weights))
-    grad_points, grad_weights, determined = cpu.refine_gradient(*arrays, 10.0, cotangent)
+    arrays = (pixels, scene, focal, center, torch.zeros_like(weights))
+    posed = PosedRows(near.rotation, near.translation, *arrays)
+    grad_points, grad_weights, determined = cpu.refine_gradient(posed, 10.0, cotangent)
     assert not determined.any() and not grad_points.any() and not grad_weights.any()

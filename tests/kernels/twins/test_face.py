@@ -5,6 +5,7 @@ import torch
 
 from dsac.geometry import Pose
 from dsac.kernels import cpu, reference
+from dsac.kernels.arrays import PosedRows
 
 
 def _problem(batch: int = 2, hypotheses: int = 5, count: int = 300, noise: float = 0.01, dtype=torch.float64):
@@ -25,39 +26,33 @@ def _problem(batch: int = 2, hypotheses: int = 5, count: int = 300, noise: float
     )
     weights = 0.5 + torch.rand(batch, count, generator=g, dtype=torch.float64)
     weights[:, :10] = 0
-    arrays = (near.rotation, near.translation, pixels, scene, focal, center)
-    return tuple(a.to(dtype) for a in arrays), weights.to(dtype), truth
+    arrays = (near.rotation, near.translation, pixels, scene, focal, center, weights)
+    return PosedRows(*(a.to(dtype) for a in arrays)), truth
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_reprojection_error_equals_the_reference(dtype):
-    arrays, _, _ = _problem(dtype=dtype)
-    ours = cpu.reprojection_error(*arrays, 100.0)
-    theirs = reference.reprojection_error(*arrays, 100.0)
+    posed, _ = _problem(dtype=dtype)
+    ours = cpu.reprojection_error(posed, 100.0)
+    theirs = reference.reprojection_error(posed, 100.0)
     assert ours.dtype == dtype
     torch.testing.assert_close(
         ours, theirs, atol=2e-3, rtol=1e-4
     )  # float32 on coordinates of hundreds of pixels
 
 
-def test_poses_of_another_batch_are_refused():
-    (rotation, translation, *arrays), _, _ = _problem()
-    with pytest.raises(ValueError, match="poses: expected batch"):
-        cpu.reprojection_error(rotation[:1], translation[:1], *arrays, 100.0)
-
-
 def test_soft_inlier_count_equals_the_reference():
-    arrays, weights, _ = _problem()
-    ours = cpu.soft_inlier_count(*arrays, weights, 10.0, 100.0)
-    theirs = reference.soft_inlier_count(*arrays, weights, 10.0, 100.0)
+    posed, _ = _problem()
+    ours = cpu.soft_inlier_count(posed, 10.0, 100.0)
+    theirs = reference.soft_inlier_count(posed, 10.0, 100.0)
     torch.testing.assert_close(ours, theirs, atol=1e-2, rtol=1e-4)
     assert theirs.min() > 10  # the comparison has something to count
 
 
 def test_refine_ends_at_the_optimum_of_the_reference():
-    arrays, weights, truth = _problem(noise=0.002)  # 1 px: no point near the threshold, so one optimum
-    ours = cpu.refine(*arrays, weights, 10.0, 50)
-    theirs = reference.refine(*arrays, weights, 10.0, 50)
+    posed, truth = _problem(noise=0.002)  # 1 px: no point near the threshold, so one optimum
+    ours = cpu.refine(posed, 10.0, 50)
+    theirs = reference.refine(posed, 10.0, 50)
     torch.testing.assert_close(ours[0], theirs[0], atol=2e-5, rtol=0)
     torch.testing.assert_close(ours[1], theirs[1], atol=5e-5, rtol=0)
     assert (ours[2] != theirs[2]).double().mean() < 2e-3  # a point at the very threshold may differ
@@ -68,10 +63,11 @@ def test_refine_ends_at_the_optimum_of_the_reference():
 
 
 def test_refine_leaves_a_pose_without_inliers_where_it_is():
-    arrays, weights, _ = _problem(batch=1, hypotheses=1)
-    rotation, translation, inliers, matrix = cpu.refine(*arrays, torch.zeros_like(weights), 10.0, 10)
-    torch.testing.assert_close(rotation, arrays[0])
-    torch.testing.assert_close(translation, arrays[1])
+    posed, _ = _problem(batch=1, hypotheses=1)
+    posed = posed._replace(weights=torch.zeros_like(posed.weights))
+    rotation, translation, inliers, matrix = cpu.refine(posed, 10.0, 10)
+    torch.testing.assert_close(rotation, posed.rotation)
+    torch.testing.assert_close(translation, posed.translation)
     assert not inliers.any() and not matrix.any()
 
 
