@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from dsac.kernels import reference
@@ -81,7 +82,7 @@ def _reprojection(name: Name) -> Engine:
         return Engine(
             errors=cpu.reprojection_error,
             soft_count=cpu.soft_inlier_count,
-            refine=lambda posed, *bounds: cpu.refine(posed, *bounds)[:2],
+            refine=lambda rows, *bounds: cpu.refine(rows, *bounds)[:2],
             optimum_increment=cpu.optimum_increment,
             trust=cpu.pose_trust,
             search=_pixel_search(cpu.solve_rgb),
@@ -89,7 +90,7 @@ def _reprojection(name: Name) -> Engine:
     in_torch = Engine(
         errors=reference.reprojection_error,
         soft_count=reference.soft_inlier_count,
-        refine=lambda posed, *bounds: reference.refine(posed, *bounds)[:2],
+        refine=lambda rows, *bounds: reference.refine(rows, *bounds)[:2],
     )
     if name == "reference":
         return in_torch
@@ -130,14 +131,17 @@ def _point_distance(rows: PosedRows, maximum: float) -> Tensor:
 
 
 def _soft_point_count(rows: PosedRows, threshold: float, maximum: float) -> Tensor:
-    assert rows.weights is not None
-    return reference.soft_count(_point_distance(rows, maximum), rows.weights, threshold)
+    return reference.soft_count(_point_distance(rows, maximum), _weights(rows), threshold)
 
 
 def _refine_points(rows: PosedRows, threshold: float, iterations: int) -> Pair:
-    rotation, translation, targets, points, _, _, weights = rows
-    assert weights is not None
-    return reference.refine_points(rotation, translation, targets, points, weights, threshold, iterations)[:2]
+    pose, targets = (rows.rotation, rows.translation), rows.pixels
+    bounds = threshold, iterations
+    return reference.refine_points(*pose, targets, rows.scene_points, _weights(rows), *bounds)[:2]
+
+
+def _weights(rows: PosedRows) -> Tensor:
+    return torch.ones_like(rows.scene_points[..., 0]) if rows.weights is None else rows.weights
 
 
 def _depth_search(solve: Callable[..., Solution]) -> Callable[[ImageRows, float, int], Solution]:

@@ -102,7 +102,9 @@ class RobustRefinement:
 def optimum(residual: PoseResidual, poses: Pose, correspondences: Correspondences, iterations: int) -> Pose:
     """Poses (batch (B, K)) after at most so many iterations towards the least Σ w ρ(e); no gradient."""
     rows = posed_rows(residual, poses, correspondences)
-    rotation, translation = residual.engine(*rows).refine(rows, residual.threshold, iterations)
+    rotation, translation = residual.engine(*rows[:6], weights_of(correspondences)).refine(
+        rows, residual.threshold, iterations
+    )
     return Pose(rotation, translation)
 
 

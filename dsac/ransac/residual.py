@@ -115,6 +115,7 @@ def posed_rows(residual: PoseResidual, cam_from_world: Pose, c: Correspondences)
 
 def differentiable_engine(residual: PoseResidual, rows: PosedRows) -> Engine:
     """For what has a derivative by poses, scene points and weights in every backend."""
+    assert rows.weights is not None
     differentiable = (rows.rotation, rows.translation, rows.scene_points, rows.weights)
     return residual.engine(rows.pixels, rows.focal_px, rows.center_px, differentiable=differentiable)
 
