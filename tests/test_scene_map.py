@@ -49,6 +49,15 @@ def test_a_map_survives_its_file(scene_map: SceneMap, tmp_path: Path) -> None:
     assert not loaded.head.training and not any(p.requires_grad for p in loaded.head.parameters())
 
 
+def test_maps_that_still_hold_a_camera_spacing_are_read(scene_map: SceneMap, tmp_path: Path) -> None:
+    scene_map.save(tmp_path / "a.dsac")
+    with safetensors.safe_open(tmp_path / "a.dsac", framework="pt") as file:
+        info = {**json.loads(file.metadata()["dsac"]), "camera_spacing": 0.3}
+    tensors = safetensors.torch.load_file(tmp_path / "a.dsac")
+    safetensors.torch.save_file(tensors, tmp_path / "old.dsac", {"dsac": json.dumps(info)})
+    assert SceneMap.load(tmp_path / "old.dsac").info == scene_map.info
+
+
 def test_a_map_knows_what_its_recording_said(scene_map: SceneMap, tmp_path: Path) -> None:
     assert scene_map.info.metric is None  # frames alone do not say
     frames = ball_frames(2)
