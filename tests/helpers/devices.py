@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
@@ -26,3 +27,11 @@ class NoWaiting(TorchDispatchMode):
             torch.ops.aten.masked_select.default,
         ), f"{operation} waits for the device"
         return operation(*arguments, **(options or {}))
+
+
+class NoArrays(TorchFunctionMode):
+    """Refuses numpy arrays of tensors, which there are on the CPU only."""
+
+    def __torch_function__(self, function, types, arguments=(), options=None):
+        assert function not in (torch.Tensor.numpy, torch.Tensor.__array__), "a tensor of a device has no array"
+        return function(*arguments, **(options or {}))
