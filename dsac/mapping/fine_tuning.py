@@ -100,7 +100,7 @@ def fine_tune(
     def report_training(standing: Standing, loss: TuningLoss, validation: float) -> None:
         if learner.best.start_error >= LARGEST_ERROR:
             raise DatasetError(
-                "the map tells none of these frames' poses to 10° and 10 cm (hundredths of the unit): "
+                "the map localizes none of these frames within 10° and 10 cm (hundredths of the unit): "
                 "are they of the recording that it was made from?"
             )
         elapsed, fraction = time.monotonic() - started, standing.step / settings.steps
@@ -176,7 +176,7 @@ _NOT_OF_MAPPING = 0xF17E
 def trainable_map(
     scene_map: SceneMap, encoder: Encoder, settings: FineTuningSettings, device: torch.device, seed: int
 ) -> TrainableMap:
-    """Copies of what is to be trained, with a new score network where one is asked for and there is none.
+    """Copies of what is to be trained, with a new score network if one is asked for and the map has none.
 
     Raises: `DsacError` when the encoder is to be trained and is no torch module.
     """
