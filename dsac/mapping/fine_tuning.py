@@ -102,7 +102,7 @@ def fine_tune(
     def report_training(standing: Standing, loss: TuningLoss, validation: float) -> None:
         if learner.best.start_error >= LARGEST_ERROR:
             raise DatasetError(
-                "the map tells none of these frames' poses to 10° and 10 cm (hundredths of the unit): "
+                "the map localizes none of these frames within 10° and 10 cm (hundredths of the unit): "
                 "are they of the recording that it was made from?"
             )
         elapsed, fraction = time.monotonic() - started, standing.step / settings.steps

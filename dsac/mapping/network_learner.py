@@ -70,7 +70,7 @@ class NetworkLearner:
 
     @torch.no_grad()
     def evaluate(self) -> BatchLoss:
-        """The mean loss of some views."""
+        """The mean loss of a few views."""
         # views of its own: an interrupt may have ended those of the updates
         losses = [self._view_loss(view) for view in islice(self._views(first=0), _EVALUATED)]
         return BatchLoss(
@@ -114,14 +114,14 @@ def network_learner(
         torch.manual_seed(seed)
         network = SceneNetwork(settings.network)
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    shape = _look_around(frames, settings, network, seed, device, on_progress)
+    shape = _scene_shape(frames, settings, network, seed, device, on_progress)
     head = LinearHead(network.num_features).to(device)
     head.scene_center.copy_(shape.center)
     head.scene_scale.fill_(shape.scale)
     return NetworkLearner(network, head, shape, frames, settings, exact_depth=exact_depth, seed=seed)
 
 
-def _look_around(
+def _scene_shape(
     frames: Frames,
     settings: NetworkSettings,
     network: SceneNetwork,
@@ -129,13 +129,13 @@ def _look_around(
     device: torch.device,
     on_progress: Callable[[float], None],
 ) -> SceneShape:
-    """The scene's shape, from some views."""
-    some = evenly_spread(frames, _LOOKS)
+    """The scene's shape, from views spread over the frames."""
+    frames = evenly_spread(frames, _SHAPE_VIEWS)
     buffer = collect(
-        some,
+        frames,
         _NoFeatures(network.stride, network.size_multiple),
         short_side_px=settings.short_side_px,
-        num_views=_LOOKS,
+        num_views=_SHAPE_VIEWS,
         buffer_size=1_000_000,
         augmentation=settings.augmentation,
         seed=seed,
@@ -145,7 +145,7 @@ def _look_around(
     return SceneShape.of(buffer)
 
 
-_LOOKS = 200
+_SHAPE_VIEWS = 200
 
 
 @dataclass

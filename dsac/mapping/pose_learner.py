@@ -101,7 +101,7 @@ class PoseLearner:
         return error
 
     def judge(self, step: int) -> float:
-        """Error on the validation slice after so many steps; NaN where the settings want none."""
+        """Error on the validation slice after `step` steps; NaN where the settings ask for none."""
         if step % self.settings.validate_every != 0 and step != self.settings.steps:
             return math.nan
         weights = self.model.as_saved()

@@ -139,8 +139,9 @@ def train(
 ) -> Standing:
     """Train from `start` on for `steps` in all or, where given, for `seconds`; an interrupt ends it early.
 
-    `report` is called after the first step and then every so many seconds. The checkpoint is written every
-    half minute, at the end and at an interrupt; it is the caller's to remove, when what was trained is safe.
+    `report` is called after the first step and then every `report_every` seconds. The checkpoint is written
+    every half minute, at the end and at an interrupt; it is the caller's to remove, when what was trained is
+    safe.
     """
     begin = last_save = time.monotonic()
     last_report, interrupted = 0.0, False

@@ -25,8 +25,8 @@ from dsac.networks.encoder import working_size
 
 _log = logging.getLogger(__name__)
 
-_KEYPOINTS = 120_000  # in all frames together, spread evenly, but ...
-_LEAST_KEYPOINTS, _MOST_KEYPOINTS = 1200, 3000  # ... so many in a frame
+_KEYPOINTS = 120_000  # in all frames together, spread evenly within these bounds:
+_LEAST_KEYPOINTS, _MOST_KEYPOINTS = 1200, 3000  # in one frame
 _FINE_PX = 480  # short side at which frames are looked at that are few enough to have more than the least
 _PARTNERS = (1, 2, 3, 4, 7, 11, 16, 24, 40, 64)  # ranks by distance among the frames that look the same way
 _MAX_VIEW_ANGLE_DEG = 45.0
@@ -50,8 +50,8 @@ def with_triangulated_depth(
 ) -> Frames:
     """The same frames, with depth (metres, 0 where unknown) around the keypoints that could be triangulated.
 
-    Few frames are far apart and have to tell more each: less than a hundred are searched for more keypoints, at
-    a short side of 480 pixels where they have it.
+    Few frames are far apart, so that each must contribute more: of fewer than a hundred, more keypoints are
+    taken, from images of 480 pixels' short side where the photos have as many.
     """
     assert frames.cam_from_world is not None
     num_keypoints = min(max(_KEYPOINTS // max(1, len(frames)), _LEAST_KEYPOINTS), _MOST_KEYPOINTS)

@@ -208,12 +208,12 @@ def _conv(
 def _one_pass_dtypes() -> frozenset[torch.dtype]:
     """Precisions in which oneDNN does a layer and its ReLU6 in one pass on this processor.
 
-    16 bits need AVX-512 or AVX-NE-CONVERT: what has neither refuses them there, not in the plain layers.
+    Those of 16 bits need AVX-512 or AVX-NE-CONVERT. Without these oneDNN refuses the one pass, not the layers.
     """
     x86 = platform.machine().lower() in ("x86_64", "amd64")  # where it was measured
     operations = torch.ops.mkldnn
     if not (x86 and torch.backends.mkldnn.is_available() and hasattr(operations, "_convolution_pointwise")):
         return frozenset()
-    asked = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
-    has = {dtype for dtype, name in asked.items() if hasattr(operations, name) and getattr(operations, name)()}
-    return frozenset({torch.float32, *has})
+    checks = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
+    short = [dtype for dtype, name in checks.items() if getattr(operations, name, lambda: False)()]
+    return frozenset([torch.float32, *short])

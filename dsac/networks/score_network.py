@@ -9,18 +9,12 @@ learn the scene by heart (DSAC++).
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-import safetensors.torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-
-from dsac.errors import MapFormatError
 
 GRID = (40, 40)  # errors the network sees; images of another size are sampled there
 
@@ -76,26 +70,3 @@ class ScoreNetwork(nn.Module):
         images = nn.functional.interpolate(images, GRID, mode="nearest-exact")
         features = self.features(images / (0.5 * limit) - 1).mean((-2, -1))
         return self.head(features).reshape(errors.shape[:2])
-
-    def save(self, path: str | Path) -> None:
-        """Write weights and architecture as safetensors."""
-        metadata = {"kind": _KIND, "architecture": json.dumps(asdict(self.architecture))}
-        weights = {name: value.contiguous() for name, value in self.state_dict().items()}
-        safetensors.torch.save_file(weights, str(path), metadata)
-
-    @staticmethod
-    def load(path: str | Path) -> ScoreNetwork:
-        """Read what `save` wrote. Raises: `MapFormatError` when the file is something else or damaged."""
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                metadata = file.metadata() or {}
-            if metadata.get("kind") != _KIND:
-                raise MapFormatError(f"{path}: expected a score network, got {metadata.get('kind', 'none')}")
-            network = ScoreNetwork(ScoreArchitecture.from_json(json.loads(metadata["architecture"])))
-            network.load_state_dict(safetensors.torch.load_file(str(path)))
-        except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
-            raise MapFormatError(f"{path}: not a readable score network ({error})") from error
-        return network
-
-
-_KIND = "dsac score network"

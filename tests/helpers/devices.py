@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from unittest.mock import patch
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
@@ -108,3 +109,11 @@ def _computed(operation, arguments, options):
     return torch.utils._pytree.tree_map(
         lambda x: _OnGpu(x) if on_gpu and isinstance(x, torch.Tensor) else x, operation(*arguments, **options)
     )
+
+
+class NoArrays(TorchFunctionMode):
+    """Refuses numpy arrays of tensors, which there are on the CPU only."""
+
+    def __torch_function__(self, function, types, arguments=(), options=None):
+        assert function not in (torch.Tensor.numpy, torch.Tensor.__array__), "a tensor of a device has no array"
+        return function(*arguments, **(options or {}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -28,11 +29,15 @@ class Lens:
         return self._bend(self.reader.read_depth(name, self.pinhole), cv2.INTER_NEAREST)
 
     def _bend(self, image: np.ndarray, interpolation: int) -> np.ndarray:
+        return cv2.remap(image, self._pixels[..., 0], self._pixels[..., 1], interpolation)
+
+    @cached_property
+    def _pixels(self) -> np.ndarray:
+        """Of the pinhole image, the first at 0, that each pixel through the lens shows."""
         width, height = self.camera.size
         y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
         rays = self.camera.unproject(torch.stack([x, y], -1).double().reshape(-1, 2))
-        pixels = self.pinhole.project(rays).reshape(height, width, 2).float().numpy() - 0.5
-        return cv2.remap(image, pixels[..., 0], pixels[..., 1], interpolation)
+        return self.pinhole.project(rays).reshape(height, width, 2).float().numpy() - 0.5
 
 
 def through(frames: Frames, camera: Camera) -> Frames:

@@ -16,22 +16,25 @@ import numpy as np
 import pytest
 import torch
 from ball_world import RADIUS, ColorEncoder, ball_frames, exact_map
+from devices import NoArrays, NoWaiting
 from torch import nn
 
 from dsac.cli import main
 from dsac.datasets import Frames, Scene
 from dsac.errors import DatasetError, DsacError, MapFormatError
 from dsac.localizer import Localizer
-from dsac.mapping import pose_learner, training
+from dsac.mapping import fine_tuning, pose_learner, training
 from dsac.mapping.fine_tuning import FineTuningProgress, fine_tune, trainable_map, tuning_views
+from dsac.mapping.pose_learner import PoseLearner
 from dsac.mapping.settings import FineTuningSettings
-from dsac.mapping.trainable_map import TrainableMap
+from dsac.mapping.trainable_map import TrainableMap, TuningView
 from dsac.mapping.views import Augmentation, random_view
+from dsac.networks.score_network import ScoreArchitecture, ScoreNetwork
 from dsac.ransac import LearnedScore
 from dsac.scene_map import SceneMap
 
 SMALL = FineTuningSettings(
-    steps=30,
+    steps=12,
     learning_rate=5e-4,
     num_hypotheses=8,
     images_per_step=2,
@@ -200,6 +203,14 @@ def test_an_encoder_without_weights_cannot_be_trained(shifted: SceneMap, frames:
         _tune(shifted, frames, replace(SMALL, encoder=True))
 
 
+@pytest.fixture
+def small_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """New score networks are a hundredth of the published one."""
+    small = ScoreArchitecture(widths=(16, 32), hidden=64)
+    monkeypatch.setattr(fine_tuning, "ScoreNetwork", lambda: ScoreNetwork(small))
+
+
+@pytest.mark.usefixtures("small_scores")
 def test_a_score_network_is_trained_first_and_then_belongs_to_the_map(
     shifted: SceneMap, frames: Frames, tmp_path: Path
 ) -> None:
@@ -226,6 +237,7 @@ def test_a_score_network_is_trained_first_and_then_belongs_to_the_map(
     assert _tune(tuned, frames, replace(SMALL, steps=1)).score_network is None
 
 
+@pytest.mark.usefixtures("small_scores")
 def test_a_score_network_was_trained_even_where_nothing_after_it_helped(
     shifted: SceneMap, frames: Frames, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,6 +287,42 @@ def test_thinning_takes_one_cell_of_each_block(frames: Frames) -> None:
     assert not torch.equal(thinned.pixels[0], thinned.pixels[1])
     nearest = (whole.pixels - thinned.pixels[0, :, None]).norm(dim=-1).argmin(-1)
     torch.testing.assert_close(thinned.scene_points[0], whole.scene_points[0, nearest])
+
+
+def test_cells_beside_the_photo_teach_nothing(shifted: SceneMap, frames: Frames) -> None:
+    views = tuning_views(frames, shifted, ColorEncoder(), SMALL, torch.device("cpu"), 0)
+    assert any(not view.inside.all() for view in views.training)
+    view = min(views.training, key=lambda view: view.inside.float().mean().item())
+    model = TrainableMap(shifted, None, None)
+    whole, thinned = model.correspondences([view]), model.correspondences([view, view], 2)
+    assert whole.weights is not None and thinned.weights is not None
+    inside = view.inside.flatten()
+    assert torch.equal(whole.weights[0] > 0, inside)
+    column, row = (thinned.pixels / 8).long().unbind(-1)
+    assert torch.equal(thinned.weights > 0, view.inside[row, column])
+
+    def gradient(training: list[TuningView]) -> torch.Tensor:
+        learner = PoseLearner(TrainableMap(shifted, None, None), replace(views, training=training), SMALL, 0)
+        learner.update(0, 0.0)
+        return learner.model.head.point.weight.grad
+
+    other = [replace(v, content=torch.where(v.inside, v.content, 0.3)) for v in views.training]
+    expected = gradient(views.training)
+    assert expected.abs().max() > 0.01
+    torch.testing.assert_close(gradient(other), expected, rtol=0, atol=1e-6)  # rounding
+
+
+@pytest.mark.parametrize("encoder", [None, TrainableColors()], ids=["frozen", "trained"])
+def test_networks_in_training_ask_the_device_nothing(
+    shifted: SceneMap, frames: Frames, encoder: TrainableColors | None
+) -> None:
+    """What follows is the solver, whose kernels are the device's own."""
+    settings = replace(SMALL, encoder=encoder is not None)
+    views = tuning_views(frames, shifted, encoder or ColorEncoder(), settings, torch.device("cpu"), 0)
+    alike = [view for view in views.training if view.camera.size == views.training[0].camera.size]
+    model = TrainableMap(shifted, encoder, None).requires_grad_(True)
+    with NoWaiting(), NoArrays():
+        model.correspondences(alike, 2, torch.Generator().manual_seed(0)).scene_points.sum().backward()
 
 
 def test_the_map_that_came_in_stays_as_it_is(shifted: SceneMap, frames: Frames) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from ball_world import FramesInMemory, ball_frames
+from devices import NoArrays
 
 from dsac import Localizer
 from dsac.datasets import Frames
@@ -36,6 +37,12 @@ SMALL = NetworkSettings(
 @pytest.fixture(scope="module")
 def frames() -> Frames:
     return ball_frames()
+
+
+@pytest.fixture(autouse=True)
+def few_views_for_the_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two views of each photo show how large the ball is."""
+    monkeypatch.setattr(network_learner, "_SHAPE_VIEWS", 12)
 
 
 def _interrupt() -> Callable[[MappingProgress], None]:
@@ -132,6 +139,16 @@ def test_the_checkpoint_of_another_network_is_refused(frames: Frames, tmp_path: 
     other = replace(SMALL, network=replace(SMALL.network, width=1 / 8))
     with pytest.raises(MapFormatError, match="with these settings, got another"):
         build_map(frames, other, checkpoint=checkpoint, resume=True)
+
+
+@pytest.mark.parametrize("exact_depth", [True, False])
+def test_a_training_step_makes_no_arrays_of_what_is_on_the_device(frames: Frames, exact_depth: bool) -> None:
+    learner = network_learner.network_learner(
+        frames, SMALL, exact_depth=exact_depth, seed=0, device=torch.device("cpu"), on_progress=lambda _: None
+    )
+    with NoArrays():  # views are made in threads of their own, on the CPU
+        learner.update(0, 0.0)
+        learner.evaluate()
 
 
 def test_the_rate_is_halved_after_each_sixth_of_the_training(frames: Frames) -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dsac.errors import MapFormatError
 from dsac.networks.score_network import ScoreArchitecture, ScoreNetwork
 from dsac.ransac import DSAC, LearnedScore, MaxError, PoseSolver, ReprojectionError, noisy_poses
 
@@ -29,24 +28,6 @@ def test_error_images_of_any_size_have_a_score_each(grid):
     torch.testing.assert_close(scores, network(errors.clamp(max=100.0)))
     assert (scores.flatten()[0] != scores.flatten()[1:]).all()
     assert network(errors[:0]).shape == (0, 3)
-
-
-def test_a_saved_network_scores_as_before(tmp_path):
-    network, errors = _small(), 100 * torch.rand(1, 4, 20, 30)
-    network.save(tmp_path / "score.safetensors")
-    loaded = ScoreNetwork.load(tmp_path / "score.safetensors")
-    torch.testing.assert_close(loaded(errors), network(errors), rtol=0, atol=0)
-
-
-def test_another_file_is_no_score_network(tmp_path):
-    path = tmp_path / "score.safetensors"
-    path.write_text("no network")
-    with pytest.raises(MapFormatError, match="score.safetensors"):
-        ScoreNetwork.load(path)
-    _small().save(path)
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(MapFormatError, match="score.safetensors"):
-        ScoreNetwork.load(path)
 
 
 def test_noisy_poses_are_half_near_and_half_far(make_scene):
