@@ -112,7 +112,7 @@ FAULTS = [
     ),
     Fault(
         "fine-tuning also learns from cells beside the photo",
-        "weights=seen.weights * inside[image, rows]",
+        "weights=seen.weights * inside.gather(1, rows)",
         "weights=seen.weights",
         ("tests/mapping/test_fine_tuning.py",),
     ),

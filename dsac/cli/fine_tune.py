@@ -71,8 +71,7 @@ class FineTune:
         let_waiting_threads_sleep()
         from dsac.localizer import Localizer
         from dsac.map_scoring import scoring_rule
-        from dsac.mapping.fine_tuning import fine_tune
-        from dsac.mapping.settings import FineTuningSettings
+        from dsac.mapping import FineTuningSettings, fine_tune
 
         path = self.output or self.map
         if path == self.map:
@@ -102,7 +101,7 @@ class FineTune:
         with training_progress(log_path, checkpoint, self.resume) as show:
             tuned = fine_tune(
                 scene_map,
-                scene.mapping,
+                scene,
                 settings,
                 device=device,
                 seed=self.seed,

@@ -1,6 +1,15 @@
 """From posed frames to a scene map."""
 
+from dsac.mapping.fine_tuning import FineTuningProgress, fine_tune
 from dsac.mapping.mapper import MappingProgress, build_map
 from dsac.mapping.settings import FineTuningSettings, MappingSettings, NetworkSettings
 
-__all__ = ["FineTuningSettings", "MappingProgress", "MappingSettings", "NetworkSettings", "build_map"]
+__all__ = [
+    "FineTuningProgress",
+    "FineTuningSettings",
+    "MappingProgress",
+    "MappingSettings",
+    "NetworkSettings",
+    "build_map",
+    "fine_tune",
+]

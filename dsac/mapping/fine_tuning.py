@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dsac.datasets import Frames
+from dsac.datasets import Frames, Scene
 from dsac.errors import DatasetError, DsacError, MapFormatError
 from dsac.map_scoring import scoring_rule
 from dsac.mapping.buffer import evenly_spread
@@ -60,7 +60,7 @@ class FineTuningProgress:
 
 def fine_tune(
     scene_map: SceneMap,
-    frames: Frames,
+    scene: Scene | Frames,
     settings: FineTuningSettings | None = None,
     *,
     encoder: Encoder | None = None,
@@ -70,7 +70,7 @@ def fine_tune(
     resume: bool = False,
     on_progress: Callable[[FineTuningProgress], None] = lambda progress: None,
 ) -> SceneMap:
-    """The map that localizes the validation slice of `frames` best; `scene_map` stays as it is.
+    """The map that localizes the validation slice of a scene's mapping frames best; `scene_map` stays as it is.
 
     Interrupted (KeyboardInterrupt) while training, it returns the best so far. With a `checkpoint` file,
     `resume=True` goes on from there; the file is yours to remove once the map is saved.
@@ -86,6 +86,7 @@ def fine_tune(
     scene_map.check_encoder(encoder)
     identity = f"{_fingerprint(scene_map)} {asdict(settings)} {seed}"
     kept = Checkpoint.at(checkpoint, "fine-tuning this map", resume, identity)
+    frames = scene.mapping if isinstance(scene, Scene) else scene
     frames = frames.about(scene_map.info.origin)
     model = trainable_map(scene_map, encoder, settings, device, seed)
     views = tuning_views(

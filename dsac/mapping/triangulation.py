@@ -116,7 +116,8 @@ def _detect(frames: Frames, index: int, short_side_px: int, num_keypoints: int) 
     if descriptors is None:
         return _Keypoints(np.zeros((0, 2)), np.zeros((0, 128), np.float32), 1.0)
     focal, center = view.camera.focal_px.numpy(), view.camera.center_px.numpy()
-    pixels = np.array([p.pt for p in points]) + 0.5
+    # OpenCV looks in an image of twice the size: what it finds is a quarter pixel too far right and down
+    pixels = np.array([p.pt for p in points]) + 0.5 - 0.25
     column, row = (pixels // 8).astype(int).clip(0, np.array(view.inside.shape[::-1]) - 1).T
     # beside the photo, an undistorted view shows reflections of it
     shown = view.inside.numpy()[row, column] > 0

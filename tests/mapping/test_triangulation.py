@@ -159,6 +159,40 @@ def test_progress_ends_at_one(frames: Frames) -> None:
     assert reports == sorted(reports) and reports[-1] == 1.0
 
 
+@dataclass(frozen=True)
+class _Blobs:
+    """Bright spots on grey, at these pixel coordinates (the first pixel's centre is at 0.5)."""
+
+    centers: np.ndarray
+    size: tuple[int, int] = SIZE
+    has_depth: bool = False
+
+    def read_image(self, name: str) -> np.ndarray:
+        row, column = np.mgrid[: self.size[1], : self.size[0]] + 0.5
+        away = (column[..., None] - self.centers[:, 0]) ** 2 + (row[..., None] - self.centers[:, 1]) ** 2
+        grey = 80 + 150 * np.exp(-away / (2 * 3.0**2)).sum(-1)
+        return np.repeat(grey.round().astype(np.uint8)[..., None], 3, axis=2)
+
+    def read_depth(self, name: str, camera: Camera) -> np.ndarray:
+        raise AssertionError("no depth to be asked for")
+
+
+@pytest.mark.parametrize("short_side_px", [SIZE[1], SIZE[1] // 2])
+def test_keypoints_lie_on_the_spots_they_are_found_at(short_side_px: int) -> None:
+    """Half a pixel, and OpenCV's quarter, would be lost in what depths are allowed to be off."""
+    column, row = np.meshgrid(np.arange(30, SIZE[0] - 20, 30), np.arange(30, SIZE[1] - 20, 30))
+    centers = np.stack([column, row], -1).reshape(-1, 2).astype(float)
+    centers += np.random.default_rng(0).uniform(0, 1, centers.shape)
+    camera = Camera.from_params("PINHOLE", [310, 290, 150.5, 131], SIZE)
+    frames = Frames(["a"], [camera], np.zeros(1, int), Pose.identity(1, dtype=torch.float64), _Blobs(centers))
+    found = triangulation._detect(frames, 0, short_side_px, 500)
+    pixels = found.plane * camera.focal_px.numpy() + camera.center_px.numpy()
+    offsets = pixels - centers[:, None]
+    nearest = np.linalg.norm(offsets, axis=-1).argmin(1)
+    offsets = offsets[np.arange(len(centers)), nearest]
+    assert np.abs(np.median(offsets, axis=0)).max() < 0.06 * SIZE[1] / short_side_px
+
+
 def test_few_frames_are_searched_for_more_keypoints_in_finer_images(monkeypatch):
     looked = []
 
