@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from dsac.studies import solver_benchmark, solver_inputs
 
 def test_solvers_are_timed_side_by_side(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(solver_inputs, "RATIOS", (0.05, 0.4))
+    few = partial(solver_benchmark.throughput, images=8, repeats=1)
+    monkeypatch.setattr(solver_benchmark, "throughput", few)
     monkeypatch.setattr(solver_benchmark, "peers", lambda data: {"nobody": lambda *arguments: None})
     code, printed, _ = run("bench", "solver", "--frames", 1, "--repeats", 1, "--output", tmp_path / "new")
     assert code == 0
