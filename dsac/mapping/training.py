@@ -7,6 +7,7 @@ fine-tuned (`fine_tuning`).
 from __future__ import annotations
 
 import io
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ import torch
 
 from dsac.datasets.storage import write_atomically
 from dsac.errors import MapFormatError
+
+_log = logging.getLogger(__name__)
 
 Loss = TypeVar("Loss")
 Loss_co = TypeVar("Loss_co", covariant=True)
@@ -172,7 +175,10 @@ def train(
     except KeyboardInterrupt:
         interrupted = True
     end = Standing(step, min(1.0, progress), trained, now - begin, 0.0, interrupted)
-    checkpoint.keep(learner.parts, end)
+    try:
+        checkpoint.keep(learner.parts, end)
+    except OSError as error:  # what was trained is in memory still, and may fit where a checkpoint does not
+        _log.warning("%s: no checkpoint was written (%s)", checkpoint.path, error.strerror)
     return end
 
 

@@ -40,8 +40,10 @@ class NetworkArchitecture:
             raise ValueError(f"network: expected {' or '.join(_LAYERS)}, got {self.name}")
         if not isinstance(self.grey, bool):
             raise ValueError(f"grey: expected true or false, got {self.grey!r}")
-        if not (type(self.width) in (int, float) and 0 < self.width <= 16):
-            raise ValueError(f"width: expected more than 0 and at most 16, got {self.width!r}")
+        if type(self.width) not in (int, float) or not self.width > 0:
+            raise ValueError(f"width: expected more than 0, got {self.width!r}")
+        if not 1 / 64 <= self.width <= 16:
+            raise ValueError(f"width: expected 1/64 to 16 of the published one, got {self.width!r}")
 
     @staticmethod
     def published(name: NetworkName, width: float | int = 1.0) -> NetworkArchitecture:
