@@ -9,10 +9,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from jaxtyping import install_import_hook
-
-_CHECKED = "storage rigid poses_file image recording colmap nerfstudio folder seven_scenes scene"
-_hook = install_import_hook([f"dsac.datasets.{name}" for name in _CHECKED.split()], "beartype.beartype")
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import math
 import pickle
 
 import cv2
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -29,14 +28,6 @@ PARAMS = {
     "OPENCV_FISHEYE": [300.0, 290.0, 310.0, 250.0, -0.03, 0.01, -0.002, 0.0003],
 }
 assert set(PARAMS) == set(MODELS)
-
-
-@pytest.fixture
-def unchecked_annotations():
-    """As outside tests, where nobody compares shapes with signatures."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 models = pytest.mark.parametrize("model", list(MODELS))
@@ -289,13 +280,13 @@ def test_a_camera_has_a_size(size) -> None:
 
 
 @pytest.mark.parametrize("size", [(640.5, 480), (640,), (640, 480, 3), 640, None, ("640", "480")])
-@pytest.mark.usefixtures("unchecked_annotations")
+@pytest.mark.wrong_input
 def test_a_size_is_two_whole_numbers(size) -> None:
     with pytest.raises(ValueError, match="expected a width and height in pixels, got"):
         Camera(torch.ones(2), torch.ones(2), size)
 
 
-@pytest.mark.usefixtures("unchecked_annotations")
+@pytest.mark.wrong_input
 def test_a_size_of_numpy_integers_becomes_one_of_ours() -> None:
     size = Camera(torch.ones(2), torch.ones(2), tuple(np.array([640, 480]))).size  # type: ignore[arg-type]
     assert size == (640, 480) and all(type(side) is int for side in size)
@@ -314,7 +305,7 @@ def test_a_size_of_numpy_integers_becomes_one_of_ours() -> None:
         ((2,), (2,), "pinhole", None, "camera model: expected one of .*, got pinhole"),
     ],
 )
-@pytest.mark.usefixtures("unchecked_annotations")
+@pytest.mark.wrong_input
 def test_shapes_that_do_not_belong_together_are_refused(focal, center, model, distortion, message):
     with pytest.raises(ValueError, match=message):
         Camera(

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 
-import jaxtyping
 import pytest
 import torch
 from hypothesis import given, settings
@@ -195,13 +194,10 @@ def test_skew_is_the_cross_product():
         ((2, 3, 3), (3, 3), r"translation: expected \(2, 3\)"),
     ],
 )
+@pytest.mark.wrong_input
 def test_wrong_shapes_are_refused_outside_tests_too(rotation, translation, message):
-    jaxtyping.config.update("jaxtyping_disable", True)
-    try:
-        with pytest.raises(ValueError, match=message):
-            Pose(torch.zeros(rotation), torch.zeros(translation))
-    finally:
-        jaxtyping.config.update("jaxtyping_disable", False)
+    with pytest.raises(ValueError, match=message):
+        Pose(torch.zeros(rotation), torch.zeros(translation))
 
 
 def test_a_pose_is_equal_to_itself_alone():

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -245,14 +244,11 @@ def test_confidence_falls_with_inliers_and_with_noise(name, make_scene):
         ),
     ],
 )
+@pytest.mark.wrong_input
 def test_wrong_input_is_named_with_what_was_expected(change, message, make_scene):
     correspondences, _ = make_scene()
-    jaxtyping.config.update("jaxtyping_disable", True)
-    try:
-        with pytest.raises(ValueError, match=message):
-            replace(correspondences, **change(correspondences))
-    finally:
-        jaxtyping.config.update("jaxtyping_disable", False)
+    with pytest.raises(ValueError, match=message):
+        replace(correspondences, **change(correspondences))
 
 
 def test_expected_loss_names_a_wrong_truth(make_scene):
@@ -286,7 +282,25 @@ def test_an_image_in_a_batch_has_the_pose_it_has_alone(make_scene):
         )
 
 
+<<<<<<< HEAD
 def test_poses_of_another_number_of_images_are_refused(make_scene):
+=======
+def test_an_image_beside_a_lost_one_is_trusted_as_alone(make_scene):
+    correspondences, _ = make_scene(batch=3, inlier_ratio=0.7, dtype=torch.float32)
+    points = correspondences.scene_points.clone()
+    points[1] = 5 * torch.randn(points[1].shape, generator=torch.Generator().manual_seed(1))
+    together = DenseSolver.rgb()(replace(correspondences, scene_points=points))
+    assert together.success.tolist() == [True, False, True]
+    for i in (0, 2):
+        alone = DenseSolver.rgb()(correspondences[i : i + 1])
+        for name in ("covariance", "inliers", "confidence"):
+            assert torch.equal(getattr(alone, name)[0], getattr(together, name)[i])
+        assert torch.equal(alone.cam_from_world.matrix[0], together.cam_from_world.matrix[i])
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_poses_of_another_number_of_images_are_refused(backend, make_scene):
+>>>>>>> tests
     correspondences, truth = make_scene(batch=2)
     for solver in (PoseSolver.rgb(8), DenseSolver.rgb()):
         with pytest.raises(ValueError, match=r"cam_from_world: expected batch \(2,\), got \(1,\)"):
