@@ -24,13 +24,13 @@ def full_precision(device_type: str) -> AbstractContextManager[Any]:
 
 
 def without_autocast(function: Callable[P, R]) -> Callable[P, R]:
-    """The function in `full_precision` on the device of its first tensor, or the first of a tuple."""
+    """The function in `full_precision` on the device of the tensors that come first, alone or in a tuple."""
 
     @functools.wraps(function)
     def wrapped(*arguments: P.args, **options: P.kwargs) -> R:
-        first: Any = arguments[0]
-        tensor = first[0] if isinstance(first, tuple) else first
-        with full_precision(tensor.device.type):
+        first = arguments[0] if isinstance(arguments[0], tuple) else arguments
+        devices = [x.device.type for x in first if isinstance(x, torch.Tensor)]
+        with full_precision(devices[0] if devices else "cpu"):
             return function(*arguments, **options)
 
     return wrapped

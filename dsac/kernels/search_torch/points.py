@@ -120,7 +120,8 @@ def listed(points: Points) -> tuple[Int[Tensor, "B n"], Bool[Tensor, "B n"]]:
     usable = points.usable.sum(-1, keepdim=True)
     place = torch.arange(count, device=total.device)
     inside = place < usable
-    rows = torch.searchsorted(total, (place + 0.5) / usable.clamp_min(1) * total[:, -1:]).clamp(max=count - 1)
+    share = (place.float() + 0.5) / usable.clamp_min(1)
+    rows = torch.searchsorted(total, share * total[:, -1:]).clamp(max=count - 1)
     nobody = (~points.usable).long().argmax(-1, keepdim=True)
     return torch.where(inside, rows, nobody), inside
 

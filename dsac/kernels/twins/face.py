@@ -9,6 +9,8 @@ Raises: `ValueError` for arrays whose shapes or types do not go together, and fo
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
@@ -93,7 +95,7 @@ def refine(posed: PosedRows, threshold_px: float | int, iterations: int) -> tupl
 
 
 def pose_trust(
-    posed: PosedRows, threshold_px: float | int, iterations: int, chance: float, rules: tuple
+    posed: PosedRows, threshold_px: float | int, iterations: int, chance: float, rules: Any
 ) -> tuple[Array, Array, Array, Array, Array, Array]:
     """Poses, one an image, after at most so many iterations of `refine`, and how far to trust them.
 
@@ -105,6 +107,8 @@ def pose_trust(
     check_positive("threshold_px", threshold_px)
     check_count("iterations", iterations)
     check_count("rules.tiles", rules.tiles, least=1)
+    if not 0 <= chance <= 1:
+        raise ValueError(f"chance: expected 0 to 1, got {chance}")
     rows = Rows(posed)
     size, count = len(rows.points), rows.points.shape[-1]
     covariance, inliers = np.empty((size, 6, 6)), np.empty((size, count), np.bool_)

@@ -149,7 +149,7 @@ def _scatter(pose, points, weights, focal, threshold, tiles, second, apart, toge
         c, du, dv, inverse, front = seen(rows, fx, fy, x, y, z, u, v, real)
         square = du * du + dv * dv
         inliers[i] = front and square < limit and weights[i] > 0.0
-        if not (front and weights[i] > 0.0):
+        if not (front and weights[i] > 0.0 and square < np.inf):  # numbers that are not would have no tile
             continue
         column, row = int(tiles * (u - left) / size), int(tiles * (v - top) / size)
         tile = tiles * min(row, tiles - 1) + min(column, tiles - 1)
@@ -177,11 +177,11 @@ def _scatter(pose, points, weights, focal, threshold, tiles, second, apart, toge
 
 @kernel
 def _box(points, weights):
-    """Left, top and longer side of the box of the pixels of positive weight."""
+    """Left, top and longer side of the box of the finite pixels of positive weight."""
     left = top = np.inf
     right = bottom = -np.inf
     for i in range(points.shape[1]):
-        if weights[i] > 0.0:
+        if weights[i] > 0.0 and abs(points[3, i]) + abs(points[4, i]) < np.inf:
             left, right = min(left, points[3, i]), max(right, points[3, i])
             top, bottom = min(top, points[4, i]), max(bottom, points[4, i])
     return left, top, max(right - left, bottom - top, 1e-6)
