@@ -282,25 +282,7 @@ def test_an_image_in_a_batch_has_the_pose_it_has_alone(make_scene):
         )
 
 
-<<<<<<< HEAD
 def test_poses_of_another_number_of_images_are_refused(make_scene):
-=======
-def test_an_image_beside_a_lost_one_is_trusted_as_alone(make_scene):
-    correspondences, _ = make_scene(batch=3, inlier_ratio=0.7, dtype=torch.float32)
-    points = correspondences.scene_points.clone()
-    points[1] = 5 * torch.randn(points[1].shape, generator=torch.Generator().manual_seed(1))
-    together = DenseSolver.rgb()(replace(correspondences, scene_points=points))
-    assert together.success.tolist() == [True, False, True]
-    for i in (0, 2):
-        alone = DenseSolver.rgb()(correspondences[i : i + 1])
-        for name in ("covariance", "inliers", "confidence"):
-            assert torch.equal(getattr(alone, name)[0], getattr(together, name)[i])
-        assert torch.equal(alone.cam_from_world.matrix[0], together.cam_from_world.matrix[i])
-
-
-@pytest.mark.parametrize("backend", ["cpu", "reference"])
-def test_poses_of_another_number_of_images_are_refused(backend, make_scene):
->>>>>>> tests
     correspondences, truth = make_scene(batch=2)
     for solver in (PoseSolver.rgb(8), DenseSolver.rgb()):
         with pytest.raises(ValueError, match=r"cam_from_world: expected batch \(2,\), got \(1,\)"):
