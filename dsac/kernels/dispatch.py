@@ -23,7 +23,7 @@ Backend = Literal["auto", Name]
 
 _BACKENDS = get_args(Backend)
 _FAST: tuple[Name, ...] = ("cpu", "gpu")
-_FLOATS = (torch.float32, torch.float64)
+_FLOATS = {torch.float32, torch.float64}
 
 
 def choose(backend: Backend, *inputs: Tensor, differentiable: tuple[Tensor, ...] = ()) -> Name:
@@ -37,7 +37,7 @@ def choose(backend: Backend, *inputs: Tensor, differentiable: tuple[Tensor, ...]
         raise BackendError(f"backend: expected one of {', '.join(_BACKENDS)}, got {backend!r}")
     every = (*inputs, *differentiable)
     if backend == "auto":
-        if all(x.dtype in _FLOATS for x in every):
+        if {x.dtype for x in every} <= _FLOATS:
             for name in _FAST:
                 if _obstacle(name, inputs, every) is None:
                     return name
@@ -55,12 +55,11 @@ def _obstacle(name: Name, constants: tuple[Tensor, ...], inputs: tuple[Tensor, .
         return None
     if torch.is_grad_enabled() and any(x.requires_grad for x in constants):
         return "has no gradient, and an input needs one"
-    device = "cpu" if name == "cpu" else "cuda"
-    if name == "gpu" and not torch.cuda.is_available():
+    if name == "cpu":
+        return _missing(name) if all([x.is_cpu for x in inputs]) else "takes cpu tensors"
+    if not torch.cuda.is_available():
         return "no CUDA device"
-    if any(x.device.type != device for x in inputs):
-        return f"takes {device} tensors"
-    return _missing(name)
+    return _missing(name) if all([x.is_cuda for x in inputs]) else "takes cuda tensors"
 
 
 @functools.cache
