@@ -18,6 +18,8 @@ from dsac.kernels.search import face as search
 from dsac.kernels.search_torch import solver
 from dsac.kernels.twins import face as twins
 
+pytestmark = pytest.mark.wrong_input
+
 B, H, N = 3, 4, 50
 ROWS = {
     "pixels": (B, N, 2),
