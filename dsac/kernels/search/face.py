@@ -99,9 +99,7 @@ def solve_rgbd(
     return _solve(_rgbd_kernel, (pixels, scene_points, depths, weights, focal_px, center_px), options, effort)
 
 
-def _solve(
-    kernel: Callable[[], Kernel], inputs: tuple[Any, ...], options: tuple, effort: Effort
-) -> Solution:
+def _solve(kernel: Callable[[], Kernel], inputs: tuple[Any, ...], options: tuple, effort: Effort) -> Solution:
     """Call a kernel in threads; inputs and options are the fields of its `Images` and `Options`.
 
     Few steps on purpose, and few kinds of them: when other work has emptied the processor's caches, they take
