@@ -16,8 +16,10 @@ from devices import NoArrays, NoWaiting
 from dsac.datasets import Frames, Scene
 from dsac.errors import DatasetError, MapFormatError
 from dsac.geometry import Pose
+from dsac.localizer import Localizer
 from dsac.mapping import MappingProgress, MappingSettings, buffer, build_map, mapper, training
 from dsac.mapping.head_learner import head_learner
+from dsac.mapping.scene_shape import map_origin
 from dsac.scene_map import SceneMap
 
 SMALL = MappingSettings(
@@ -336,3 +338,36 @@ def test_a_scene_in_another_unit_is_learned_as_well(frames: Frames, learned: Sce
     # bfloat16 and rounding lead the two apart a little
     assert (points - learned.head(features).points).norm(dim=-1).median() < 0.1 * RADIUS
     assert answer.info.training["median_error_px"] < 2 * learned.info.training["median_error_px"]
+
+
+# ---- far from the origin -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", [(450_000.0, 5_400_000.0, 312.0), (4_027_894.0, 307_046.0, 4_919_475.0)])
+def test_a_georeferenced_recording_is_mapped_and_localized_as_well(
+    frames: Frames, learned: SceneMap, place: tuple[float, float, float]
+) -> None:
+    """UTM and ECEF coordinates, in which float32 has half a metre."""
+    there = frames.about([-x for x in place])
+    assert there.cam_from_world is not None and frames.cam_from_world is not None
+    scene_map = _build(there)
+    assert np.abs(np.array(scene_map.info.origin) - place).max() < 2 * RADIUS
+    assert learned.info.origin == (0.0, 0.0, 0.0)  # near it, nothing is moved
+    answers = list(Localizer(scene_map, encoder=ColorEncoder()).localize_frames(there))
+    at_home = list(Localizer(learned, encoder=ColorEncoder()).localize_frames(frames))
+    for i, (far, near) in enumerate(zip(answers, at_home, strict=True)):
+        assert far.success == near.success
+        off = far.cam_from_world.center_distance(there.cam_from_world[i])
+        # two heads of one scene, learned about different places
+        assert off < near.cam_from_world.center_distance(frames.cam_from_world[i]) + 0.1
+        points = far.scene_points[0][far.inliers].median(0).values
+        assert (points - torch.tensor(place, dtype=torch.float64)).norm() < 2 * RADIUS
+
+
+def test_a_map_has_an_origin_of_its_own_only_far_from_that_of_the_world() -> None:
+    walk = torch.randn(50, 3, dtype=torch.float64)
+    assert map_origin(walk) == map_origin(walk + 900) == (0.0, 0.0, 0.0)
+    far = torch.tensor([450_000.3, 5_400_000.7, 300.1], dtype=torch.float64)
+    x, y, z = map_origin(walk + far)
+    assert (torch.tensor([x, y, z]) - far).abs().max() < 2 and x == round(x)
+    assert map_origin(1e4 * walk + 1e6) == (0.0, 0.0, 0.0)  # a country is no room
