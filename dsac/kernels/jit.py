@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from numba import njit, typeof
+from numba import njit
 
 # Sums may be reordered (that is what vectorises them); NaN and infinity keep their meaning.
 _FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
@@ -34,15 +34,15 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     return kernel(function, forceinline=True)
 
 
-def entry(function: Callable[..., Any], *examples: Any) -> Callable[..., Any]:
-    """A kernel compiled for the types of some arguments, to be called with such alone: types are not looked at.
+def entry(function: Callable[..., Any], *types: Any) -> Callable[..., Any]:
+    """A kernel compiled for some types, to be called with such alone: it does not look at what it is given.
 
     Numba takes longer to look at the types of tuples of arrays than of arrays one by one, and on a processor
-    whose caches are cold, as after an encoder, that is a third of a query's way into the kernel.
+    whose caches are cold, as after an encoder, that is a third of a query's way into the kernel. Named tuples
+    may be given as plain ones.
     """
     if not hasattr(function, "compile"):  # NUMBA_DISABLE_JIT
         return function
-    types = tuple(typeof(x) for x in examples)
     function.compile(types)  # type: ignore[attr-defined]
     return function.get_overload(types)  # type: ignore[attr-defined]
 

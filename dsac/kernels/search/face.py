@@ -12,10 +12,12 @@ import functools
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from operator import index
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from numba import types
 
 from dsac.kernels.arrays import Array, check_array, check_count, check_positive, check_rows, numpy_array
 from dsac.kernels.jit import entry
@@ -65,11 +67,9 @@ def solve_rgb(
     check_positive("threshold_px", threshold_px)
     if largest_depth:
         check_positive("largest_depth", largest_depth)
-    images = Images(pixels, scene_points, None, weights, focal_px, center_px)
-    options = rgb.Options(
-        float(threshold_px), float(largest_depth or 0.0), float(effort[0]), int(effort[1]), _checked_seed(seed)
-    )
-    return _solve(_rgb_kernel, images, options, effort)
+    depth = float(largest_depth or 0.0)
+    options = (float(threshold_px), depth, effort.confidence, effort.max_hypotheses, index(seed))
+    return _solve(_rgb_kernel, (pixels, scene_points, None, weights, focal_px, center_px), options, effort)
 
 
 def solve_rgbd(
@@ -94,60 +94,70 @@ def solve_rgbd(
     check_positive("threshold_m", threshold_m)
     if not 0 <= depth_noise < math.inf:
         raise ValueError(f"depth_noise: expected 0 or more, got {depth_noise}")
-    images = Images(pixels, scene_points, depths, weights, focal_px, center_px)
-    options = rgbd.Options(
-        float(threshold_m), float(depth_noise), float(effort[0]), int(effort[1]), _checked_seed(seed)
-    )
-    return _solve(_rgbd_kernel, images, options, effort)
+    noise = float(depth_noise)
+    options = (float(threshold_m), noise, effort.confidence, effort.max_hypotheses, index(seed))
+    return _solve(_rgbd_kernel, (pixels, scene_points, depths, weights, focal_px, center_px), options, effort)
 
 
-def _solve(kernel: Callable[[], Kernel], images: Images, options: tuple, effort: Effort) -> Solution:
-    """Of arrays and tensors as they came."""
-    pixels, scene_points, depths, weights, focal_px, center_px = images
-    size_and_count = check_rows(pixels, scene_points, focal_px, center_px, weights)
-    if kernel is _rgbd_kernel:
-        check_array("depths", depths, size_and_count)
-    if effort is not _USUAL:
-        effort.check()
-    for array in images:  # any() would be another kind of step, a generator
-        if array is not None and not isinstance(array, np.ndarray):
-            arrays = Images(*(None if x is None else numpy_array(x) for x in images))
-            found = _solve_arrays(kernel(), arrays, options, effort.threads)
-            return found if isinstance(pixels, np.ndarray) else Solution(*map(torch.from_numpy, found))
-    return _solve_arrays(kernel(), images, options, effort.threads)
-
-
-def _solve_arrays(solve: Kernel, images: Images, options: tuple, threads: int) -> Solution:
-    """Call a kernel on the images, in threads.
+def _solve(
+    kernel: Callable[[], Kernel], inputs: tuple[Array | None, ...], options: tuple, effort: Effort
+) -> Solution:
+    """Call a kernel in threads; inputs and options are the fields of its `Images` and `Options`.
 
     Few steps on purpose, and few kinds of them: when other work has emptied the processor's caches, they take
-    as long as the kernel.
+    as long as the kernel. So tuples have no names, and what is checked is asked at once before it is named.
     """
-    pixels, scene, depths, weights, focal, middle = images
-    shift = None
-    if scene.dtype == _FLOAT64:
-        scene, shift = _centred(np.ascontiguousarray(scene))
-    size, count, _ = scene.shape
+    pixels, scene, depths, weights, focal, middle = inputs
+    for array in inputs:  # any() would be another kind of step, a generator
+        if array is not None and not isinstance(array, np.ndarray):
+            found = _solve(kernel, _numpy(inputs), options, effort)
+            return found if isinstance(pixels, np.ndarray) else Solution(*map(torch.from_numpy, found))
+    size, count, axes = scene.shape if scene.ndim == 3 else (0, 0, 0)
+    if not (
+        axes == 3
+        and pixels.shape == (size, count, 2)
+        and focal.shape == middle.shape == (size, 2)
+        and pixels.dtype.kind == scene.dtype.kind == focal.dtype.kind == middle.dtype.kind == "f"
+    ):
+        check_rows(pixels, scene, focal, middle, weights)
     if weights is None:
         weights = np.empty((size, 0), _FLOAT32)
-    found = _empty_solution(size, count)
-    arrays = Images(
-        _loop_array(pixels, _FLOAT32),
-        _loop_array(scene, _FLOAT32),
-        None if depths is None else _loop_array(depths, _FLOAT32),
-        _loop_array(weights, _FLOAT32),
-        _loop_array(focal, _FLOAT64),
-        _loop_array(middle, _FLOAT64),
+    else:
+        check_array("weights", weights, (size, count))
+    if kernel is _rgbd_kernel:
+        check_array("depths", depths, (size, count))
+        depths = np.ascontiguousarray(depths, _FLOAT32)
+    if effort is not _USUAL:
+        effort.check()
+    shift = None
+    if scene.dtype.char == "d":
+        scene, shift = _centred(np.ascontiguousarray(scene, _FLOAT64))
+    found = Solution(
+        np.empty((size, 3, 3), _FLOAT64),
+        np.empty((size, 3), _FLOAT64),
+        np.empty((size, count), _BOOL),
+        np.empty((size, 6, 6), _FLOAT64),
+        np.empty(size, _INT64),
+        np.empty(size, _INT64),
     )
-    if threads <= 1 or size <= 1:
+    arrays = (
+        np.ascontiguousarray(pixels, _FLOAT32),
+        np.ascontiguousarray(scene, _FLOAT32),
+        depths,
+        np.ascontiguousarray(weights, _FLOAT32),
+        np.ascontiguousarray(focal, _FLOAT64),
+        np.ascontiguousarray(middle, _FLOAT64),
+    )
+    solve = kernel()
+    if effort.threads <= 1 or size <= 1:
         solve(arrays, found, options)
     else:
 
         def solve_part(part: slice) -> None:
-            some = Images(*(None if x is None else x[part] for x in arrays))
-            solve(some, Solution(*(x[part] for x in found)), options)
+            some = tuple(None if x is None else x[part] for x in arrays)
+            solve(some, tuple(x[part] for x in found), options)
 
-        _in_parallel(solve_part, size, threads)
+        _in_parallel(solve_part, size, effort.threads)
     if shift is not None:
         known = found.information.any((1, 2))
         found.translation[known] -= (found.rotation @ shift[..., None])[known, :, 0]
@@ -174,16 +184,13 @@ _SLICE = 8
 _BOOL, _INT64, _FLOAT32, _FLOAT64 = map(np.dtype, (np.bool_, np.int64, np.float32, np.float64))  # found once
 
 
-def _checked_seed(seed: int) -> int:
-    if not (isinstance(seed, (int, np.integer)) and -(2**63) <= seed < 2**63):
-        raise ValueError(f"seed: expected a whole number of 64 bits, got {seed}")
-    return int(seed)
-
-
-def _loop_array(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """As the kernels are compiled for: they are called without a look at types."""
-    array = np.ascontiguousarray(array, dtype)
-    return array if array.flags.aligned else array.copy()
+def _numpy(inputs: tuple[Array | None, ...]) -> tuple[Array | None, ...]:
+    try:
+        return tuple(map(numpy_array, inputs))
+    except AttributeError:  # neither array nor tensor
+        pixels, scene, depths, weights, focal, middle = inputs
+        check_array("depths", depths, check_rows(pixels, scene, focal, middle, weights))
+        raise
 
 
 def _centred(scene_points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -196,32 +203,30 @@ def _centred(scene_points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 # ---- the kernels as compiled -------------------------------------------------------------------------
 
-Kernel = Callable[[Images, Solution, tuple], None]
-
-
-def _empty_solution(size: int, count: int) -> Solution:
-    return Solution(
-        np.empty((size, 3, 3), _FLOAT64),
-        np.empty((size, 3), _FLOAT64),
-        np.empty((size, count), _BOOL),
-        np.empty((size, 6, 6), _FLOAT64),
-        np.empty(size, _INT64),
-        np.empty(size, _INT64),
-    )
-
-
-def _example(depths: np.ndarray | None) -> Images:
-    values, pairs = np.empty((0, 0), _FLOAT32), np.empty((0, 2))
-    return Images(np.empty((0, 0, 2), _FLOAT32), np.empty((0, 0, 3), _FLOAT32), depths, values, pairs, pairs)
+Kernel = Callable[[tuple, tuple, tuple], None]  # `Images`, `Solution`, `Options`
 
 
 @functools.cache
 def _rgb_kernel() -> Kernel:
-    options = rgb.Options(1.0, 0.0, 0.5, 1, 0)
-    return entry(rgb.solve_images, _example(None), _empty_solution(0, 0), options)
+    return entry(rgb.solve_images, *_types(types.none, rgb.Options))
 
 
 @functools.cache
 def _rgbd_kernel() -> Kernel:
-    options = rgbd.Options(1.0, 0.0, 0.5, 1, 0)
-    return entry(rgbd.solve_images, _example(np.empty((0, 0), _FLOAT32)), _empty_solution(0, 0), options)
+    return entry(rgbd.solve_images, *_types(_array(types.float32, 2), rgbd.Options))
+
+
+def _types(depths: types.Type, options: type) -> tuple[types.Type, ...]:
+    single, double, whole = types.float32, types.float64, types.int64
+    inputs = [_array(single, 3), _array(single, 3), depths, *(_array(t, 2) for t in (single, double, double))]
+    found = [(double, 3), (double, 2), (types.boolean, 2), (double, 3), (whole, 1), (whole, 1)]
+    return (
+        types.NamedTuple(inputs, Images),
+        types.NamedTuple([types.Array(dtype, axes, "C") for dtype, axes in found], Solution),
+        types.NamedTuple([double, double, double, whole, whole], options),
+    )
+
+
+def _array(dtype: types.Type, axes: int) -> types.Array:
+    """Of a caller, who may hand us a view of bytes that begins anywhere."""
+    return types.Array(dtype, axes, "C", aligned=False)

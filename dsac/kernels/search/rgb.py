@@ -76,13 +76,6 @@ class Options(NamedTuple):
     seed: int
 
 
-class Modes(NamedTuple):
-    """The best different poses that are found."""
-
-    poses: np.ndarray  # (M, 3, 4)
-    scores: np.ndarray  # (M,) inlier ratios; 0 = none
-
-
 @kernel
 def solve_images(images, solution, options):
     """Fill the fields of a `Solution` for some `Images`: see `search.face.solve_rgb`."""
@@ -120,11 +113,12 @@ def _solve(pixels, scene_points, weights, camera, options, pose, inliers, inform
     bounds = np.empty(LEVELS, np.float32)
     depth_bounds(subset, extent, options.largest_depth, bounds)
 
-    modes = Modes(np.zeros((_MODES, 3, 4)), np.zeros(_MODES))
+    modes = np.zeros((_MODES, 3, 4))
+    scores = np.zeros(_MODES)
     rows = rows[:usable]
     asked = listed(points, rows[: subset.shape[1]]) if len(weights) > 0 else subset
-    num = _search(points, rows, subset, asked, aspect, threshold, bounds, options, state, modes)
-    if _choose(points, subset, modes, aspect, threshold, pose, information):
+    num = _search(points, rows, subset, asked, (aspect, threshold), bounds, options, state, modes, scores)
+    if _choose(points, subset, modes, scores, aspect, threshold, pose, information):
         mark_inliers(points, pose, aspect, threshold, inliers)
         uncentre(pose, center)
     return num, usable
@@ -134,12 +128,14 @@ def _solve(pixels, scene_points, weights, camera, options, pose, inliers, inform
 
 
 @kernel
-def _search(points, rows, subset, asked, aspect, threshold, bounds, options, state, modes):
-    """Fill `modes` until, with the given confidence, a pose with more inliers would have been found.
+def _search(points, rows, subset, asked, gate, bounds, options, state, modes, scores):
+    """Fill `modes` with the best different poses and `scores` with their inlier ratios.
 
-    `asked` are the points of the subset, each once, of which the coherent ones are taken first. Returns
-    the number of seeds drawn.
+    `asked` are the points of the subset, each once, of which the coherent ones are taken first; `gate` holds
+    aspect and threshold. Returns the number of seeds drawn. Stops when a pose with more inliers would have been
+    found with the given confidence.
     """
+    aspect, threshold = gate
     rotations = np.empty((4, 3, 3))
     translations = np.empty((4, 3))
     work = np.empty((13, 3))
@@ -177,7 +173,7 @@ def _search(points, rows, subset, asked, aspect, threshold, bounds, options, sta
         # `share` of the companions of a right seed are right, and so is a set of three with probability share².
         share = min(1.0, ratio * richness[kind])
         log_miss += math.log1p(-ratio * min(_LUCK[kind], share * share))
-        if _is_known(among, seed, modes, aspect, wide):
+        if _is_known(among, seed, modes, scores, aspect, wide):
             continue
         within, matching, deeper, bound = likeliest_companions(
             among, seed, pool, radius, _COMPANIONS[kind], bounds, depths
@@ -204,7 +200,7 @@ def _search(points, rows, subset, asked, aspect, threshold, bounds, options, sta
             if count_inliers(subset, size, trial, aspect, wide) <= _PROMISING * best * size:
                 continue
             score = _optimise(points, subset, trial, aspect, threshold, _CLOSE * best, sums)
-            _remember(trial, score, modes)
+            _remember(trial, score, modes, scores)
             best = max(best, score)
     return num
 
@@ -223,12 +219,12 @@ def _poses_of(local, j, k, rotations, translations, work):
 
 
 @kernel
-def _is_known(points, i, modes, aspect, threshold):
+def _is_known(points, i, modes, scores, aspect, threshold):
     """Whether a point is an inlier of a pose with many: then it has nothing new to say."""
     x, y, z, rx, ry = points[0, i], points[1, i], points[2, i], points[3, i], points[4, i]
-    for m in range(len(modes.scores)):
-        if modes.scores[m] > _KNOWN_SHARE:
-            rows = pose_rows(modes.poses[m], np.float32)
+    for m in range(len(scores)):
+        if scores[m] > _KNOWN_SHARE:
+            rows = pose_rows(modes[m], np.float32)
             if meets_ray(rows, x, y, z, rx, ry, aspect * aspect, threshold * threshold):
                 return True
     return False
@@ -255,15 +251,14 @@ def _optimise(points, subset, pose, aspect, threshold, least, sums):
 
 
 @kernel
-def _remember(pose, score, modes):
+def _remember(pose, score, modes, scores):
     """Keep the pose in place of one that it resembles, or else of the worst, if it is better than that."""
-    poses, scores = modes.poses, modes.scores
     place = 0
     for m in range(len(scores)):
         trace = 0.0
         for i in range(3):
             for j in range(3):
-                trace += pose[i, j] * poses[m, i, j]
+                trace += pose[i, j] * modes[m, i, j]
         if scores[m] > 0.0 and trace > 1.0 + 2.0 * math.cos(_SAME_ANGLE):
             place = m
             break
@@ -271,20 +266,19 @@ def _remember(pose, score, modes):
             place = m
     if score > scores[place]:
         scores[place] = score
-        poses[place] = pose
+        modes[place] = pose
 
 
 # ---- the answer --------------------------------------------------------------------------------------
 
 
 @kernel
-def _choose(points, subset, modes, aspect, threshold, pose, information):
+def _choose(points, subset, modes, scores, aspect, threshold, pose, information):
     """The likeliest of the found poses, at its maximum likelihood; False when there is none.
 
     Poses are compared at one noise scale, the smallest among them: each at its own, one with much slack would
     win.
     """
-    poses, scores = modes.poses, modes.scores
     best = scores.max()
     if best == 0.0:
         return False
@@ -294,7 +288,7 @@ def _choose(points, subset, modes, aspect, threshold, pose, information):
     rivals = 0
     for m in range(_MODES):
         if scores[m] >= 0.5 * best:
-            variances[m] = _finish(points, subset, aspect, threshold, poses[m], fisher[m])
+            variances[m] = _finish(points, subset, aspect, threshold, modes[m], fisher[m])
             if variances[m] > 0.0:
                 common = min(common, variances[m])
                 rivals += 1
@@ -304,11 +298,11 @@ def _choose(points, subset, modes, aspect, threshold, pose, information):
         if variances[m] > 0.0:
             likelihood = 0.0
             if rivals > 1:
-                mixture_sums(points, None, points.shape[1], poses[m], common, 1.0, 0.0, sums)
+                mixture_sums(points, None, points.shape[1], modes[m], common, 1.0, 0.0, sums)
                 likelihood = sums[PROBABILITY]
             if likelihood > most:
                 most = likelihood
-                pose[:] = poses[m]
+                pose[:] = modes[m]
                 information[:] = fisher[m]
     return most >= 0.0
 

@@ -23,7 +23,7 @@ from dsac.kernels.arrays import (
     check_positive,
     leading_axes,
     like,
-    real_array,
+    numpy_array,
 )
 from dsac.kernels.twins import backward, poses, trust
 from dsac.kernels.twins.rows import Rows
@@ -32,11 +32,12 @@ from dsac.kernels.twins.rows import Rows
 def p3p(bearings: Array, points: Array) -> tuple[Array, Array, Array]:
     """Rotations (M, 4, 3, 3), translations (M, 4, 3), which exist (M, 4), of bearings and points (M, 3, 3)."""
     size, _ = leading_axes("points", points, "(M, 3, 3)")
-    check_array("points", points, (size, 3, 3))
-    check_array("bearings", bearings, (size, 3, 3))
+    arrays = numpy_array(bearings), numpy_array(points)
+    for name, array in zip(("bearings", "points"), arrays, strict=True):
+        check_array(name, array, (size, 3, 3))
     rotations, translations = np.empty((size, 4, 3, 3)), np.empty((size, 4, 3))
     valid = np.empty((size, 4), np.bool_)
-    sets = real_array(bearings, np.float64), real_array(points, np.float64)
+    sets = (np.ascontiguousarray(x, np.float64) for x in arrays)
     poses.p3p_sets(*sets, rotations, translations, valid)
     kind = like(points, cast=True)
     return kind(rotations), kind(translations), like(points)(valid)
@@ -44,7 +45,6 @@ def p3p(bearings: Array, points: Array) -> tuple[Array, Array, Array]:
 
 def reprojection_error(posed: PosedRows, max_error_px: float | int) -> Array:
     """Errors (B, H, N) in pixels; weights do not matter."""
-    posed.check()
     check_positive("max_error_px", max_error_px)
     rows = Rows(posed)
     errors = np.empty((*rows.poses.shape[:2], rows.points.shape[-1]), rows.dtype)
@@ -58,7 +58,6 @@ def soft_inlier_count(posed: PosedRows, threshold_px: float | int, max_error_px:
 
     Tensors are differentiable once, in all arguments but pixels and camera.
     """
-    posed.check()
     check_positive("threshold_px", threshold_px)
     check_positive("max_error_px", max_error_px)
     differentiable = (posed.rotation, posed.translation, posed.scene_points, posed.weights)
@@ -80,7 +79,6 @@ def refine(posed: PosedRows, threshold_px: float | int, iterations: int) -> tupl
 
     Rotations (B, K, 3, 3), translations (B, K, 3), inliers (B, K, N), normal matrices (B, K, 6, 6).
     """
-    posed.check()
     check_positive("threshold_px", threshold_px)
     check_count("iterations", iterations)
     rows = Rows(posed)
@@ -103,13 +101,12 @@ def pose_trust(
     infinite on the diagonal where it is unknown, inliers (B, N), confidence (B,), success (B,). `rules` are a
     `TrustRules`, `chance` is the probability that a point of a wrong pose is an inlier.
     """
-    posed.check(poses=1)
     check_positive("threshold_px", threshold_px)
     check_count("iterations", iterations)
     check_count("rules.tiles", rules.tiles, least=1)
     if not 0 <= chance <= 1:
         raise ValueError(f"chance: expected 0 to 1, got {chance}")
-    rows = Rows(posed)
+    rows = Rows(posed, poses=1)
     size, count = len(rows.points), rows.points.shape[-1]
     covariance, inliers = np.empty((size, 6, 6)), np.empty((size, count), np.bool_)
     confidence, success = np.empty(size), np.empty(size, np.bool_)
@@ -136,12 +133,11 @@ def soft_inlier_count_gradient(
     posed: PosedRows, threshold_px: float | int, max_error_px: float | int, cotangent: Array
 ) -> tuple[Array, Array, Array, Array]:
     """What a cotangent (B, H) of `soft_inlier_count` gives rotation, translation, scene points and weights."""
-    posed.check()
     check_positive("threshold_px", threshold_px)
     check_positive("max_error_px", max_error_px)
-    check_array("cotangent", cotangent, tuple(posed.translation.shape[:2]))
     rows = Rows(posed)
-    scores = real_array(cotangent, rows.dtype)
+    check_array("cotangent", cotangent, rows.poses.shape[:2])
+    scores = np.ascontiguousarray(numpy_array(cotangent), rows.dtype)
     grad_poses = np.empty_like(rows.poses)
     grad_points, grad_weights = np.zeros_like(rows.points[:, :3]), np.zeros_like(rows.weights)
     for b in range(len(scores)):
@@ -168,11 +164,10 @@ def refine_gradient(
     The poses are what `refine` returned. By the implicit function theorem, with the full second derivative. The
     third result (B, K) says which poses their points determine; the others pass nothing.
     """
-    posed.check()
     check_positive("threshold_px", threshold_px)
-    check_array("cotangent", cotangent, (*posed.translation.shape[:2], 6))
     rows = Rows(posed)
-    pulls = real_array(cotangent, np.float64)
+    check_array("cotangent", cotangent, (*rows.poses.shape[:2], 6))
+    pulls = np.ascontiguousarray(numpy_array(cotangent), np.float64)
     grad_points, grad_weights = np.zeros_like(rows.points[:, :3]), np.zeros_like(rows.weights)
     determined = np.empty(pulls.shape[:2], np.bool_)
     for b in range(len(pulls)):

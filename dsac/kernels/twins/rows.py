@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dsac.kernels.arrays import PosedRows, numpy_array, real_array
+from dsac.kernels.arrays import PosedRows
 from dsac.kernels.twins.poses import fill_rows
 
 
@@ -14,11 +14,15 @@ class Rows:
     In float64 if the scene points are, else in float32; poses (B, H, 3, 4) are float64 and may be changed.
     """
 
-    def __init__(self, posed: PosedRows) -> None:
-        self.dtype = np.float64 if numpy_array(posed.scene_points).dtype.char == "d" else np.float32
-        scene, pixels = real_array(posed.scene_points, self.dtype), real_array(posed.pixels, self.dtype)
-        self.focal, middle = real_array(posed.focal_px, np.float64), real_array(posed.center_px, np.float64)
-        turns, moves = real_array(posed.rotation, np.float64), real_array(posed.translation, np.float64)
+    def __init__(self, posed: PosedRows, poses: int | None = None) -> None:
+        """Raises: `ValueError` as `PosedRows.check`; `poses` says what H must be."""
+        posed = posed.numpy()
+        posed.check(poses)
+        self.dtype = np.float64 if posed.scene_points.dtype.char == "d" else np.float32
+        scene = np.ascontiguousarray(posed.scene_points, self.dtype)
+        pixels = np.ascontiguousarray(posed.pixels, self.dtype)
+        self.focal, middle = (np.ascontiguousarray(x, np.float64) for x in (posed.focal_px, posed.center_px))
+        turns, moves = (np.ascontiguousarray(x, np.float64) for x in (posed.rotation, posed.translation))
         self.points = np.empty((len(scene), 5, scene.shape[1]), self.dtype)  # rows contiguous for the loops
         self.shift = np.empty((len(scene), 3))
         self.poses = np.empty((*moves.shape[:2], 3, 4))
@@ -26,7 +30,7 @@ class Rows:
         if posed.weights is None:
             self.weights = np.ones(scene.shape[:2], self.dtype)
         else:
-            self.weights = real_array(posed.weights, self.dtype)
+            self.weights = np.ascontiguousarray(posed.weights, self.dtype)
 
     def __getitem__(self, image: int) -> tuple[np.ndarray, ...]:
         """What the loops over the hypotheses of an image begin with."""
