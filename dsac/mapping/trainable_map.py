@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dsac.geometry import Camera, Pose
-from dsac.map_scoring import MapScoring
+from dsac.map_scoring import RULES, MapScoring
 from dsac.networks.encoder import cell_centers, fast_autocast
 from dsac.networks.heads import Head
 from dsac.ransac import Correspondences
@@ -37,8 +37,8 @@ class TrainableMap(nn.Module):
         self,
         scene_map: SceneMap,
         encoder: nn.Module | None,
-        scoring: MapScoring,
-        score_network: nn.Module | None,
+        scoring: MapScoring = RULES[0],
+        score_network: nn.Module | None = None,
     ) -> None:
         """`encoder`: None = frozen, views hold features. `score_network`: what the rule of scoring learns."""
         super().__init__()

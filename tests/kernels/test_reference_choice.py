@@ -24,6 +24,7 @@ def test_auto_takes_numba_unless_a_gradient_is_needed_that_it_lacks(dtype):
     assert choose("auto", plain.half()) == choose("auto", plain.bfloat16(), plain) == "reference"
 
 
+@pytest.mark.wrong_input
 def test_auto_takes_the_gpu_for_tensors_on_cuda(monkeypatch):
     """Asked of what a tensor of CUDA says about itself."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -65,6 +66,7 @@ def test_a_backend_that_cannot_be_used_is_an_error_that_lists_all(backend, input
     assert "reference: available" in str(error.value)
 
 
+@pytest.mark.wrong_input
 def test_an_unknown_backend_is_an_error():
     with pytest.raises(BackendError, match="expected one of auto, reference, cpu, gpu, got 'tpu'"):
         choose("tpu", torch.zeros(3))  # type: ignore[arg-type]

@@ -19,17 +19,19 @@ from ball_world import RADIUS, ColorEncoder, ball_frames, exact_map
 from devices import NoArrays, NoWaiting
 from torch import nn
 
+from dsac import map_scoring
 from dsac.cli import main
 from dsac.datasets import Frames, Scene
 from dsac.errors import DatasetError, DsacError, MapFormatError
 from dsac.localizer import Localizer
-from dsac.mapping import fine_tuning, pose_learner, training
+from dsac.map_scoring import NetworkScore, SoftCount
+from dsac.mapping import pose_learner, training
 from dsac.mapping.fine_tuning import FineTuningProgress, fine_tune, trainable_map, tuning_views
 from dsac.mapping.pose_learner import PoseLearner
 from dsac.mapping.settings import FineTuningSettings
 from dsac.mapping.trainable_map import TrainableMap, TuningView
 from dsac.mapping.views import Augmentation, random_view
-from dsac.networks.score_network import ScoreArchitecture, ScoreNetwork
+from dsac.networks.score_network import ScoreArchitecture
 from dsac.ransac import LearnedScore
 from dsac.scene_map import SceneMap
 
@@ -207,7 +209,7 @@ def test_an_encoder_without_weights_cannot_be_trained(shifted: SceneMap, frames:
 def small_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     """New score networks are a hundredth of the published one."""
     small = ScoreArchitecture(widths=(16, 32), hidden=64)
-    monkeypatch.setattr(fine_tuning, "ScoreNetwork", lambda: ScoreNetwork(small))
+    monkeypatch.setattr(map_scoring, "RULES", (SoftCount(), NetworkScore(small)))
 
 
 @pytest.mark.usefixtures("small_scores")
@@ -277,7 +279,7 @@ def test_training_and_validation_share_no_frame_and_no_view_with_mapping(frames:
 def test_thinning_takes_one_cell_of_each_block(frames: Frames) -> None:
     scene_map = exact_map(96)
     view = tuning_views(frames, scene_map, ColorEncoder(), SMALL, torch.device("cpu"), 0).training[0]
-    model = TrainableMap(scene_map, None, None)
+    model = TrainableMap(scene_map, None)
     whole = model.correspondences([view])
     thinned = model.correspondences([view, view], 3, torch.Generator().manual_seed(0))
     assert whole.grid is not None and thinned.grid == (whole.grid[0] // 3, whole.grid[1] // 3)
@@ -293,7 +295,7 @@ def test_cells_beside_the_photo_teach_nothing(shifted: SceneMap, frames: Frames)
     views = tuning_views(frames, shifted, ColorEncoder(), SMALL, torch.device("cpu"), 0)
     assert any(not view.inside.all() for view in views.training)
     view = min(views.training, key=lambda view: view.inside.float().mean().item())
-    model = TrainableMap(shifted, None, None)
+    model = TrainableMap(shifted, None)
     whole, thinned = model.correspondences([view]), model.correspondences([view, view], 2)
     assert whole.weights is not None and thinned.weights is not None
     inside = view.inside.flatten()
@@ -302,7 +304,7 @@ def test_cells_beside_the_photo_teach_nothing(shifted: SceneMap, frames: Frames)
     assert torch.equal(thinned.weights > 0, view.inside[row, column])
 
     def gradient(training: list[TuningView]) -> torch.Tensor:
-        learner = PoseLearner(TrainableMap(shifted, None, None), replace(views, training=training), SMALL, 0)
+        learner = PoseLearner(TrainableMap(shifted, None), replace(views, training=training), SMALL, 0)
         learner.update(0, 0.0)
         return learner.model.head.point.weight.grad
 
@@ -320,7 +322,7 @@ def test_networks_in_training_ask_the_device_nothing(
     settings = replace(SMALL, encoder=encoder is not None)
     views = tuning_views(frames, shifted, encoder or ColorEncoder(), settings, torch.device("cpu"), 0)
     alike = [view for view in views.training if view.camera.size == views.training[0].camera.size]
-    model = TrainableMap(shifted, encoder, None).requires_grad_(True)
+    model = TrainableMap(shifted, encoder).requires_grad_(True)
     with NoWaiting(), NoArrays():
         model.correspondences(alike, 2, torch.Generator().manual_seed(0)).scene_points.sum().backward()
 
@@ -381,7 +383,7 @@ def tune(monkeypatch: pytest.MonkeyPatch, frames: Frames, shifted: SceneMap, tmp
     scene = Scene("ball", "ball", frames, frames[:0])
     monkeypatch.setattr("dsac.datasets.load_scene", lambda path, truth=None: scene)
     of_the_ball = partial(FineTuningSettings, augmentation=SMALL.augmentation)
-    monkeypatch.setattr("dsac.mapping.settings.FineTuningSettings", of_the_ball)
+    monkeypatch.setattr("dsac.mapping.FineTuningSettings", of_the_ball)
     shifted.save(tmp_path / "ball.dsac")
     return lambda *arguments: main(["fine-tune", str(tmp_path / "ball.dsac"), "ball", *map(str, arguments)])
 

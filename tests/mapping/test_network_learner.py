@@ -202,7 +202,7 @@ def test_a_network_learns_the_synthetic_room(depth: bool) -> None:
     truth = query.cam_from_world
     assert truth is not None
     errors_m = [
-        answer.estimate.cam_from_world.to(torch.float64).center_distance(truth[i : i + 1]).item()
+        answer.cam_from_world.center_distance(truth[i]).item()
         for i, answer in enumerate(Localizer(scene_map).localize_frames(query))
     ]
     # too coarse to be trusted, so most answers say not localized; chance would be off by metres

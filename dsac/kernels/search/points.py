@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dsac.kernels.jit import inlined, kernel
+from dsac.kernels.solution import Array
 from dsac.kernels.twins.math import LARGEST, gather, median_point, moved, pose_rows
 
 _WIDEST = 1e3  # rays with a larger tangent are not usable either
@@ -23,14 +24,14 @@ _SHUFFLE = 0x9E3779B1  # odd: times it, modulo a power of two, every number is h
 
 
 class Images(NamedTuple):
-    """Correspondences of a batch of images, contiguous."""
+    """Correspondences of a batch of images; contiguous arrays of these types when a loop reads them."""
 
-    pixels: np.ndarray  # (B, N, 2) float32
-    scene_points: np.ndarray  # (B, N, 3) float32
-    depths: np.ndarray | None  # (B, N) float32, of RGB-D; 0, NaN = none
-    weights: np.ndarray  # (B, N) float32, or (B, 0)
-    focal_px: np.ndarray  # (B, 2) float64
-    center_px: np.ndarray  # (B, 2) float64
+    pixels: Array  # (B, N, 2) float32
+    scene_points: Array  # (B, N, 3) float32
+    depths: Array | None  # (B, N) float32, of RGB-D; 0, NaN = none
+    weights: Array | None  # (B, N) float32, or (B, 0); a caller's may be None
+    focal_px: Array  # (B, 2) float64
+    center_px: Array  # (B, 2) float64
 
 
 @kernel

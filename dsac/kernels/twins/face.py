@@ -200,7 +200,9 @@ class _SoftInlierCount(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, cotangent):
         posed = PosedRows(*ctx.saved_tensors)
-        rotation, translation, points, weights = soft_inlier_count_gradient(posed, *ctx.bounds, cotangent)
+        threshold_px, max_error_px = ctx.bounds
+        gradients = soft_inlier_count_gradient(posed, threshold_px, max_error_px, cotangent)
+        rotation, translation, points, weights = gradients
         weights = None if posed.weights is None else weights
         return None, None, rotation, translation, None, points, None, None, weights
 
