@@ -101,7 +101,7 @@ def check_count(name: str, value: int, least: int = 0) -> None:
 # ---- to numpy and back -------------------------------------------------------------------------------
 
 
-def numpy_array(array: Array | None) -> Any:
+def numpy_array(array: Any) -> Any:
     """A tensor as an array. Raises: `AttributeError` for what is neither, `TypeError` for one on a device."""
     if array is None or isinstance(array, np.ndarray):
         return array

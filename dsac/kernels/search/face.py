@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from operator import index
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -99,9 +99,7 @@ def solve_rgbd(
     return _solve(_rgbd_kernel, (pixels, scene_points, depths, weights, focal_px, center_px), options, effort)
 
 
-def _solve(
-    kernel: Callable[[], Kernel], inputs: tuple[Array | None, ...], options: tuple, effort: Effort
-) -> Solution:
+def _solve(kernel: Callable[[], Kernel], inputs: tuple[Any, ...], options: tuple, effort: Effort) -> Solution:
     """Call a kernel in threads; inputs and options are the fields of its `Images` and `Options`.
 
     Few steps on purpose, and few kinds of them: when other work has emptied the processor's caches, they take
@@ -184,7 +182,7 @@ _SLICE = 8
 _BOOL, _INT64, _FLOAT32, _FLOAT64 = map(np.dtype, (np.bool_, np.int64, np.float32, np.float64))  # found once
 
 
-def _numpy(inputs: tuple[Array | None, ...]) -> tuple[Array | None, ...]:
+def _numpy(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     try:
         return tuple(map(numpy_array, inputs))
     except AttributeError:  # neither array nor tensor
