@@ -167,7 +167,7 @@ FAULTS = [
         "the kernel's covariance is three times too large",
         "size = apart_freed * max(",
         "size = 3 * apart_freed * max(",
-        ("tests/ransac/test_solver.py", "tests/kernels/twins"),
+        ("tests/ransac/test_backends.py", "tests/kernels/search/test_rgb.py"),
     ),
     Fault(
         "soft inliers by the square of their weight",
