@@ -131,7 +131,7 @@ def first_failure(checkout: Path, tests: Iterable[str]) -> str | None:
         process.kill()  # Ctrl-C
     if process.returncode == 0:
         return None
-    failed = re.search(r"^(?:FAILED|ERROR) (\S+::\S+)", output, flags=re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+::.+?)(?: - |$)", output, flags=re.MULTILINE)
     if process.returncode != 1 or failed is None:
         raise Stale(f"pytest {' '.join(tests)} cannot be run:\n{output[-3000:]}")
     return failed[1]

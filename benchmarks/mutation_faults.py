@@ -90,7 +90,7 @@ FAULTS = [
         "rows = (torch.arange(size[1] // stride, dtype=torch.float64) + 0.5) * stride + 1",
         (LOCALIZER,),
     ),
-    Fault("any confidence counts", "_LEAST_CONFIDENCE = 0.5", "_LEAST_CONFIDENCE = 0.0", (LOCALIZER,)),
+    Fault("any confidence counts", "_LEAST_CONFIDENCE = 0.5", "_LEAST_CONFIDENCE = 0.0", (QUERIES,)),
     # ---- mapping ---------------------------------------------------------------------------------
     Fault(
         "half a pixel of SIFT's keypoints",
@@ -155,7 +155,7 @@ FAULTS = [
         "inliers to twice the threshold",
         "< residual.threshold) & used",
         "< 2 * residual.threshold) & used",
-        ("tests/ransac/test_solver.py",),
+        (QUERIES,),
     ),
     Fault(
         "the reference's covariance is three times too large",
@@ -167,7 +167,7 @@ FAULTS = [
         "the kernel's covariance is three times too large",
         "size = apart_freed * max(",
         "size = 3 * apart_freed * max(",
-        ("tests/ransac/test_solver.py", "tests/kernels/twins"),
+        ("tests/ransac/test_backends.py", "tests/kernels/search/test_rgb.py"),
     ),
     Fault(
         "soft inliers by the square of their weight",

@@ -67,6 +67,13 @@ def test_answers_are_nearer_with_landmarks_than_without(
         assert answer.cam_from_world.rotation_error_deg(QUERIES[i]).item() < NEAR_DEG
 
 
+def test_an_answer_of_little_confidence_is_none(without_landmarks: Localizer) -> None:
+    """Scene coordinates of a lens that mapping never saw are found to agree, but not well."""
+    answer = asked(without_landmarks, _photos(TELE), TELE)
+    assert ((0.1 < answer.confidence) & (answer.confidence < 0.45)).all()
+    assert not answer.success.any()
+
+
 def test_each_photo_of_a_batch_is_aligned_to_itself(localizer: Localizer) -> None:
     photos = _photos(LENS)
     together = asked(localizer, photos, LENS)
