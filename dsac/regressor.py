@@ -74,7 +74,7 @@ class Regressor(nn.Module):
         return features[..., :: self.column_step(*features.shape[-2:])]
 
     def predict(self, features: Float[Tensor, "B C h w"], camera: Camera) -> Correspondences:
-        """The scene point of each cell, at the pixels of the ideal camera `working_camera(camera)`."""
+        """The scene point of each cell, at the pixels of the ideal camera at the working size."""
         batch, _, height, width = features.shape
         pixels, pinhole = self._undistorted_cells(camera)
         camera = Camera(pinhole.focal_px.expand(batch, 2), pinhole.center_px.expand(batch, 2), pinhole.size)

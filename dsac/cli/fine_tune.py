@@ -70,7 +70,6 @@ class FineTune:
     def run(self) -> None:
         let_waiting_threads_sleep()
         from dsac.localizer import Localizer
-        from dsac.map_scoring import scoring_rule
         from dsac.mapping import FineTuningSettings, fine_tune
 
         path = self.output or self.map
@@ -82,8 +81,6 @@ class FineTune:
         if self.resume and not checkpoint.is_file():
             raise DsacError(f"{checkpoint}: nothing to resume, expected what an unfinished fine-tuning left")
         with users_mistakes():
-            if self.scoring is not None:
-                scoring_rule(self.scoring)
             settings = FineTuningSettings(
                 selection=self.selection,
                 encoder=self.encoder,

@@ -84,9 +84,9 @@ def read_scene(path: str, truth: str | None = None) -> Scene:
 
 
 def _synthetic_scene(truth: str | None) -> Scene:
+    from dsac.datasets.recording import pick_truth
     from dsac.rooms import synthetic_scene
 
     scene = synthetic_scene()
-    if truth is not None and truth not in scene.truths:
-        raise DsacError(f"synthetic: expected a truth among {', '.join(scene.truths)}, got {truth}")
+    pick_truth("synthetic", scene.truths, truth)
     return scene
