@@ -1,7 +1,19 @@
 """Scene points that a map remembers the looks of, and the pose in which a photo shows them best."""
 
 from dsac.landmarks.alignment import Sightings, align, sightings
+from dsac.landmarks.described import DescribedPoints
 from dsac.landmarks.landmarks import PATCH_RADIUS, Landmarks
+from dsac.landmarks.matching import Matcher
 from dsac.landmarks.view import SHORT_SIDE_PX, GreyView
 
-__all__ = ["PATCH_RADIUS", "SHORT_SIDE_PX", "GreyView", "Landmarks", "Sightings", "align", "sightings"]
+__all__ = [
+    "PATCH_RADIUS",
+    "SHORT_SIDE_PX",
+    "DescribedPoints",
+    "GreyView",
+    "Landmarks",
+    "Matcher",
+    "Sightings",
+    "align",
+    "sightings",
+]

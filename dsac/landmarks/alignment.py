@@ -22,6 +22,7 @@ from jaxtyping import Float, Float32, Int
 from dsac.geometry import Camera, Pose
 from dsac.landmarks.landmarks import PATCH_RADIUS, Landmarks
 from dsac.landmarks.patches import PinholeView, Visibility
+from dsac.landmarks.matching import Matcher
 from dsac.landmarks.view import GreyView
 from dsac.ransac import Correspondences, DenseSolver, PoseEstimate
 
@@ -31,6 +32,7 @@ _MORE_WIDE, _SURE = 3, 0.8  # wide searches more, until the confidence is that o
 _LEAST_CORRELATION = 0.7
 _THRESHOLD_PX = 3.0
 _VISIBLE = Visibility(margin_px=PATCH_RADIUS, max_angle=math.radians(40.0), max_zoom=1.8)
+_KEYPOINT_WEIGHT = 0.06  # beside up to 0.3: keypoints are found to a pixel, patches to less than half of one
 
 
 @dataclass(frozen=True)
@@ -47,40 +49,48 @@ def align(
     landmarks: Landmarks,
     view: GreyView,  # of the photo
     cam_from_world: Pose,  # batch (), on any device: right to about 16 pixels
+    matcher: Matcher | None = None,  # of the photo's keypoints with the map's described points
 ) -> PoseEstimate:  # B = 1, on the CPU
     """The pose in which the landmarks appear where they are found; no success when hardly any is found.
 
+    With a `matcher` described points count, too: they are known from farther to the side and in another light, though
+    not as exactly.
+
     The confidence is that of the wide search: in the small windows of the near one chance finds too much.
     """
-    wide = _search(landmarks, view, cam_from_world.to("cpu"), _WIDE_RADIUS, _WIDE_COUNT)
+
+    def search(pose: Pose, radius: int, count: int) -> PoseEstimate:
+        return _SOLVERS[radius](_found(landmarks, view, pose, matcher, radius, count))
+
+    wide = search(cam_from_world.to("cpu"), _WIDE_RADIUS, _WIDE_COUNT)
     for _ in range(_MORE_WIDE):  # from far off, the better pose finds more
         if wide.confidence > _SURE:
             break
-        again = _search(landmarks, view, wide.cam_from_world[0], _WIDE_RADIUS, _WIDE_COUNT)
+        again = search(wide.cam_from_world[0], _WIDE_RADIUS, _WIDE_COUNT)
         if again.confidence <= wide.confidence:
             break
         wide = again
     if not wide.success.item():
         return wide
-    near = _search(landmarks, view, wide.cam_from_world[0], _NEAR_RADIUS, _NEAR_COUNT)
+    near = search(wide.cam_from_world[0], _NEAR_RADIUS, _NEAR_COUNT)
     known = torch.isfinite(near.covariance).flatten(1).all(-1)
     return replace(near, confidence=wide.confidence, success=known)
 
 
-def _search(
-    landmarks: Landmarks, view: GreyView, cam_from_world: Pose, radius: int, count: int
-) -> PoseEstimate:
-    """Search for `count` landmarks within `radius` pixels, and solve."""
-    found = sightings(
-        landmarks, view, cam_from_world, count=count, radius=radius, least_correlation=_LEAST_CORRELATION
+def _found(
+    landmarks: Landmarks, view: GreyView, pose: Pose, matcher: Matcher | None, radius: int, count: int
+) -> Correspondences:
+    """Where landmarks, `count` at most, and described points are found within `radius` pixels."""
+    found = sightings(landmarks, view, pose, count=count, radius=radius, least_correlation=_LEAST_CORRELATION)
+    pixels, points = torch.from_numpy(found.pixels), landmarks.points[found.rows]
+    weights = torch.from_numpy(found.correlation - _LEAST_CORRELATION)
+    if matcher is not None:
+        pairs = matcher.near(view.camera, pose, radius)
+        pixels, points = torch.cat([pixels, pairs.pixels]), torch.cat([points, pairs.points])
+        weights = torch.cat([weights, _KEYPOINT_WEIGHT * pairs.similarity])
+    return Correspondences(
+        pixels[None], points[None], view.camera[None].to(torch.float32), weights=weights[None]
     )
-    correspondences = Correspondences(
-        torch.from_numpy(found.pixels)[None],
-        landmarks.points[found.rows][None],
-        view.camera[None].to(torch.float32),
-        weights=torch.from_numpy(found.correlation - _LEAST_CORRELATION)[None],
-    )
-    return _SOLVERS[radius](correspondences)
 
 
 _SOLVERS = {

@@ -35,6 +35,15 @@ class PinholeView(NamedTuple):
     center_px: Float[np.ndarray, "2"]
     size: tuple[int, int]  # width, height
 
+    def project(
+        self, points: Float[np.ndarray, "M 3"]
+    ) -> tuple[Float[np.ndarray, "M 2"], Float[np.ndarray, " M"]]:
+        """Pixels and depths of scene points; NaN pixels behind the camera."""
+        points_cam = points @ self.cam_from_world[:, :3].T + self.cam_from_world[:, 3]
+        depths = points_cam[:, 2]
+        plane = points_cam[:, :2] / np.where(depths > 0, depths, np.nan)[:, None]
+        return plane * self.focal_px + self.center_px, depths
+
 
 class Visibility(NamedTuple):
     """How different a point may look from how it was seen."""
