@@ -20,7 +20,7 @@ from dsac.datasets import Frames
 from dsac.geometry import Pose
 from dsac.landmarks import PATCH_RADIUS, GreyView, Landmarks, sightings
 from dsac.mapping.buffer import evenly_spread
-from dsac.mapping.triangulation import agreed_depths, view_pairs
+from dsac.mapping.triangulation import FEW, agreed_depths, overlapping_pairs, view_pairs
 from dsac.mapping.views import sample_depth
 
 _MOST_FRAMES = 500
@@ -59,9 +59,12 @@ def collect_landmarks(
     """At most `count` landmarks, about as many from each of an even selection of the frames."""
     frames = evenly_spread(frames, min(count, _MOST_FRAMES))
     assert frames.cam_from_world is not None and frames.has_depth
+    few = len(frames) <= FEW
+    quota = count // len(frames)
+    most, least = (max(_CANDIDATES, quota), 1) if few else (_CANDIDATES, 2)
     with ThreadPoolExecutor(2) as pool:
         candidates = []
-        for found in pool.map(lambda i: _detect(frames, i), range(len(frames))):
+        for found in pool.map(lambda i: _detect(frames, i, most), range(len(frames))):
             candidates.append(found)
             on_progress(0.7 * len(candidates) / len(frames))
     single = [_as_landmarks([c], [np.arange(len(c.depths))]) for c in candidates]
@@ -70,27 +73,26 @@ def collect_landmarks(
         [np.stack([np.arange(len(c.depths)), 1 / c.depths, _DEPTH_SIGMA / c.depths], axis=1)]
         for c in candidates
     ]
-    pairs = view_pairs(frames.cam_from_world.matrix.numpy())
+    pairs = overlapping_pairs(frames) if few else view_pairs(frames.cam_from_world.matrix.numpy())
     for done, (i, j) in enumerate(pairs):
         votes[i].append(_votes(single[i], candidates[i], candidates[j]))
         votes[j].append(_votes(single[j], candidates[j], candidates[i]))
         on_progress(0.7 + 0.3 * (done + 1) / len(pairs))
-    quota = count // len(frames)
     kept, final = [], []
     for c, rows in zip(candidates, votes, strict=True):
-        depths, support = agreed_depths(len(c.depths), rows, _AGREEMENT)
-        confirmed = np.flatnonzero(support >= 2)
+        depths, support = agreed_depths(len(c.depths), rows, _AGREEMENT, least)
+        confirmed = np.flatnonzero(support >= least)
         kept.append(confirmed[np.argsort(-support[confirmed], kind="stable")][:quota])
         final.append(replace(c, depths=depths))
     return _as_landmarks(final, kept)
 
 
-def _detect(frames: Frames, index: int) -> _Candidates:
+def _detect(frames: Frames, index: int, most: int) -> _Candidates:
     frame = frames[index]
     assert frame.depth is not None
     assert frame.cam_from_world is not None
     view = GreyView.of(frame.image, frame.camera)
-    corners = cv2.goodFeaturesToTrack(view.pixels, _CORNERS, 0.005, 6)
+    corners = cv2.goodFeaturesToTrack(view.pixels, max(_CORNERS, 4 * most), 0.005, 6)
     pixels = np.zeros((0, 2), int) if corners is None else corners[:, 0].round().astype(int)
     border = PATCH_RADIUS
     inside = ((pixels >= border) & (pixels < np.array(view.camera.size) - border)).all(1)
@@ -98,7 +100,7 @@ def _detect(frames: Frames, index: int) -> _Candidates:
     in_photo = frame.camera.project(torch.from_numpy(found.rays)).numpy()
     shown = (in_photo >= 0).all(1) & (in_photo < np.array(frame.camera.size)).all(1)
     depths = sample_depth(frame.depth.numpy(), in_photo, np.asarray(shown))
-    known = np.flatnonzero(np.isfinite(depths))[:_CANDIDATES]
+    known = np.flatnonzero(np.isfinite(depths))[:most]
     return replace(found, pixels=found.pixels[known], depths=depths[known])
 
 

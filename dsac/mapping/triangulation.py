@@ -12,37 +12,33 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import combinations
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int, UInt8
 
 from dsac.datasets import FrameReader, Frames
+from dsac.datasets.rigid import some
+from dsac.errors import DatasetError
 from dsac.geometry import Camera
-from dsac.mapping.views import plain_view
-from dsac.networks.encoder import working_size
+from dsac.mapping.keypoints import Keypoints, Matches, closest_depths, detect, match
+from dsac.mapping.tracks import track_depths
 
 _log = logging.getLogger(__name__)
 
+FEW = 30  # frames, at most, that are far apart: each counts, and all pairs can be looked at
 _KEYPOINTS = 120_000  # in all frames together, spread evenly within these bounds:
 _LEAST_KEYPOINTS, _MOST_KEYPOINTS = 1200, 3000  # in one frame
+_KEYPOINTS_OF_FEW = 60_000  # likewise, in all of few frames together
+_LEAST_OF_FEW, _MOST_OF_FEW = 4000, 8000
 _FINE_PX = 480  # short side at which frames are looked at that are few enough to have more than the least
+_FINEST_PX = 720  # that of few
 _PARTNERS = (1, 2, 3, 4, 7, 11, 16, 24, 40, 64)  # ranks by distance among the frames that look the same way
 _MAX_VIEW_ANGLE_DEG = 45.0
-_EPIPOLAR_PX = 2.0
 _MIN_ANGLE_DEG = 1.0  # between the two rays: below, depth is a guess
-_RATIO = 0.9  # best to second best descriptor distance, among the candidates on the line
+_ENOUGH_POINTS = 25  # triangulated in a frame; where poses are wrong, chance finds up to twenty
 _AGREEMENT = 0.06  # relative spread of the depths that two partners give
-
-
-@dataclass(frozen=True)
-class _Keypoints:
-    """Keypoints of one frame, on the plane z = 1 of its undistorted camera."""
-
-    plane: Float[np.ndarray, "K 2"]
-    descriptors: Float32[np.ndarray, "K 128"]  # unit length
-    focal_px: float
 
 
 def with_triangulated_depth(
@@ -51,36 +47,77 @@ def with_triangulated_depth(
     """The same frames, with depth (metres, 0 where unknown) around the keypoints that could be triangulated.
 
     Few frames are far apart, so that each must contribute more: of fewer than a hundred, more keypoints are
-    taken, from images of 480 pixels' short side where the photos have as many.
+    taken, from images of 480 pixels' short side where the photos have as many; of thirty or fewer, of 720.
+    Of those, frames that hardly share a point with another are left out.
+
+    Raises: `DatasetError` when fewer than two frames share points, or less than half of few.
     """
     assert frames.cam_from_world is not None
-    num_keypoints = min(max(_KEYPOINTS // max(1, len(frames)), _LEAST_KEYPOINTS), _MOST_KEYPOINTS)
-    if num_keypoints > _LEAST_KEYPOINTS:
-        short_side_px = max(short_side_px, min(_FINE_PX, *(min(camera.size) for camera in frames.cameras)))
     matrices = frames.cam_from_world.matrix.numpy()
+    short_side_px, num_keypoints = _looked_at(frames, short_side_px)
+    pairs = overlapping_pairs(frames) if len(frames) <= FEW else view_pairs(matrices)
     frames = frames.without_depth()
     with ThreadPoolExecutor(2) as pool:
-        keypoints = []
-        for found in pool.map(lambda i: _detect(frames, i, short_side_px, num_keypoints), range(len(frames))):
+        keypoints: list[Keypoints] = []
+        for found in pool.map(lambda i: detect(frames, i, short_side_px, num_keypoints), range(len(frames))):
             keypoints.append(found)
             on_progress(0.5 * len(keypoints) / len(frames))
-        pairs = view_pairs(matrices)
-        votes: list[list[np.ndarray]] = [[] for _ in frames.names]  # rows: keypoint, inverse depth, its sigma
-        for done, ((i, j), (of_i, of_j)) in enumerate(
-            zip(pairs, pool.map(lambda p: _triangulate(keypoints, matrices, *p), pairs), strict=True)
+        matches: dict[tuple[int, int], Matches] = {}
+        for pair, of_pair in zip(
+            pairs, pool.map(lambda p: _matched(keypoints, matrices, *p), pairs), strict=True
         ):
-            votes[i].append(of_i)
-            votes[j].append(of_j)
-            on_progress(0.5 + 0.5 * (done + 1) / len(pairs))
-    depths = [
-        agreed_depths(len(k.plane), rows, _AGREEMENT)[0] for k, rows in zip(keypoints, votes, strict=True)
-    ]
-    found = sum(int((d > 0).sum()) for d in depths)
-    _log.info("triangulated %d keypoints in %d frames from %d pairs", found, len(frames), len(pairs))
+            matches[pair] = of_pair
+            on_progress(0.5 + 0.5 * len(matches) / len(pairs))
+    depths = (track_depths if len(frames) <= FEW else _voted_depths)(keypoints, matrices, matches)
+    counts = np.array([int((d > 0).sum()) for d in depths])
+    _log.info("triangulated %d keypoints in %d frames from %d pairs", counts.sum(), len(frames), len(pairs))
     sparse = {
         name: (k.plane[d > 0], d[d > 0]) for name, k, d in zip(frames.names, keypoints, depths, strict=True)
     }
-    return replace(frames, reader=_SparseDepthReader(frames.reader, sparse))
+    return replace(frames, reader=_SparseDepthReader(frames.reader, sparse))[_overlapping(frames, counts)]
+
+
+def _overlapping(frames: Frames, counts: Int[np.ndarray, " N"]) -> Int[np.ndarray, " M"]:
+    """Which frames a map can be made of; of many all, since each has others at its side.
+
+    A frame alone would be learned at any distance, and photos taken near it be localized there.
+    """
+    overlap = np.flatnonzero(counts >= _ENOUGH_POINTS)
+    few = len(frames) <= FEW
+    if len(overlap) < max(2, len(frames) / 2 if few else 0):
+        images = "1 image" if len(frames) == 1 else f"{len(frames)} images"
+        raise DatasetError(
+            f"of {images} {len(overlap)} share enough points with another, too few for a map without depth: "
+            "expected photos of the same things from different places, with correct poses"
+        )
+    if not few:
+        return np.arange(len(frames))
+    alone = [name for i, name in enumerate(frames.names) if i not in overlap]
+    if alone:
+        _log.warning(
+            "of %d images %d share too few points with the others and are left out: %s",
+            len(frames), len(alone), some(alone),
+        )  # fmt: skip
+    return overlap
+
+
+def _looked_at(frames: Frames, short_side_px: int) -> tuple[int, int]:
+    """The size of the images in which keypoints are looked for, and how many in each."""
+    if len(frames) <= FEW:
+        fine, num_keypoints = _FINEST_PX, _share(_KEYPOINTS_OF_FEW, len(frames), _LEAST_OF_FEW, _MOST_OF_FEW)
+    else:
+        fine, num_keypoints = _FINE_PX, _share(_KEYPOINTS, len(frames), _LEAST_KEYPOINTS, _MOST_KEYPOINTS)
+    if num_keypoints > _LEAST_KEYPOINTS:
+        short_side_px = max(short_side_px, min(fine, *(min(camera.size) for camera in frames.cameras)))
+    return short_side_px, num_keypoints
+
+
+def _share(total: int, count: int, least: int, most: int) -> int:
+    return min(max(total // max(1, count), least), most)
+
+
+def _matched(keypoints: list[Keypoints], matrices: Float[np.ndarray, "N 4 4"], i: int, j: int) -> Matches:
+    return match(keypoints[i], keypoints[j], matrices[j] @ np.linalg.inv(matrices[i]))
 
 
 @dataclass(frozen=True)
@@ -107,23 +144,30 @@ class _SparseDepthReader:
         return depth
 
 
-def _detect(frames: Frames, index: int, short_side_px: int, num_keypoints: int) -> _Keypoints:
-    frame = frames[index]
-    size = working_size(frame.camera.size, short_side_px, 8)
-    view = plain_view(frame, size, 8)
-    grey = cv2.cvtColor((view.image.permute(1, 2, 0).numpy() * 255).astype(np.uint8), cv2.COLOR_RGB2GRAY)
-    points, descriptors = cv2.SIFT.create(num_keypoints, contrastThreshold=0.01).detectAndCompute(grey, None)
-    if descriptors is None:
-        return _Keypoints(np.zeros((0, 2)), np.zeros((0, 128), np.float32), 1.0)
-    focal, center = view.camera.focal_px.numpy(), view.camera.center_px.numpy()
-    # OpenCV looks in an image of twice the size: what it finds is a quarter pixel too far right and down
-    pixels = np.array([p.pt for p in points]) + 0.5 - 0.25
-    column, row = (pixels // 8).astype(int).clip(0, np.array(view.inside.shape[::-1]) - 1).T
-    # beside the photo, an undistorted view shows reflections of it
-    shown = view.inside.numpy()[row, column] > 0
-    pixels, descriptors = pixels[shown], descriptors[shown]
-    rooted = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-6))
-    return _Keypoints((pixels - center) / focal, rooted.astype(np.float32), float(focal.mean()))
+def overlapping_pairs(frames: Frames) -> list[tuple[int, int]]:
+    """All pairs of frames of which one can see what the other sees, if that is neither too near nor too far."""
+    assert frames.cam_from_world is not None
+    poses = frames.cam_from_world
+    pairs = []
+    for i, j in combinations(range(len(frames)), 2):
+        j_from_i = poses[j] @ poses[i].inverse()
+        baseline = float(j_from_i.translation.norm())
+        if baseline == 0:
+            continue
+        camera_i, camera_j = frames.camera(i), frames.camera(j)
+        grid = torch.cartesian_prod(
+            *(torch.linspace(0.05, 0.95, 7, dtype=torch.float64) * n for n in camera_i.size)
+        )
+        points = camera_i.unproject(grid)[:, None] * (baseline * _DISTANCES)[:, None]
+        points_j = j_from_i @ points.reshape(-1, 3)
+        pixels = camera_j.project(points_j)
+        size = torch.tensor(camera_j.size)
+        if bool(((points_j[:, 2] > 0) & ((pixels > 0) & (pixels < size)).all(-1)).any()):
+            pairs.append((i, j))
+    return pairs
+
+
+_DISTANCES = torch.tensor([1.0, 1.4, 2.0, 3.0, 5.0, 10.0, 25.0, 60.0], dtype=torch.float64)  # in baselines
 
 
 def view_pairs(matrices: Float[np.ndarray, "N 4 4"]) -> list[tuple[int, int]]:
@@ -143,56 +187,29 @@ def view_pairs(matrices: Float[np.ndarray, "N 4 4"]) -> list[tuple[int, int]]:
     return sorted(pairs)
 
 
-def _triangulate(
-    keypoints: list[_Keypoints], matrices: Float[np.ndarray, "N 4 4"], i: int, j: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Votes for keypoints of frame i and of frame j: rows (keypoint, inverse depth, its standard deviation)."""
-    a, b = keypoints[i], keypoints[j]
-    empty = np.zeros((0, 3))
-    if min(len(a.plane), len(b.plane)) < 2:
-        return empty, empty
-    b_from_a = matrices[j] @ np.linalg.inv(matrices[i])
-    rotation, translation = b_from_a[:3, :3], b_from_a[:3, 3]
-    rays_a = np.concatenate([a.plane, np.ones((len(a.plane), 1))], axis=1)
-    rays_b = np.concatenate([b.plane, np.ones((len(b.plane), 1))], axis=1)
-
-    # candidates: near the epipolar line of a's ray in image b
-    normals = np.cross(translation, rays_a @ rotation.T)  # of the epipolar planes, in frame b
-    lengths = np.maximum(np.linalg.norm(normals[:, :2], axis=1), 1e-12)
-    off_line = np.abs((normals / lengths[:, None]).astype(np.float32) @ rays_b.T.astype(np.float32))
-    similarity = a.descriptors @ b.descriptors.T
-    similarity[off_line > _EPIPOLAR_PX / b.focal_px] = -1.0
-
-    best = similarity.argmax(1)
-    rows = np.arange(len(best))
-    top = similarity[rows, best]
-    mutual = similarity.argmax(0)[best] == rows
-    similarity[rows, best] = -1.0
-    second = similarity.max(1)
-    distinct = (1 - top) < _RATIO**2 * (1 - second)  # squared descriptor distances are 2 - 2 similarity
-    matched = np.flatnonzero(mutual & distinct & (top > 0.7))
-    if len(matched) == 0:
-        return empty, empty
-
-    # depths (s, t) that bring the rays closest: s R ra + T = t rb
-    ra, rb = rays_a[matched] @ rotation.T, rays_b[best[matched]]
-    aa, ab, bb = (ra * ra).sum(1), (ra * rb).sum(1), (rb * rb).sum(1)
-    at, bt = ra @ translation, rb @ translation
-    determinant = np.maximum(aa * bb - ab * ab, 1e-12)
-    s, t = (ab * bt - bb * at) / determinant, (aa * bt - ab * at) / determinant
-    sine = np.sqrt(determinant / (aa * bb))
-    good = (s > 0) & (t > 0) & (sine > np.sin(np.deg2rad(_MIN_ANGLE_DEG)))
-    matched, s, t, sine = matched[good], s[good], t[good], sine[good]
-    # a pixel moves the inverse depth by about 1 / (focal × distance of the other camera from the ray)
-    sigma_a = 1 / (a.focal_px * t * np.sqrt(bb[good]) * sine)
-    sigma_b = 1 / (b.focal_px * s * np.sqrt(aa[good]) * sine)
-    return np.stack([matched, 1 / s, sigma_a], axis=1), np.stack([best[matched], 1 / t, sigma_b], axis=1)
+def _voted_depths(
+    keypoints: list[Keypoints],
+    matrices: Float[np.ndarray, "N 4 4"],
+    matches: dict[tuple[int, int], Matches],
+) -> list[Float[np.ndarray, " K"]]:
+    """Depth of each keypoint of each frame on which two or more partner frames agree, 0 for the others."""
+    votes: list[list[np.ndarray]] = [[] for _ in keypoints]  # rows: keypoint, inverse depth, its sigma
+    for (i, j), found in matches.items():
+        a, b = keypoints[i].take(found.first), keypoints[j].take(found.second)
+        s, t, sine = closest_depths(a, b, matrices[j] @ np.linalg.inv(matrices[i]))
+        good = (s > 0) & (t > 0) & (sine > np.sin(np.deg2rad(_MIN_ANGLE_DEG)))
+        # a pixel moves the inverse depth by about 1 / (focal × distance of the other camera from the ray)
+        sigma_a = 1 / (a.focal_px * t * np.linalg.norm(b.rays, axis=1) * sine)
+        sigma_b = 1 / (b.focal_px * s * np.linalg.norm(a.rays, axis=1) * sine)
+        votes[i].append(np.stack([found.first, 1 / s, sigma_a], axis=1)[good])
+        votes[j].append(np.stack([found.second, 1 / t, sigma_b], axis=1)[good])
+    return [agreed_depths(len(k), rows, _AGREEMENT)[0] for k, rows in zip(keypoints, votes, strict=True)]
 
 
 def agreed_depths(
-    count: int, votes: list[np.ndarray], agreement: float
+    count: int, votes: list[np.ndarray], agreement: float, least: int = 2
 ) -> tuple[Float[np.ndarray, " K"], Int[np.ndarray, " K"]]:
-    """Depth of each of `count` keypoints, and how many votes agree on it; 0 where fewer than two do.
+    """Depth of each of `count` keypoints, and how many votes agree on it; 0 where fewer than `least` do.
 
     Votes are rows (keypoint, inverse depth, its standard deviation). The vote with the most others within the
     relative `agreement` wins, and the depth is the mean of their inverse depths.
@@ -209,7 +226,7 @@ def agreed_depths(
         close = np.abs(inverse[:, None] - inverse) < agreement * inverse
         support = close.sum(1)
         winner = support.argmax()
-        if support[winner] >= 2:
+        if support[winner] >= least:
             chosen = close[winner]
             weight = sigma[chosen] ** -2
             keypoint = int(rows[start, 0])

@@ -10,8 +10,10 @@ import torch
 from lenses import through
 
 from dsac.datasets import Frame, FrameReader, Frames
+from dsac.errors import DatasetError
 from dsac.geometry import Camera, Pose
 from dsac.mapping import triangulation
+from dsac.mapping.keypoints import Keypoints, detect
 from dsac.mapping.triangulation import _SparseDepthReader, with_triangulated_depth
 from dsac.rooms import synthetic_scene
 
@@ -108,11 +110,18 @@ class _Alternating:
         return self._of(name).read_depth(name, camera)
 
 
-def test_wrong_poses_give_hardly_any_depth(frames: Frames, found: Frames) -> None:
+def test_wrong_poses_give_hardly_any_depth(
+    frames: Frames, found: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert frames.cam_from_world is not None
     turned = Pose.exp(0.3 * torch.randn(len(frames), 6, generator=torch.Generator().manual_seed(0)).double())
     wrong = replace(frames, cam_from_world=turned @ frames.cam_from_world)
-    assert _painted(with_triangulated_depth(wrong, short_side_px=SIZE[1])) < 0.2 * _painted(found)
+    with pytest.raises(DatasetError, match=r"of 8 images \d share enough points"):
+        with_triangulated_depth(wrong, short_side_px=SIZE[1])
+    monkeypatch.setattr(triangulation, "FEW", 0)
+    monkeypatch.setattr(triangulation, "_ENOUGH_POINTS", 0)
+    many = with_triangulated_depth(wrong, short_side_px=SIZE[1])
+    assert _painted(many) < 0.2 * _painted(found)
 
 
 def _painted(frames: Frames) -> int:
@@ -131,13 +140,15 @@ class _Grey:
 
 
 def test_without_texture_nothing_is_known(frames: Frames) -> None:
-    grey = with_triangulated_depth(replace(frames, reader=_Grey()), short_side_px=SIZE[1])
-    assert _painted(grey) == 0
+    with pytest.raises(DatasetError, match="of 8 images 0 share enough points"):
+        with_triangulated_depth(replace(frames, reader=_Grey()), short_side_px=SIZE[1])
 
 
 def test_a_single_frame_or_one_that_never_moves_tells_no_depth(frames: Frames) -> None:
-    assert _painted(with_triangulated_depth(frames[:1], short_side_px=SIZE[1])) == 0
-    assert _painted(with_triangulated_depth(frames[[3, 3]], short_side_px=SIZE[1])) == 0
+    with pytest.raises(DatasetError, match="of 1 image 0 share enough points"):
+        with_triangulated_depth(frames[:1], short_side_px=SIZE[1])
+    with pytest.raises(DatasetError, match="of 2 images 0 share enough points"):
+        with_triangulated_depth(frames[[3, 3]], short_side_px=SIZE[1])
 
 
 def test_depth_comes_in_the_unit_of_the_poses(frames: Frames, found: Frames) -> None:
@@ -185,7 +196,7 @@ def test_keypoints_lie_on_the_spots_they_are_found_at(short_side_px: int) -> Non
     centers += np.random.default_rng(0).uniform(0, 1, centers.shape)
     camera = Camera.from_params("PINHOLE", [310, 290, 150.5, 131], SIZE)
     frames = Frames(["a"], [camera], np.zeros(1, int), Pose.identity(1, dtype=torch.float64), _Blobs(centers))
-    found = triangulation._detect(frames, 0, short_side_px, 500)
+    found = detect(frames, 0, short_side_px, 500)
     pixels = found.plane * camera.focal_px.numpy() + camera.center_px.numpy()
     offsets = pixels - centers[:, None]
     nearest = np.linalg.norm(offsets, axis=-1).argmin(1)
@@ -196,17 +207,19 @@ def test_keypoints_lie_on_the_spots_they_are_found_at(short_side_px: int) -> Non
 def test_few_frames_are_searched_for_more_keypoints_in_finer_images(monkeypatch):
     looked = []
 
-    def look(frames: Frames, index: int, short_side_px: int, num_keypoints: int) -> triangulation._Keypoints:
+    def look(frames: Frames, index: int, short_side_px: int, num_keypoints: int) -> Keypoints:
         looked.append((short_side_px, num_keypoints))
-        return triangulation._Keypoints(np.zeros((0, 2)), np.zeros((0, 128), np.float32), 1.0)
+        return Keypoints.none()
 
-    monkeypatch.setattr(triangulation, "_detect", look)
-    few, small = (Camera.simple(side, (2 * side, side)) for side in (600, 300))
-    for count, camera in ((99, few), (100, few), (30, few), (30, small)):
+    monkeypatch.setattr(triangulation, "detect", look)
+    few, small = (Camera.simple(side, (2 * side, side)) for side in (900, 300))
+    for count, camera in ((99, few), (100, few), (31, few), (20, few), (10, few), (4, small)):
         poses = Pose.identity(count, dtype=torch.float64)
         frames = Frames([str(i) for i in range(count)], [camera], np.zeros(count, int), poses, _NoImages())
-        triangulation.with_triangulated_depth(frames, short_side_px=240)
-    assert list(dict.fromkeys(looked)) == [(480, 1212), (240, 1200), (480, 3000), (300, 3000)]
+        with pytest.raises(DatasetError, match=f"of {count} images 0 share"):
+            triangulation.with_triangulated_depth(frames, short_side_px=240)
+    sizes = [(480, 1212), (240, 1200), (480, 3000), (720, 4000), (720, 6000), (300, 8000)]
+    assert list(dict.fromkeys(looked)) == sizes
 
 
 class _NoImages:

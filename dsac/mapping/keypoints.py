@@ -1,0 +1,119 @@
+"""Keypoints of a frame, and which of them two frames with known poses share.
+
+SIFT (Lowe 2004) on the undistorted image. With the poses known, a keypoint's match must lie on its epipolar
+line, which leaves few candidates and makes plain nearest-neighbour matching reliable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Float32, Int
+
+from dsac.datasets import Frames
+from dsac.mapping.views import plain_view
+from dsac.networks.encoder import working_size
+
+EPIPOLAR_PX = 2.0
+_RATIO = 0.9  # best to second best descriptor distance, among the candidates on the line
+_LEAST_SIMILARITY = 0.7
+
+
+@dataclass(frozen=True)
+class Keypoints:
+    """Of one frame, on the plane z = 1 of its undistorted camera."""
+
+    plane: Float[np.ndarray, "K 2"]
+    arrows: Float[np.ndarray, "K 2"]  # as long as the keypoint is large, along its orientation
+    descriptors: Float32[np.ndarray, "K 128"]  # unit length
+    focal_px: float
+
+    def __len__(self) -> int:
+        return len(self.plane)
+
+    @property
+    def rays(self) -> Float[np.ndarray, "K 3"]:
+        return np.concatenate([self.plane, np.ones((len(self), 1))], axis=1)
+
+    def take(self, rows: np.ndarray) -> Keypoints:
+        return Keypoints(self.plane[rows], self.arrows[rows], self.descriptors[rows], self.focal_px)
+
+    @staticmethod
+    def none() -> Keypoints:
+        return Keypoints(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros((0, 128), np.float32), 1.0)
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Keypoints of a first frame and of a second one that look alike and may show the same point."""
+
+    first: Int[np.ndarray, " M"]
+    second: Int[np.ndarray, " M"]
+    ratio: Float[np.ndarray, " M"]  # of the descriptor's distance to that of the second best on the line
+
+
+def detect(frames: Frames, index: int, short_side_px: int, num_keypoints: int) -> Keypoints:
+    """The strongest keypoints of one frame, found at this size of the image."""
+    frame = frames[index]
+    size = working_size(frame.camera.size, short_side_px, 8)
+    view = plain_view(frame, size, 8)
+    grey = cv2.cvtColor((view.image.permute(1, 2, 0).numpy() * 255).astype(np.uint8), cv2.COLOR_RGB2GRAY)
+    points, descriptors = cv2.SIFT.create(num_keypoints, contrastThreshold=0.01).detectAndCompute(grey, None)
+    if descriptors is None:
+        return Keypoints.none()
+    focal, center = view.camera.focal_px.numpy(), view.camera.center_px.numpy()
+    # OpenCV looks in an image of twice the size: what it finds is a quarter pixel too far right and down
+    pixels = np.array([p.pt for p in points]) + 0.5 - 0.25
+    column, row = (pixels // 8).astype(int).clip(0, np.array(view.inside.shape[::-1]) - 1).T
+    # beside the photo, an undistorted view shows reflections of it
+    shown = view.inside.numpy()[row, column] > 0
+    angles = np.deg2rad([p.angle for p in points])
+    arrows = np.array([p.size for p in points])[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    rooted = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-6))
+    return Keypoints(
+        (pixels[shown] - center) / focal,
+        arrows[shown] / focal,
+        rooted[shown].astype(np.float32),
+        float(focal.mean()),
+    )
+
+
+def match(a: Keypoints, b: Keypoints, b_from_a: Float[np.ndarray, "4 4"]) -> Matches:
+    """Nearest neighbours of each other, clearly, among the keypoints on each epipolar line in image b."""
+    none = np.zeros(0, int)
+    if min(len(a), len(b)) < 2:
+        return Matches(none, none, np.zeros(0))
+    # of the epipolar planes, in frame b
+    normals = np.cross(b_from_a[:3, 3], a.rays @ b_from_a[:3, :3].T)
+    lengths = np.maximum(np.linalg.norm(normals[:, :2], axis=1), 1e-12)
+    off_line = np.abs((normals / lengths[:, None]).astype(np.float32) @ b.rays.T.astype(np.float32))
+    similarity = a.descriptors @ b.descriptors.T
+    similarity[off_line > EPIPOLAR_PX / b.focal_px] = -1.0
+
+    best = similarity.argmax(1)
+    rows = np.arange(len(best))
+    top = similarity[rows, best]
+    mutual = similarity.max(0)[best] <= top
+    similarity[rows, best] = -1.0
+    second = similarity.max(1)
+    distinct = (1 - top) < _RATIO**2 * (1 - second)  # squared descriptor distances are 2 - 2 similarity
+    matched = np.flatnonzero(mutual & distinct & (top > _LEAST_SIMILARITY))
+    ratio = np.sqrt(np.maximum(1 - top[matched], 0) / (1 - second[matched]))
+    return Matches(matched, best[matched], ratio)
+
+
+def closest_depths(
+    a: Keypoints, b: Keypoints, b_from_a: Float[np.ndarray, "4 4"]
+) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"], Float[np.ndarray, " M"]]:
+    """Depths that bring the rays of matched keypoints closest, and the sine of the angle between the rays.
+
+    In frame b: s R ra + T = t rb.
+    """
+    ra, rb, translation = a.rays @ b_from_a[:3, :3].T, b.rays, b_from_a[:3, 3]
+    aa, ab, bb = (ra * ra).sum(1), (ra * rb).sum(1), (rb * rb).sum(1)
+    at, bt = ra @ translation, rb @ translation
+    determinant = np.maximum(aa * bb - ab * ab, 1e-12)
+    s, t = (ab * bt - bb * at) / determinant, (aa * bt - ab * at) / determinant
+    return s, t, np.sqrt(determinant / (aa * bb))
