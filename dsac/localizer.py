@@ -3,7 +3,9 @@
     localizer = Localizer.load("chess.dsac")
     answer = localizer.localize(image, camera)
 
-A query is: encode, predict scene coordinates (the regressor), solve, align by the map's landmarks.
+A query is: encode, predict scene coordinates (the regressor), solve, align by the map's landmarks. Where that gives no
+pose to trust, the photo's keypoints are matched to the map's described points, which are asked beside the scene
+coordinates; then those of the photo turned by a quarter, a half, three quarters.
 """
 
 from __future__ import annotations
@@ -21,9 +23,9 @@ from torch import Tensor
 from dsac.datasets import Frames
 from dsac.errors import MapFormatError
 from dsac.geometry import Camera, Pose
-from dsac.landmarks import GreyView, align
+from dsac.landmarks import GreyView, Matcher, align
 from dsac.networks.encoder import Encoder
-from dsac.ransac import Correspondences, PoseEstimate, Solver
+from dsac.ransac import Correspondences, DenseSolver, PoseEstimate, Solver
 from dsac.regressor import CorrespondenceSource
 from dsac.scene_map import SceneMap
 
@@ -258,22 +260,48 @@ class Localizer:
         correspondences: Correspondences,
         estimate: PoseEstimate,
     ) -> PoseEstimate:
-        """The estimate, with the landmarks' pose where they are found and tell the place better."""
-        landmarks = self.scene_map.landmarks
-        if landmarks is None:
-            return estimate
+        """The estimate, with the landmarks' pose where they are found and tell the place better.
+
+        What is not trusted then is asked again, with the map's described points.
+        """
         zoom = self.regressor.zoom(camera)
+        if self.scene_map.landmarks is None:
+            return estimate
         answers = []
         for i in range(len(images)):
-            coarse = estimate[i : i + 1]
-            view = GreyView.of(images[i], camera, zoom)
-            fine = _trusted(align(landmarks, view, coarse.cam_from_world[0]).to(coarse.covariance))
-            if not fine.success or (coarse.success and _spread(coarse) < _spread(fine)):
-                answers.append(coarse)
-            else:
-                inliers = self.solver.inliers(fine.cam_from_world, correspondences[i : i + 1])
-                answers.append(replace(fine, inliers=inliers))
+            view, rows = GreyView.of(images[i], camera, zoom), correspondences[i : i + 1]
+            answer = self._polished(view, rows, estimate[i : i + 1])
+            if not answer.success:
+                answer = self._by_matching(view, rows, answer)
+            answers.append(answer)
         return PoseEstimate.cat(answers)
+
+    def _polished(
+        self, view: GreyView, rows: Correspondences, coarse: PoseEstimate, matcher: Matcher | None = None
+    ) -> PoseEstimate:
+        """The pose of one photo by the landmarks, where they tell the place better; its inliers among the rows."""
+        assert self.scene_map.landmarks is not None
+        found = align(self.scene_map.landmarks, view, coarse.cam_from_world[0], matcher)
+        fine = _trusted(found.to(coarse.covariance))
+        best = fine if fine.success and not (coarse.success and _spread(coarse) < _spread(fine)) else coarse
+        return replace(best, inliers=self.solver.inliers(best.cam_from_world, rows))
+
+    def _by_matching(self, view: GreyView, rows: Correspondences, failed: PoseEstimate) -> PoseEstimate:
+        """The pose of one photo that scene coordinates did not find, by its keypoints; the other if that fails."""
+        if self.scene_map.described is None:
+            return failed
+        for quarter_turns in _TURNS:
+            matcher = Matcher.of(self.scene_map.described, view, quarter_turns)
+            found = matcher.anywhere().rows(view.camera, None if quarter_turns else rows)
+            estimate = _trusted(_MATCHING(found)).to(failed.covariance)
+            answer = self._polished(view, rows, estimate, matcher)
+            if answer.success:
+                return answer
+        return failed
+
+
+_TURNS = 0, 1, 3, 2  # quarter turns: photos upside down are the rarest
+_MATCHING = DenseSolver.rgb(threshold_px=8.0)
 
 
 def _trusted(estimate: PoseEstimate) -> PoseEstimate:

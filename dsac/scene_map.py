@@ -1,7 +1,8 @@
 """The map file: what was learned of a scene with everything needed to use it, and no more.
 
 A map is a regressor: encoder, then head. Either the encoder is shared and ships with the package, and the file
-holds the head alone; or a network was trained whole, and the file holds both. Beside it stand the landmarks.
+holds the head alone; or a network was trained whole, and the file holds both. Beside it stand the landmarks and the
+described points.
 Fine-tuning may add weights: of the encoder, where it was trained too, and of a score network.
 
 A safetensors file; its metadata say, as JSON, the format version, the encoder (id and digest), the architecture
@@ -27,7 +28,7 @@ import dsac
 from dsac.datasets.storage import write_atomically
 from dsac.errors import MapFormatError
 from dsac.geometry import Camera, Pose
-from dsac.landmarks import Landmarks
+from dsac.landmarks import DescribedPoints, Landmarks
 from dsac.map_scoring import NETWORK, RULES, MapScoring, scoring_from_json
 from dsac.networks.encoder import Encoder, fast_dtype, load_encoder
 from dsac.networks.heads import Head, HeadArchitecture, LinearHead, SceneHead
@@ -36,7 +37,7 @@ from dsac.ransac import Solver
 from dsac.regressor import Regressor
 
 FORMAT_VERSION = 1
-_LANDMARK = "landmark."  # begins the names of their tensors
+_LANDMARK, _DESCRIBED = "landmark.", "described."  # begin the names of their tensors
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,7 @@ class SceneMap:
     encoder: nn.Module | None = None  # an `Encoder` with weights of the map's own; None: see `load_encoder`
     score_network: nn.Module | None = None  # what the rule of scoring has learned, if it learns
     landmarks: Landmarks | None = None
+    described: DescribedPoints | None = None
 
     def __post_init__(self) -> None:
         if self.info.network is not None and self.encoder is None:
@@ -173,6 +175,8 @@ class SceneMap:
         }
         if self.landmarks is not None:
             tensors |= {_LANDMARK + name: value for name, value in self.landmarks.tensors().items()}
+        if self.described is not None:
+            tensors |= {_DESCRIBED + name: value for name, value in self.described.tensors().items()}
         data = safetensors.torch.save(tensors, {"dsac": json.dumps(asdict(self.info))})
         write_atomically(path, data)
 
@@ -285,9 +289,9 @@ def _with_weights(info: MapInfo, tensors: dict[str, Tensor]) -> SceneMap:
     Modules are made without memory and take the file's tensors: nothing is computed before shapes agree.
     Raises: `MapFormatError` and what goes with things that do not fit.
     """
-    named = [name for name in tensors if name.startswith(_LANDMARK)]
-    of_landmarks = {name.removeprefix(_LANDMARK): tensors.pop(name) for name in named}
-    landmarks = Landmarks.from_tensors(of_landmarks) if named else None
+    of_landmarks, of_described = (_taken_out(tensors, prefix) for prefix in (_LANDMARK, _DESCRIBED))
+    landmarks = Landmarks.from_tensors(of_landmarks) if of_landmarks else None
+    described = DescribedPoints.from_tensors(of_described) if of_described else None
     for name, value in tensors.items():
         if not value.is_floating_point() or not torch.isfinite(value).all():
             raise ValueError(f"{name}: expected finite numbers")
@@ -306,12 +310,18 @@ def _with_weights(info: MapInfo, tensors: dict[str, Tensor]) -> SceneMap:
         except ValueError as error:
             raise MapFormatError(str(error)) from None
         encoder.digest = info.encoder_digest
-    scene_map = SceneMap(head, info, encoder, score_network, landmarks)
+    scene_map = SceneMap(head, info, encoder, score_network, landmarks, described)
     for prefix, module in _modules(scene_map).items():
         names = [name for name in tensors if name.startswith(prefix)]
         state = {name.removeprefix(prefix): tensors.pop(name).float() for name in names}
         module.load_state_dict(state, assign=True)
     return scene_map.frozen()
+
+
+def _taken_out(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose names begin so, by the rest of their names; removed from `tensors`."""
+    named = [name for name in tensors if name.startswith(prefix)]
+    return {name.removeprefix(prefix): tensors.pop(name) for name in named}
 
 
 def _is_weight(name: str) -> bool:

@@ -21,8 +21,8 @@ from jaxtyping import Float, Float32, Int
 
 from dsac.geometry import Camera, Pose
 from dsac.landmarks.landmarks import PATCH_RADIUS, Landmarks
-from dsac.landmarks.patches import PinholeView, Visibility
 from dsac.landmarks.matching import Matcher
+from dsac.landmarks.patches import PinholeView, Visibility
 from dsac.landmarks.view import GreyView
 from dsac.ransac import Correspondences, DenseSolver, PoseEstimate
 
@@ -124,12 +124,7 @@ def visible(landmarks: Landmarks, camera: Camera, cam_from_world: Pose, most: in
     """At most `most` landmarks that the camera should see much as they were seen, spread over the image."""
     from dsac.landmarks.patches_numba import visible_patches  # Numba, which takes a second to load
 
-    view = PinholeView(
-        cam_from_world.matrix[:3].double().numpy(),
-        camera.focal_px.double().numpy(),
-        camera.center_px.double().numpy(),
-        camera.size,
-    )
+    view = PinholeView.of(camera, cam_from_world)
     return visible_patches(landmarks.seen, view, _VISIBLE, most)
 
 

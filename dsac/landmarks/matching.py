@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,10 +18,13 @@ from torch import Tensor
 
 from dsac.geometry import Camera, Pose
 from dsac.landmarks.described import DescribedPoints
-from dsac.networks.local_features import Keypoints
+from dsac.landmarks.view import GreyView
+from dsac.networks.local_features import Keypoints, load_local_features
+from dsac.ransac import Correspondences
 
 _LEAST_SIMILARITY = 0.6  # cosine of descriptors: anywhere in the map, and ...
 LEAST_NEAR = 0.5  # ... near where a pose expects the point
+_KEYPOINTS = 1000  # of a photo
 _BLOCK = 256  # keypoints that are compared with all points at once
 
 
@@ -32,6 +35,26 @@ class Found:
     pixels: Float32[Tensor, "M 2"]
     points: Float32[Tensor, "M 3"]  # metres, the map's frame
     similarity: Float32[Tensor, " M"]
+
+    def rows(self, camera: Camera, others: Correspondences | None = None) -> Correspondences:
+        """As correspondences of one photo, beside those of another source by another camera of the same centre.
+
+        A clear match weighs as much as two of the others.
+        """
+        camera = camera[None].to(torch.float32)
+        weights = 4 * (self.similarity - LEAST_NEAR)
+        if others is None:
+            return Correspondences(self.pixels[None], self.points[None], camera, weights=weights[None])
+        other, theirs = others.sanitised(), others.camera.to("cpu", torch.float32)
+        assert other.weights is not None
+        plane = (other.pixels.cpu() - theirs.center_px[:, None]) / theirs.focal_px[:, None]
+        pixels = plane * camera.focal_px[:, None] + camera.center_px[:, None]
+        return Correspondences(
+            torch.cat([pixels, self.pixels[None]], dim=1),
+            torch.cat([other.scene_points.cpu(), self.points[None]], dim=1),
+            camera,
+            weights=torch.cat([other.weights.cpu(), weights[None]], dim=1),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +77,20 @@ class Matcher:
         inside = ((pixels > -radius) & (pixels < torch.tensor(camera.size) + radius)).all(-1)
         rows = in_front[inside].numpy()
         return self._found(match_near(self.known, rows, pixels[inside].numpy(), self.keypoints, radius))
+
+    @staticmethod
+    def of(known: DescribedPoints, view: GreyView, quarter_turns: int = 0) -> Matcher:
+        """With what is seen in a photo when it is turned counterclockwise: descriptors do not stand a quarter turn.
+
+        Pixels are those of the photo as it is.
+        """
+        turned = np.ascontiguousarray(np.rot90(view.pixels, quarter_turns))
+        keypoints = load_local_features().detect(turned, _KEYPOINTS)
+        pixels, (height, width) = keypoints.pixels, turned.shape
+        for _ in range(quarter_turns):  # clockwise, back again
+            pixels = np.stack([height - pixels[:, 1], pixels[:, 0]], axis=-1)
+            height, width = width, height
+        return Matcher(known, replace(keypoints, pixels=pixels))
 
     def _found(self, pairs: Pairs) -> Found:
         pixels = torch.from_numpy(self.keypoints.pixels[pairs.keypoints]).float()

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 
+from dsac.geometry import Camera, Pose
+
 SIZE = 9  # pixels: what is compared of a patch, as a square in the image
 LEAST_CONTRAST = 4.0  # grey levels, standard deviation: below, a patch is noise
 TILES = (8, 6)  # the patches to search for are spread over these
@@ -34,6 +36,16 @@ class PinholeView(NamedTuple):
     focal_px: Float[np.ndarray, "2"]
     center_px: Float[np.ndarray, "2"]
     size: tuple[int, int]  # width, height
+
+    @staticmethod
+    def of(camera: Camera, cam_from_world: Pose) -> PinholeView:
+        """Through one pinhole camera, batch ()."""
+        return PinholeView(
+            cam_from_world.matrix[:3].double().numpy(),
+            camera.focal_px.double().numpy(),
+            camera.center_px.double().numpy(),
+            camera.size,
+        )
 
     def project(
         self, points: Float[np.ndarray, "M 3"]

@@ -22,7 +22,7 @@ from dsac.datasets import Frames, Scene
 from dsac.errors import DatasetError, MapFormatError
 from dsac.mapping.buffer import evenly_spread
 from dsac.mapping.head_learner import head_learner
-from dsac.mapping.landmark_choice import collect_landmarks
+from dsac.mapping.landmark_choice import remember
 from dsac.mapping.losses import BatchLoss
 from dsac.mapping.network_learner import network_learner
 from dsac.mapping.scene_shape import map_origin
@@ -101,7 +101,7 @@ def build_map(
             frames, short_side_px=settings.short_side_px, on_progress=report("depth")
         )
 
-    landmarks = None
+    landmarks, described = None, None
     if isinstance(settings, NetworkSettings):
         frames = with_depth(frames if exact_depth else evenly_spread(frames, _MOST_TRIANGULATED))
         learner = network_learner(
@@ -110,7 +110,7 @@ def build_map(
     else:
         frames = with_depth(evenly_spread(frames, settings.num_views))
         if settings.num_landmarks > 0:
-            landmarks = collect_landmarks(frames, settings.num_landmarks, report("landmarks"))
+            landmarks, described = remember(frames, settings.num_landmarks, report("landmarks"))
         learner = head_learner(
             frames,
             settings,
@@ -178,7 +178,7 @@ def build_map(
         training=training,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    return SceneMap(head, info, network, landmarks=landmarks).frozen()
+    return SceneMap(head, info, network, landmarks=landmarks, described=described).frozen()
 
 
 _MOST_TRIANGULATED = 1000  # frames: each is matched with several others

@@ -15,7 +15,7 @@ from dsac.datasets import Frames, Scene
 from dsac.geometry import Camera, Pose
 from dsac.landmarks import SHORT_SIDE_PX, GreyView, Landmarks, align
 from dsac.landmarks.alignment import visible
-from dsac.mapping.landmark_choice import collect_landmarks
+from dsac.mapping.landmark_choice import remember
 from dsac.mapping.triangulation import with_triangulated_depth
 from dsac.rooms import synthetic_scene
 
@@ -32,7 +32,7 @@ def room() -> Scene:
 
 @pytest.fixture(scope="module")
 def landmarks(room: Scene) -> Landmarks:
-    return collect_landmarks(room.mapping, 1200)
+    return remember(room.mapping, 1200)
 
 
 def _aligned(landmarks: Landmarks, query: Frames, off_by: torch.Tensor = NEAR) -> tuple[Pose | None, Pose]:
@@ -52,7 +52,7 @@ def test_alignment_takes_a_pose_from_centimetres_to_millimetres(room: Scene, lan
 
 def test_landmarks_of_triangulated_depth_serve_as_well(room: Scene) -> None:
     sparse = with_triangulated_depth(room.mapping.without_depth(), short_side_px=240)
-    pose, truth = _aligned(collect_landmarks(sparse, 1200), room.query)
+    pose, truth = _aligned(remember(sparse, 1200), room.query)
     assert pose is not None
     assert pose.center_distance(truth) < 0.01
     assert pose.rotation_error_deg(truth) < 0.2
@@ -86,7 +86,7 @@ def test_landmarks_lie_on_the_surfaces(room: Scene, landmarks: Landmarks) -> Non
 def test_a_wrong_depth_is_mended_by_the_other_frames(room: Scene) -> None:
     """Every depth 3 % too far: the frames' parallax says so."""
     off = replace(room.mapping, reader=_Stretched(room.mapping.reader, 1.03))
-    landmarks = collect_landmarks(off, 1200)
+    landmarks = remember(off, 1200)
     assert abs(_relative_depths(landmarks, room.mapping).median().item() - 1) < 0.015
 
 
@@ -153,18 +153,18 @@ def _saved(scene_map, path: Path) -> Path:
 
 def test_progress_ends_at_one(room: Scene) -> None:
     reports: list[float] = []
-    collect_landmarks(room.mapping[:3], 100, reports.append)
+    remember(room.mapping[:3], 100, reports.append)
     assert reports == sorted(reports) and reports[-1] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("most", [5, 20])
 def test_there_are_no_more_than_asked_for(room: Scene, most: int) -> None:
-    assert 0 < len(collect_landmarks(room.mapping, most)) <= most
+    assert 0 < len(remember(room.mapping, most)) <= most
 
 
 def test_without_texture_there_are_none(room: Scene) -> None:
     grey = replace(room.mapping, reader=_Flat(room.mapping.reader))
-    assert len(collect_landmarks(grey, 100)) == 0
+    assert len(remember(grey, 100)) == 0
 
 
 class _Flat(_Stretched):
