@@ -18,6 +18,7 @@ from ball_world import ColorEncoder
 from textured_ball import LENS, places, textured
 
 from dsac import Localizer, MappingSettings, build_map
+from dsac.datasets import read_image
 from dsac.geometry import Camera
 from dsac.rooms import synthetic_scene, terrace_scene
 from dsac.scene_map import SceneMap
@@ -156,5 +157,4 @@ def test_photos_of_other_places_are_not_localized(terrace: Localizer, recordings
     if not files:
         pytest.skip("photos of many places are not there")
     for file in files:
-        photo = cv2.imread(str(file))
-        _assert_lost(terrace, np.ascontiguousarray(photo[..., ::-1]))
+        _assert_lost(terrace, read_image(file))
