@@ -1,7 +1,7 @@
 """Rooms that are rendered on the spot: scenes with exact poses and depth, nothing to download.
 
-A place is a file of its own, as `living_room.py` is: what stands in it (`RoomBuilder`), its lamps
-(`bake_light`) and the walks through it (`Shots`), which `render_scene` makes a scene of.
+A place is a file of its own, as `living_room.py` and `terrace.py` are: what stands in it (`RoomBuilder`), its
+lamps (`bake_light`) and the walks through it (`Shots`), which `render_scene` makes a scene of.
 """
 
 from dsac.rooms.builder import Material, RoomBuilder
