@@ -94,7 +94,7 @@ class Euclidean(SceneHead):
             return self.point(nn.functional.gelu(x).float())
 
     def _scale(self, raw: Tensor) -> Tensor:
-        return self.scene_scale * raw[..., 4].clamp(-9.0, 3.0).exp()
+        return raw[..., 4].clamp(-9.0, 3.0).exp()
 
 
 class Clustered(Euclidean):

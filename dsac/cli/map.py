@@ -55,9 +55,9 @@ class Map:
     minutes: Maybe[float] = None
     """Time for all of mapping, instead of steps: training gets what preparation leaves, at least 5 s."""
     steps: Maybe[int] = None
-    """Training steps (default: 1000; a network of the papers 300000)."""
+    """Training steps (default: 600; a network of the papers 300000)."""
     views: Maybe[int] = None
-    """Augmented views in total, spread over the frames (shared encoder; default: 1000)."""
+    """Augmented views in total, spread over the frames (shared encoder; default: 600)."""
     buffer_size: Maybe[int] = None
     """Cells kept in memory, 0.3 kB each (shared encoder; default: 3000000)."""
     landmarks: Maybe[int] = None

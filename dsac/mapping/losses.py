@@ -5,8 +5,8 @@ shared encoder has `mapping_loss`:
 
 Every cell:   the reprojection error through a bounded robust function whose width shrinks over the training,
               tanh(e/t), t = 50 sqrt(1 - p²) + 1 px over the progress p (Brachmann et al., ACE, CVPR 2023);
-              and the Laplace likelihood of the sideways error in metres, s/b + log b, which teaches the
-              predicted scale b alone: errors along the ray hardly matter for the pose.
+              and the Laplace likelihood of the error's angle, s/b + log b, which teaches the predicted scale b
+              alone: half a metre is much at 3 m and nothing at 50 m, and the solver weighs pixels.
 Known point:  beside that, the distance d to it: 2 log(1 + d/m), m a twentieth of the scene's scale, so that the
               few with wrong depth pull little.
 No point, and a prediction that cannot be right yet (outside the plausible depths or far off in the image): the
@@ -53,8 +53,8 @@ def mapping_loss(
     width_px = 50 * (1 - progress**2) ** 0.5 + 1
     reprojection = torch.tanh(off.error_px / width_px)
     to_known = 2 * torch.log1p(off.distance / (_NEAR * scene_scale))
-    sideways = (off.error_px * off.depth / off.focal_px).detach()
-    likelihood = sideways / predicted.scale + torch.log(predicted.scale / scene_scale)
+    angle = (off.error_px / off.focal_px).detach()
+    likelihood = angle / predicted.scale + torch.log(predicted.scale)
     loss = torch.where(
         off.known,
         to_known + reprojection_weight * reprojection * off.plausible,

@@ -16,17 +16,17 @@ SelectionName = Literal["dsac", "softam", "argmax"]
 class MappingSettings:
     """How a scene is learned; the defaults serve every scene."""
 
-    steps: int = 1000
+    steps: int = 600
     """Training steps."""
     minutes: float | None = None
     """For all of mapping; replaces `steps`. Depth and landmarks take what they need, features one view a frame
     and more only within two fifths of the time; training gets the rest, 5 s at least."""
     batch_size: int = 4096
     """Cells in a step."""
-    learning_rate: float = 5e-3
+    learning_rate: float = 1e-2
     """Highest rate of the one-cycle schedule."""
     weight_decay: float = 0.01
-    width: int = 384
+    width: int = 256
     """Width of the head's layers."""
     num_blocks: int = 2
     """Residual blocks of the head."""
@@ -35,7 +35,7 @@ class MappingSettings:
     end: so that the head does not lean on how things look from the mapping views alone."""
     reprojection_weight: float = 1.0
     """Of the reprojection loss beside the distance to known scene points."""
-    num_views: int = 1000
+    num_views: int = 600
     """Augmented views in total, spread over the frames."""
     buffer_size: int = 3_000_000
     """Cells kept in memory (0.3 kB each with the shipped encoder)."""

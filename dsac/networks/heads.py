@@ -2,8 +2,9 @@
 
 `SceneHead` goes with the shared encoder and is the only part that is learned for a scene: a residual network
 of 1×1 layers (here: linear layers on rows of features). Its last layer gives a homogeneous point around the
-scene's centre, so that far points need no large weights, and the logarithm of a scale: the expected error
-across the ray, by the Laplace likelihood of training. `LinearHead` is the last layer of a whole network.
+scene's centre, so that far points need no large weights, and the logarithm of a scale: the expected angle
+between prediction and truth, by the Laplace likelihood of training. `LinearHead` is the last layer of a whole
+network.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class HeadArchitecture:
     """Everything needed to build a head; the map file holds it."""
 
     num_features: int
-    width: int = 384
+    width: int = 256
     num_blocks: int = 2
 
     def __post_init__(self) -> None:
@@ -36,7 +37,9 @@ class SceneCoordinates:
     """Predicted scene points and their scales, for rows of any batch shape."""
 
     points: Float[Tensor, "*batch 3"]  # metres, world frame
-    scale: Float[Tensor, "*batch"]  # metres: expected distance of the truth from the point, across the ray
+    scale: Float[
+        Tensor, "*batch"
+    ]  # radians: expected angle between point and truth, as mapping cameras see them
 
 
 class SceneHead(nn.Module):
@@ -75,7 +78,7 @@ class SceneHead(nn.Module):
             raw = self.point(F.gelu(x).float())
         weight = F.softplus(raw[..., 3:4] + _SOFTPLUS_ONE) + _MIN_WEIGHT
         points = self.scene_center + self.scene_scale * raw[..., :3] / weight
-        return SceneCoordinates(points, self.scene_scale * raw[..., 4].clamp(-9.0, 3.0).exp())
+        return SceneCoordinates(points, raw[..., 4].clamp(-9.0, 3.0).exp())
 
     @torch.no_grad()
     def fit_normalisation(self, features: Float[Tensor, "M C"]) -> None:
@@ -114,7 +117,7 @@ class LinearHead(nn.Module):
     def forward(self, features: Float[Tensor, "*batch C"]) -> SceneCoordinates:
         with torch.autocast(features.device.type, enabled=False):
             points = self.scene_center + self.scene_scale * self.point(features.float())
-        return SceneCoordinates(points, self.scene_scale.expand(points.shape[:-1]).contiguous())
+        return SceneCoordinates(points, torch.ones_like(points[..., 0]))
 
 
 Head = SceneHead | LinearHead

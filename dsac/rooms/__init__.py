@@ -1,7 +1,7 @@
 """Rooms that are rendered on the spot: scenes with exact poses and depth, nothing to download.
 
-A place is a file of its own, as `living_room.py` is: what stands in it (`RoomBuilder`), its lamps
-(`bake_light`) and the walks through it (`Shots`), which `render_scene` makes a scene of.
+A place is a file of its own, as `living_room.py` and `terrace.py` are: what stands in it (`RoomBuilder`), its
+lamps (`bake_light`) and the walks through it (`Shots`), which `render_scene` makes a scene of.
 """
 
 from dsac.rooms.builder import Material, RoomBuilder
@@ -10,6 +10,7 @@ from dsac.rooms.living_room import build_living_room, synthetic_scene
 from dsac.rooms.render import develop, render_depth, render_light
 from dsac.rooms.scene import DEPTH_UNIT, render_scene, write_scene
 from dsac.rooms.surfaces import Room
+from dsac.rooms.terrace import build_terrace, terrace_scene
 from dsac.rooms.visibility import View
 from dsac.rooms.walks import Shots, hand_held, tremor
 
@@ -22,12 +23,14 @@ __all__ = [
     "View",
     "bake_light",
     "build_living_room",
+    "build_terrace",
     "develop",
     "hand_held",
     "render_depth",
     "render_light",
     "render_scene",
     "synthetic_scene",
+    "terrace_scene",
     "tremor",
     "write_scene",
 ]

@@ -199,18 +199,20 @@ def chair(b: RoomBuilder, at: tuple[float, float], yaw: float, wood: Material) -
         part(0, -0.19, z, (0.33, 0.02, 0.07), wood)
 
 
-def plant(b: RoomBuilder) -> None:
+def plant(b: RoomBuilder, at: tuple[float, float] = (0.42, 0.42)) -> None:
+    x, y = at
     clay = b.material(paint.glazed_pot(b.rng, (178, 100, 70), (222, 160, 120)))
     earth = b.material(paint.speckled(b.rng, (70, 52, 40), 0.6), (0.2, 0.2))
-    b.cylinder((0.42, 0.42, 0), 0.34 * Z, 0.17, clay)
-    b.disc((0.42, 0.42, 0.31), 0.168, earth)
+    b.cylinder((x, y, 0), 0.34 * Z, 0.17, clay)
+    b.disc((x, y, 0.31), 0.168, earth)
     bark = b.material(paint.wood(b.rng, (120, 98, 70), (84, 66, 48)), (0.2, 0.2))
-    b.cylinder((0.42, 0.42, 0.3), 0.62 * Z + 0.04 * X, 0.014, bark)
+    b.cylinder((x, y, 0.3), 0.62 * Z + 0.04 * X, 0.014, bark)
     leaves = [b.material(paint.leaf(b.rng)) for _ in range(3)]
     for i in range(42):
         height = 0.42 + 0.5 * (i / 42)
         reach = 0.2 + 0.16 * np.sin(np.pi * i / 42)
-        _leaf(b, np.array([0.43, 0.43, height]), 2.4 * i, 0.25 + 0.9 * i / 42, reach, leaves[i % 3])
+        stem = np.array([x + 0.01, y + 0.01, height])
+        _leaf(b, stem, 2.4 * i, 0.25 + 0.9 * i / 42, reach, leaves[i % 3])
 
 
 def _leaf(

@@ -24,12 +24,15 @@ from dsac.rooms.surfaces import Room
 from dsac.rooms.visibility import View
 from dsac.rooms.walks import Shots
 
-DEPTH_UNIT = 0.0002  # metres per unit of the written depth: up to 13.1 m in 16 bit
+DEPTH_UNIT = 0.0002  # metres per unit of the written depth: up to 13.1 m in 16 bit, enough indoors
 
 
-def render_scene(room: Room, camera: Camera, mapping: Shots, query: Shots, rng: Generator) -> Scene:
+def render_scene(
+    room: Room, camera: Camera, mapping: Shots, query: Shots, rng: Generator, farthest: float = np.inf
+) -> Scene:
     """Frames that are rendered when taken; `rng` draws the noise of the camera's sensor.
 
+    Depth is known up to `farthest` metres: what is behind (the sky) has none.
     Names are `mapping-000.jpg`, ... and `query-000.jpg`, ...; the truth is called "exact".
     """
     width, height = camera.size
@@ -38,7 +41,7 @@ def render_scene(room: Room, camera: Camera, mapping: Shots, query: Shots, rng: 
     frames = {}
     for part, walk in shots.items():
         names = [f"{part}-{i:03d}.jpg" for i in range(len(walk.cam_from_world))]
-        reader = _RoomReader(names, camera, walk, room, noise)
+        reader = _RoomReader(names, camera, walk, room, noise, farthest)
         frames[part] = Frames(names, [camera], np.zeros(len(names), np.int64), walk.cam_from_world, reader)
     names = frames["mapping"].names + frames["query"].names
     pose = Pose(
@@ -50,11 +53,15 @@ def render_scene(room: Room, camera: Camera, mapping: Shots, query: Shots, rng: 
 
 
 def write_scene(
-    scene: Scene, folder: str | Path, on_frame: Callable[[int, int], None] = lambda done, total: None
+    scene: Scene,
+    folder: str | Path,
+    on_frame: Callable[[int, int], None] = lambda done, total: None,
+    depth_unit: float = DEPTH_UNIT,
 ) -> None:
     """Write a synthetic scene as a plain folder that `dsac.load_scene` reads.
 
-    JPEG images in `images`, 16-bit depth in `depth`, then the lists and last of all `poses.txt`.
+    JPEG images in `images`, 16-bit depth in `depth` (of `depth_unit` metres, unknown where that does not
+    reach), then the lists and last of all `poses.txt`.
     `on_frame(done, total)` is called after every frame.
     Raises: `DatasetError` when the folder cannot be written.
     """
@@ -65,10 +72,10 @@ def write_scene(
             (folder / part).mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
             for done, _ in enumerate(
-                pool.map(lambda frame: _write_frame(frame[0], frame[1], folder), frames), 1
+                pool.map(lambda frame: _write_frame(frame[0], frame[1], folder, depth_unit), frames), 1
             ):
                 on_frame(done, len(frames))
-        (folder / "depth_scale.txt").write_text(f"{DEPTH_UNIT}\n")
+        (folder / "depth_scale.txt").write_text(f"{depth_unit}\n")
         (folder / "mapping.txt").write_text("".join(f"{name}\n" for name in scene.mapping.names))
         (folder / "query.txt").write_text("".join(f"{name}\n" for name in scene.query.names))
     except OSError as error:
@@ -76,13 +83,14 @@ def write_scene(
     write_poses(folder / "poses.txt", scene.truths["exact"])
 
 
-def _write_frame(frames: Frames, index: int, folder: Path) -> None:
+def _write_frame(frames: Frames, index: int, folder: Path, depth_unit: float) -> None:
     name, reader = frames.names[index], frames.reader
     image = cv2.cvtColor(reader.read_image(name), cv2.COLOR_RGB2BGR)
     (folder / "images" / name).write_bytes(
         cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
     )
-    depth = np.round(reader.read_depth(name, frames.camera(index)) / DEPTH_UNIT).astype(np.uint16)
+    depth = np.round(reader.read_depth(name, frames.camera(index)) / depth_unit)
+    depth = np.where(depth > np.iinfo(np.uint16).max, 0, depth).astype(np.uint16)
     png = cv2.imencode(".png", depth, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
     (folder / "depth" / name).with_suffix(".png").write_bytes(png.tobytes())
 
@@ -101,6 +109,7 @@ class _RoomReader:
     shots: Shots
     room: Room
     noise: np.ndarray  # (H, W, 3) in grey levels
+    farthest: float
     has_depth: bool = True
 
     def read_image(self, name: str) -> UInt8[np.ndarray, "H W 3"]:
@@ -112,7 +121,8 @@ class _RoomReader:
         return develop(light, float(self.shots.exposure[i]), noise)
 
     def read_depth(self, name: str, camera: Camera) -> Float32[np.ndarray, "H W"]:
-        return render_depth(self.room, self._view(self.shots.cam_from_world[self._index[name]]))
+        depth = render_depth(self.room, self._view(self.shots.cam_from_world[self._index[name]]))
+        return np.where(depth > self.farthest, np.float32(0), depth)
 
     @cached_property
     def _index(self) -> dict[str, int]:

@@ -21,7 +21,7 @@ LENS = Camera.simple(400, (432, 324))  # of the mapping photos
 GRAIN = 0.06  # metres between the values of the texture: some eight pixels at 3 m
 SETTINGS = MappingSettings(
     steps=60, batch_size=512, width=64, num_blocks=1, num_views=16, buffer_size=20_000, short_side_px=192,
-    num_landmarks=1500, feature_noise=0.0,
+    num_landmarks=1500, feature_noise=0.0, learning_rate=5e-3,
 )  # fmt: skip
 
 

@@ -77,20 +77,20 @@ def test_the_truth_has_the_lowest_loss(known: bool, progress: float, error: floa
     assert at_truth.median_error_px < 1e-2
 
 
-def test_the_best_scale_is_the_distance_to_the_truth() -> None:
-    buffer, truth = _scene(known=True)
-    off = truth + 0.2 * torch.nn.functional.normalize(torch.ones_like(truth), dim=-1)
-    losses = [_loss(off, buffer, scale=scale).total.item() for scale in (0.05, 0.1, 0.2, 0.4, 0.8)]
-    assert min(losses) == losses[2]
-
-
-def test_the_best_scale_without_depth_is_the_sideways_distance() -> None:
-    buffer, truth = _scene(known=False)
-    rays = truth - _centers(buffer)
-    sideways = torch.linalg.cross(rays, torch.tensor([0.3, -0.5, 0.8]).expand_as(rays))
-    off = truth + 0.2 * torch.nn.functional.normalize(sideways, dim=-1)
-    losses = [_loss(off, buffer, scale=scale).total.item() for scale in (0.05, 0.1, 0.2, 0.4, 0.8)]
-    assert min(losses) == losses[2]
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("size", [1.0, 50.0])
+def test_the_best_scale_is_the_angle_beside_the_truth_at_any_depth(known: bool, size: float) -> None:
+    buffer, truth = _scene(known, size)
+    pose = buffer.cam_from_world[buffer.cells.view.long()]
+    depth = (pose[:, 2, :3] * truth).sum(-1) + pose[:, 2, 3]
+    off = truth + 0.02 * depth[:, None] * pose[:, 0, :3]  # to the right by a fiftieth of the depth
+    for rows in (depth < 2 * size, depth > 4 * size):
+        alone = Cells(*(x[rows] for x in vars(buffer.cells).values()))
+        losses = [
+            _loss(off[rows], replace(buffer, cells=alone), scale=scale, size=size).total.item()
+            for scale in (0.005, 0.01, 0.02, 0.04, 0.08)
+        ]
+        assert min(losses) == losses[2]
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -163,7 +163,7 @@ def test_a_scene_of_another_size_has_the_same_loss(known: bool, size: float) -> 
     for spread in (0.01, 1.0, 10.0):
         points = truth + spread * torch.randn(truth.shape, generator=generator)
         expected = _loss(points, buffer, scale=0.1)
-        answer = _loss(size * points, resized, scale=0.1 * size, size=size)
+        answer = _loss(size * points, resized, scale=0.1, size=size)
         assert answer.total.item() == pytest.approx(expected.total.item(), rel=1e-3)
         assert answer.median_error_px.item() == pytest.approx(expected.median_error_px.item(), rel=1e-2)
 

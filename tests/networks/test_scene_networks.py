@@ -108,7 +108,7 @@ def test_a_linear_head_starts_at_the_scenes_centre_and_trusts_all_cells_alike() 
     head.scene_scale.fill_(3.0)
     answer = head(torch.randn(2, 5, 12))
     assert torch.equal(answer.points, torch.tensor([10.0, -2.0, 0.5]).expand(2, 5, 3))
-    assert answer.scale.shape == (2, 5) and (answer.scale == 3).all()
+    assert answer.scale.shape == (2, 5) and (answer.scale == 1).all()
     with torch.no_grad():
         head.point.weight.copy_(torch.randn(3, 12))
         features: Tensor = torch.randn(7, 12)
