@@ -53,8 +53,8 @@ def align(
 ) -> PoseEstimate:  # B = 1, on the CPU
     """The pose in which the landmarks appear where they are found; no success when hardly any is found.
 
-    With a `matcher` described points count, too: they are known from farther to the side and in another light, though
-    not as exactly.
+    With a `matcher` described points count, too: they are known from farther to the side and in another light,
+    though not as exactly.
 
     The confidence is that of the wide search: in the small windows of the near one chance finds too much.
     """

@@ -2,8 +2,8 @@
 
 They are of two kinds: corners, whose patches are found exactly (`Landmarks`), and keypoints, whose descriptors are
 known anywhere (`DescribedPoints`). A spot with a depth (of the sensor, or triangulated) is searched for in partner
-frames, like in a query. Where it is found there, its displacement along the epipolar line tells its depth anew; the
-votes that agree are averaged, and spots that no other frame confirms are left out.
+frames, like in a query. Where it is found there, its displacement along the epipolar line tells its depth anew;
+the votes that agree are averaged, and spots that no other frame confirms are left out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Local features: corners of a photo, each with a descriptor by which the same corner is known in another photo.
+"""Local features: keypoints of a photo with descriptors, by which the same place is known in another photo.
 
 The network is XFeat (Potje et al., "XFeat: Accelerated Features for Lightweight Image Matching", CVPR 2024): a
 pyramid of small convolutions whose levels at strides 8, 16 and 32 are added up, a descriptor of 64 values for each

@@ -78,7 +78,8 @@ def test_the_kernel_agrees_with_the_reference(radius, case):
     rng = np.random.default_rng(2)
     few = _units(rng, 12)
     known = DescribedPoints.of(known.points.numpy(), few[rng.integers(0, 12, 300)] + 0.1 * _units(rng, 300))
-    keypoints = Keypoints(keypoints.pixels, few[rng.integers(0, 12, 150)], keypoints.scores)
+    descriptors = few[rng.integers(0, 12, 150)] + 0.1 * _units(rng, 150)
+    keypoints = Keypoints(keypoints.pixels, descriptors, keypoints.scores)
     rows = rng.permutation(300)[:200]
     expected = rng.uniform(-60, (380, 300), size=(200, 2))
     one, other = (m.match_near(known, rows, expected, keypoints, radius) for m in MODULES)
@@ -158,13 +159,22 @@ def test_rows_of_two_sources_lie_in_one_image(case):
     assert estimate.cam_from_world[0].to(torch.float64).center_distance(POSE).item() < 0.02
 
 
-@pytest.mark.parametrize("quarter_turns", [0, 1, 2, 3])
+@pytest.mark.parametrize("quarter_turns", [1, 2, 3])
 def test_keypoints_of_a_turned_photo_lie_where_they_are_in_the_photo(quarter_turns):
-    """A photo with one bright box: its corners are found, however it is turned."""
-    image = np.full((128, 192), 60, np.uint8)
-    image[40:70, 100:150] = 200
-    view = GreyView(image, Camera.simple(150, (192, 128)))
+    image = _boxes()
     nothing = DescribedPoints.of(np.zeros((0, 3)), np.zeros((0, NUM_VALUES), np.float32))
-    pixels = Matcher.of(nothing, view, quarter_turns).keypoints.pixels
-    corners = np.array([[100, 40], [150, 40], [100, 70], [150, 70]])
-    assert (np.abs(pixels[:, None] - corners).max(-1).min(0) <= 4).all()
+    view = GreyView(image, Camera.simple(150, (192, 128)))
+    upright = Matcher.of(nothing, view).keypoints.pixels
+    turned = Matcher.of(nothing, view, quarter_turns).keypoints.pixels
+    near = np.abs(turned[:, None] - upright).max(-1).min(1) <= 2.5
+    assert near.mean() > 0.6 and len(turned) > 20
+
+
+def _boxes() -> np.ndarray:
+    """Boxes of many greys and sizes, in an image 192 wide and 128 high."""
+    rng = np.random.default_rng(0)
+    image = np.full((128, 192), 60, np.uint8)
+    for _ in range(80):
+        x, y = rng.integers(0, (180, 120))
+        image[y : y + rng.integers(4, 20), x : x + rng.integers(4, 20)] = rng.integers(20, 235)
+    return image

@@ -1,4 +1,4 @@
-"""Local features: the same corners with the same descriptors, whatever the size and the exposure of the photo."""
+"""Local features: the same keypoints with the same descriptors, however large and bright the photo is."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def keypoints(photo: np.ndarray) -> Keypoints:
 
 
 def _repeated(first: Keypoints, second: Keypoints, moved: np.ndarray) -> float:
-    """Share of the first's that look most like the second's nearest to where they should be, within 2 pixels."""
+    """Share of the first's whose likest one of the second's is within 2 pixels of where it should be."""
     nearest = (first.descriptors @ second.descriptors.T).argmax(1)
     return float((np.abs(second.pixels[nearest] - moved).max(1) <= 2).mean())
 
