@@ -2,7 +2,8 @@
 
 A corner with a depth (of the sensor, or triangulated) is searched for in partner frames, like in a query. Where
 it is found there, its displacement along the epipolar line tells its depth anew; the votes that agree are
-averaged, and corners that no other frame confirms are left out.
+averaged, and corners that no other frame confirms are left out. Few frames are far apart, where patches no longer
+correlate: of theirs the confirmed come first, and then those whose depth is only known.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from dsac.mapping.triangulation import FEW, agreed_depths, overlapping_pairs, vi
 from dsac.mapping.views import sample_depth
 
 _MOST_FRAMES = 500
-_CANDIDATES = 160  # in a frame
-_CORNERS = 600  # before those without a depth are dropped
+_CANDIDATES = 160  # in a frame of many; in one of few at least so many
+_CORNERS = 600  # for so many candidates, before those without a depth are dropped
 _RADIUS = 6  # pixels around the place that the first depth predicts
 _LEAST_CORRELATION = 0.8
 _EPIPOLAR_PX = 1.5
@@ -92,7 +93,7 @@ def _detect(frames: Frames, index: int, most: int) -> _Candidates:
     assert frame.depth is not None
     assert frame.cam_from_world is not None
     view = GreyView.of(frame.image, frame.camera)
-    corners = cv2.goodFeaturesToTrack(view.pixels, max(_CORNERS, 4 * most), 0.005, 6)
+    corners = cv2.goodFeaturesToTrack(view.pixels, _CORNERS * most // _CANDIDATES, 0.005, 6)
     pixels = np.zeros((0, 2), int) if corners is None else corners[:, 0].round().astype(int)
     border = PATCH_RADIUS
     inside = ((pixels >= border) & (pixels < np.array(view.camera.size) - border)).all(1)
