@@ -2,8 +2,8 @@
 
 A corner with a depth (of the sensor, or triangulated) is searched for in partner frames, like in a query. Where
 it is found there, its displacement along the epipolar line tells its depth anew; the votes that agree are
-averaged, and corners that no other frame confirms are left out. Few frames are far apart, where patches no longer
-correlate: of theirs the confirmed come first, and then those whose depth is only known.
+averaged, and corners that no other frame confirms are left out. Few frames are far apart, where patches no
+longer correlate: of theirs the confirmed come first, and then those whose depth is only known.
 """
 
 from __future__ import annotations
