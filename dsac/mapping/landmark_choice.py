@@ -1,9 +1,11 @@
 """Choosing what a map remembers of its images: spots whose places in space several images agree on.
 
-They are of two kinds: corners, whose patches are found exactly (`Landmarks`), and keypoints, whose descriptors are
-known anywhere (`DescribedPoints`). A spot with a depth (of the sensor, or triangulated) is searched for in partner
-frames, like in a query. Where it is found there, its displacement along the epipolar line tells its depth anew;
-the votes that agree are averaged, and spots that no other frame confirms are left out.
+They are of two kinds: corners, whose patches are found exactly (`Landmarks`), and keypoints, whose descriptors
+are known anywhere (`DescribedPoints`). A spot with a depth (of the sensor, or triangulated) is searched for in
+partner frames, like in a query. Where it is found there, its displacement along the epipolar line tells its depth
+anew; the votes that agree are averaged, and spots that no other frame confirms are left out. Few frames are far
+apart, where patches no longer correlate: of theirs the confirmed come first, and then those whose depth is only
+known.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ from dsac.mapping.views import sample_depth
 from dsac.networks.local_features import load_local_features
 
 _MOST_FRAMES = 500
-_CANDIDATES = 160  # corners in a frame
-_CORNERS, _KEYPOINTS = 600, 1000  # before those without a depth are dropped
+_CANDIDATES = 160  # corners in a frame of many; in one of few at least so many
+_CORNERS, _KEYPOINTS = 600, 1000  # for so many candidates, before those without a depth are dropped
 _RADIUS = 6  # pixels around the place that the first depth predicts
 _LEAST_CORRELATION = 0.8
 _EPIPOLAR_PX = 1.5
@@ -119,7 +121,7 @@ def _detect(frames: Frames, index: int, most: int) -> _Spots:
     assert frame.depth is not None
     assert frame.cam_from_world is not None
     view = GreyView.of(frame.image, frame.camera)
-    found = cv2.goodFeaturesToTrack(view.pixels, max(_CORNERS, 4 * most), 0.005, 6)
+    found = cv2.goodFeaturesToTrack(view.pixels, _CORNERS * most // _CANDIDATES, 0.005, 6)
     corners = np.zeros((0, 2), int) if found is None else found[:, 0].round().astype(int)
     keypoints = load_local_features().detect(view.pixels, _KEYPOINTS)
     pixels = np.concatenate([corners, keypoints.pixels.astype(int)])
