@@ -1,0 +1,229 @@
+"""Who still knows the place from afar: dsac's variants and peers that match, where few frames were mapped.
+
+    python benchmarks/far_views.py DATA [--splits "kitchen, frames 0-89" …] [--rows SIFT …] [--list]
+
+DATA is a folder of recordings (`far_splits.py` names them and their parts). Each run maps and localizes in a
+process of its own, with one thread. Lengths are metres, or the diagonal of the box about the cameras of the
+recording's mapping frames where it has a scale of its own; then 5 cm stands for 5 % of it. Writes
+results/far_views.jsonl, a line a run and group of queries that is not made again, and results/far_views.md
+from all lines there. The learned peers need `pip install 'dsac[peers]'`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from far_splits import SPLITS
+from scripts import one_line_errors
+
+from dsac import Frame, Frames, Localizer, MappingSettings, Pose, SceneMap, build_map
+
+RESULTS = Path(__file__).parent / "results"
+LIMITS = (5, 2, 1)  # cm or % of the diagonal, and degrees
+
+# changes of MappingSettings; "encoder": its id; "localizer": what makes one of a map
+DSAC: dict[str, dict[str, Any]] = {"default": {}}
+LEARNED = ("XFeat + LighterGlue", "ALIKED + LightGlue")
+ROWS = [*DSAC, "SIFT", *LEARNED]
+
+
+class Mapped(Protocol):
+    """A place that was mapped."""
+
+    @property
+    def megabytes(self) -> float: ...
+
+    def localize(self, frame: Frame) -> Pose | None: ...
+
+
+@dataclass(frozen=True)
+class DsacMap:
+    """As a file is loaded."""
+
+    localizer: Localizer
+    megabytes: float
+
+    @staticmethod
+    def build(frames: Frames, changes: dict[str, Any]) -> DsacMap:
+        from dsac.cli import keep_freed_memory
+        from dsac.networks.encoder import ENCODERS, load_encoder
+
+        keep_freed_memory()
+        changes = dict(changes)
+        encoder, localizer = (
+            load_encoder(changes.pop("encoder", ENCODERS[0])),
+            changes.pop("localizer", Localizer),
+        )
+        scene_map = build_map(frames, replace(MappingSettings(), **changes), encoder=encoder, seed=0)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "map.dsac"
+            scene_map.save(path)
+            return DsacMap(localizer(SceneMap.load(path)), path.stat().st_size / 1e6)
+
+    def localize(self, frame: Frame) -> Pose | None:
+        answer = self.localizer.localize(frame.image, frame.camera)
+        return answer.cam_from_world if answer.success else None
+
+
+def run(data: str, split: str, row: str, most_queries: int) -> list[dict[str, Any]]:
+    """Map and localize once: a record a group of queries."""
+    import cv2
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    part = SPLITS[split].load(Path(data), most_queries)
+    started = time.monotonic()
+    mapped = build(row, part.mapping)
+    mapping_s = time.monotonic() - started
+    records = []
+    for group, frames in part.queries.items():
+        errors, milliseconds = [], []
+        for frame in frames.without_depth():
+            tick = time.perf_counter()
+            pose = mapped.localize(frame)
+            milliseconds.append(1e3 * (time.perf_counter() - tick))
+            errors.append(_error(pose, frame, part.unit))
+        record = {"split": split, "group": group, "row": row, "most_queries": most_queries}
+        record |= {"metric": SPLITS[split].recording.metric, "mapping_frames": len(part.mapping)}
+        record |= scores(errors)
+        record |= {
+            "query_ms": round(statistics.median(milliseconds), 1),
+            "map_mb": round(mapped.megabytes, 2),
+            "mapping_s": round(mapping_s, 1),
+        }
+        records.append(record)
+    return records
+
+
+def build(row: str, frames: Frames) -> Mapped:
+    """What that row of the table makes of mapping frames."""
+    if row in DSAC:
+        return DsacMap.build(frames, DSAC[row])
+    if row == "SIFT":
+        from matching_baseline import SiftMap
+
+        large = min(min(camera.size) for camera in frames.cameras) >= 720
+        return SiftMap.build(frames, 4000 if large else 2000)
+    from learned_matching import LearnedMap, load_matcher
+
+    return LearnedMap.build(frames, load_matcher(row))
+
+
+def _error(pose: Pose | None, frame: Frame, unit: float) -> tuple[float, float]:
+    """Centimetres or % of the unit, and degrees; infinite where not localized."""
+    assert frame.cam_from_world is not None
+    if pose is None:
+        return math.inf, math.inf
+    distance = pose.center_distance(frame.cam_from_world).item()
+    return 100 * distance / unit, pose.rotation_error_deg(frame.cam_from_world).item()
+
+
+def scores(errors: list[tuple[float, float]]) -> dict[str, Any]:
+    """Shares in percent and medians of all queries; no median where half of them are not localized."""
+    table = np.array(errors)
+    localized = np.isfinite(table[:, 0])
+    within = {limit: (table < limit).all(1) for limit in LIMITS}
+    medians = [value if math.isfinite(value) else None for value in np.median(table, axis=0).tolist()]
+    return {
+        "queries": len(table),
+        "percent_localized": 100 * float(localized.mean()),
+        **{f"percent_{limit}": 100 * float(within[limit].mean()) for limit in LIMITS},
+        "median": medians[0],
+        "median_deg": medians[1],
+        "percent_wrong": 100 * float((localized & ~within[LIMITS[0]]).mean()),
+    }
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """A table a split and group of queries, a line a row; what was measured last counts."""
+    groups: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for record in sorted(records, key=_place):
+        name = record["row"]
+        groups.setdefault((record["split"], record["group"]), {})[name] = record
+    text = "# Far views\n\n`python benchmarks/far_views.py DATA`. Localized are answers that are given, wrong "
+    text += (
+        "those of them off by more than 5 cm or 5°. Where a recording has a scale of its own, 1 cm is 1 % of "
+    )
+    text += "the diagonal of the box about its mapping cameras. Medians are over all queries. One thread; "
+    text += "reading a query is not timed.\n"
+    for (split, group), rows in groups.items():
+        first = next(iter(rows.values()))
+        unit = "cm" if first["metric"] else "%"
+        text += f"\n## {split}{group}\n\n{first['mapping_frames']} frames mapped.\n\n"
+        text += f"| | queries | localized % | 5 {unit} 5° % | 2 {unit} 2° % | 1 {unit} 1° % | median {unit} "
+        text += "| median ° | wrong % | query ms | map MB | mapping s |\n" + "|---" * 12 + "|\n"
+        for name, record in rows.items():
+            shares = ["percent_localized", *(f"percent_{limit}" for limit in LIMITS)]
+            cells = [name, str(record["queries"]), *(f"{record[share]:.0f}" for share in shares)]
+            cells += [_number(record["median"], 2), _number(record["median_deg"], 2)]
+            cells += [f"{record['percent_wrong']:.0f}", f"{record['query_ms']:.0f}"]
+            cells += [f"{record['map_mb']:.1f}", f"{record['mapping_s']:.0f}"]
+            text += "| " + " | ".join(cells) + " |\n"
+    return text
+
+
+def _place(record: dict[str, Any]) -> tuple[int, int]:
+    """In the order of splits and rows here, what is no longer here last."""
+    splits, row = list(SPLITS), record["row"]
+    return splits.index(record["split"]), ROWS.index(row) if row in ROWS else len(ROWS)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="?", type=Path)
+    parser.add_argument("--splits", nargs="+", default=list(SPLITS), choices=list(SPLITS), metavar="SPLIT")
+    parser.add_argument("--rows", nargs="+", default=ROWS, choices=ROWS, metavar="ROW")
+    parser.add_argument("--most-queries", type=int, default=60, help="of a group, evenly spread")
+    parser.add_argument("--peer-queries", type=int, default=30, help="the same for the learned peers")
+    parser.add_argument("--list", action="store_true", help="name splits and rows and stop")
+    arguments = parser.parse_args()
+    if arguments.list or arguments.data is None:
+        print(
+            "\n".join(["splits:", *(f"  {name}" for name in SPLITS), "rows:", *(f"  {name}" for name in ROWS)])
+        )
+        return
+    with one_line_errors(parser):
+        measure(arguments)
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Raises: `DsacError` for recordings that cannot be used."""
+    for library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
+        os.environ[f"{library}_NUM_THREADS"] = "1"
+    lines = RESULTS / "far_views.jsonl"
+    records = [json.loads(line) for line in lines.read_text().splitlines()] if lines.is_file() else []
+    for split in arguments.splits:
+        for row in arguments.rows:
+            most = arguments.peer_queries if row in LEARNED else arguments.most_queries
+            if (split, row, most) in {(r["split"], r["row"], r["most_queries"]) for r in records}:
+                continue
+            with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # fresh memory, caches and threads
+                made = pool.submit(run, str(arguments.data), split, row, most).result()
+            text = "".join(json.dumps(record) + "\n" for record in made)
+            print(text, end="", flush=True)
+            with open(lines, "a") as file:
+                file.write(text)
+            records += made
+            (RESULTS / "far_views.md").write_text(table(records))
+    (RESULTS / "far_views.md").write_text(table(records))
+
+
+if __name__ == "__main__":
+    main()
