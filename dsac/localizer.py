@@ -292,8 +292,8 @@ class Localizer:
             return failed
         for quarter_turns in _TURNS:
             matcher = Matcher.of(self.scene_map.described, view, quarter_turns)
-            found = matcher.anywhere().rows(view.camera, None if quarter_turns else rows)
-            estimate = _trusted(_MATCHING(found)).to(failed.covariance)
+            found = _MATCHING(matcher.anywhere().rows(view.camera))
+            estimate = _trusted(found).to(failed.covariance)
             answer = self._polished(view, rows, estimate, matcher)
             if answer.success:
                 return answer

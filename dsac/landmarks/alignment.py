@@ -32,7 +32,7 @@ _MORE_WIDE, _SURE = 3, 0.8  # wide searches more, until the confidence is that o
 _LEAST_CORRELATION = 0.7
 _THRESHOLD_PX = 3.0
 _VISIBLE = Visibility(margin_px=PATCH_RADIUS, max_angle=math.radians(40.0), max_zoom=1.8)
-_KEYPOINT_WEIGHT = 0.06  # beside up to 0.3: keypoints are found to a pixel, patches to less than half of one
+_KEYPOINT_WEIGHT = 0.6  # beside up to 0.3 of patches: they see more of what is far to the side, if less exactly
 
 
 @dataclass(frozen=True)

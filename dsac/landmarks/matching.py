@@ -18,13 +18,14 @@ from torch import Tensor
 
 from dsac.geometry import Camera, Pose
 from dsac.landmarks.described import DescribedPoints
+from dsac.landmarks.keypoints import Keypoints
 from dsac.landmarks.view import GreyView
-from dsac.networks.local_features import Keypoints, load_local_features
 from dsac.ransac import Correspondences
 
 _LEAST_SIMILARITY = 0.6  # cosine of descriptors: anywhere in the map, and ...
 LEAST_NEAR = 0.5  # ... near where a pose expects the point
-_KEYPOINTS = 1000  # of a photo
+_LESS_THAN_ANY = 0.45  # weighs nothing
+NUM_KEYPOINTS = 1000  # of a photo, at most
 _BLOCK = 256  # keypoints that are compared with all points at once
 
 
@@ -36,24 +37,11 @@ class Found:
     points: Float32[Tensor, "M 3"]  # metres, the map's frame
     similarity: Float32[Tensor, " M"]
 
-    def rows(self, camera: Camera, others: Correspondences | None = None) -> Correspondences:
-        """As correspondences of one photo, beside those of another source by another camera of the same centre.
-
-        A clear match weighs as much as two of the others.
-        """
-        camera = camera[None].to(torch.float32)
-        weights = 4 * (self.similarity - LEAST_NEAR)
-        if others is None:
-            return Correspondences(self.pixels[None], self.points[None], camera, weights=weights[None])
-        other, theirs = others.sanitised(), others.camera.to("cpu", torch.float32)
-        assert other.weights is not None
-        plane = (other.pixels.cpu() - theirs.center_px[:, None]) / theirs.focal_px[:, None]
-        pixels = plane * camera.focal_px[:, None] + camera.center_px[:, None]
+    def rows(self, camera: Camera) -> Correspondences:
+        """As correspondences of one photo, by its pinhole camera."""
+        weights = self.similarity - _LESS_THAN_ANY
         return Correspondences(
-            torch.cat([pixels, self.pixels[None]], dim=1),
-            torch.cat([other.scene_points.cpu(), self.points[None]], dim=1),
-            camera,
-            weights=torch.cat([other.weights.cpu(), weights[None]], dim=1),
+            self.pixels[None], self.points[None], camera[None].to(torch.float32), weights=weights[None]
         )
 
 
@@ -80,12 +68,12 @@ class Matcher:
 
     @staticmethod
     def of(known: DescribedPoints, view: GreyView, quarter_turns: int = 0) -> Matcher:
-        """With what is seen in a photo when it is turned counterclockwise: descriptors do not stand a quarter turn.
+        """With the keypoints of a photo, described as it looks turned counterclockwise.
 
-        Pixels are those of the photo as it is.
+        Descriptors do not stand a quarter turn. Pixels are those of the photo as it is.
         """
-        turned = np.ascontiguousarray(np.rot90(view.pixels, quarter_turns))
-        keypoints = load_local_features().detect(turned, _KEYPOINTS)
+        turned = np.rot90(view.pixels, quarter_turns)
+        keypoints = Keypoints.of(turned, NUM_KEYPOINTS)
         pixels, (height, width) = keypoints.pixels, turned.shape
         for _ in range(quarter_turns):  # clockwise, back again
             pixels = np.stack([height - pixels[:, 1], pixels[:, 0]], axis=-1)
@@ -119,15 +107,13 @@ def match(points: DescribedPoints, keypoints: Keypoints) -> Pairs:
         return Pairs.none()
     known, asked = points.unit_descriptors, torch.from_numpy(keypoints.descriptors)
     nearest, similarity = torch.empty(len(asked), dtype=torch.long), torch.empty(len(asked))
-    best, back = torch.full((len(known),), -1.0), torch.zeros(len(known), dtype=torch.long)
+    highest = torch.full((len(known),), -1.0)  # similarity of each point with any keypoint
     for start in range(0, len(asked), _BLOCK):
         block = slice(start, start + _BLOCK)
         alike: Tensor = asked[block] @ known.T
         similarity[block], nearest[block] = alike.max(1)
-        highest, row = alike.max(0)
-        better = highest > best
-        best, back = torch.where(better, highest, best), torch.where(better, row + start, back)
-    mutual = (back[nearest] == torch.arange(len(asked))) & (similarity > _LEAST_SIMILARITY)
+        highest = torch.maximum(highest, alike.amax(0))
+    mutual = (similarity == highest[nearest]) & (similarity > _LEAST_SIMILARITY)
     rows = mutual.nonzero()[:, 0]
     return Pairs(rows.numpy(), nearest[rows].numpy(), similarity[rows].numpy())
 

@@ -7,8 +7,8 @@ from jaxtyping import Float, Int
 
 from dsac.kernels.jit import kernel
 from dsac.landmarks.described import DescribedPoints
+from dsac.landmarks.keypoints import Keypoints
 from dsac.landmarks.matching import LEAST_NEAR, Pairs
-from dsac.networks.local_features import Keypoints
 
 
 def match_near(

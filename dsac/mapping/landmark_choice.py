@@ -1,11 +1,12 @@
-"""Choosing what a map remembers of its images: spots whose places in space several images agree on.
+"""Choosing what a map remembers of its images: corners whose places in space several images agree on.
 
-They are of two kinds: corners, whose patches are found exactly (`Landmarks`), and keypoints, whose descriptors
-are known anywhere (`DescribedPoints`). A spot with a depth (of the sensor, or triangulated) is searched for in
-partner frames, like in a query. Where it is found there, its displacement along the epipolar line tells its depth
-anew; the votes that agree are averaged, and spots that no other frame confirms are left out. Few frames are far
-apart, where patches no longer correlate: of theirs the confirmed come first, and then those whose depth is only
-known.
+A corner with a depth (of the sensor, or triangulated) is searched for in partner frames, like in a query. Where
+it is found there, its displacement along the epipolar line tells its depth anew; the votes that agree are
+averaged, and corners that no other frame confirms are left out. Few frames are far apart, where patches no
+longer correlate: of theirs the confirmed come first, and then those whose depth is only known.
+
+The clearest corners of each frame become landmarks, many of them of the same point: a patch is found the better,
+the more alike the view. Of all, one for each point and side becomes a described point.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int
@@ -23,17 +23,16 @@ from torch import Tensor
 
 from dsac.datasets import Frames
 from dsac.geometry import Pose
-from dsac.landmarks import PATCH_RADIUS, DescribedPoints, GreyView, Landmarks, sightings
+from dsac.landmarks import PATCH_RADIUS, DescribedPoints, GreyView, Keypoints, Landmarks, sightings
+from dsac.landmarks.matching import NUM_KEYPOINTS
 from dsac.landmarks.patches import PinholeView
 from dsac.mapping.buffer import evenly_spread
 from dsac.mapping.triangulation import FEW, agreed_depths, overlapping_pairs, view_pairs
 from dsac.mapping.view_cover import spread_over_views
 from dsac.mapping.views import sample_depth
-from dsac.networks.local_features import load_local_features
 
 _MOST_FRAMES = 500
-_CANDIDATES = 160  # corners in a frame of many; in one of few at least so many
-_CORNERS, _KEYPOINTS = 600, 1000  # for so many candidates, before those without a depth are dropped
+_CLEAREST = 160  # corners in a frame of many that can be landmarks; in one of few at least so many
 _RADIUS = 6  # pixels around the place that the first depth predicts
 _LEAST_CORRELATION = 0.8
 _EPIPOLAR_PX = 1.5
@@ -50,18 +49,14 @@ class Remembered(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Spots:
-    """Corners of one frame, the first of the rows, and keypoints, the others."""
+class _Candidates:
+    """Corners of one frame, the clearest first."""
 
     view: GreyView
     cam_from_world: Pose
     pixels: Int[np.ndarray, "K 2"]  # column and row
     depths: Float[np.ndarray, " K"]
-    descriptors: Float32[np.ndarray, "D 64"]  # of the keypoints
-
-    @property
-    def num_corners(self) -> int:
-        return len(self.pixels) - len(self.descriptors)
+    descriptors: Float32[np.ndarray, "K 64"]
 
     @property
     def rays(self) -> Float[np.ndarray, "K 3"]:
@@ -88,58 +83,54 @@ def remember(
     assert frames.cam_from_world is not None and frames.has_depth
     few = len(frames) <= FEW
     quota = count // len(frames)
-    most, least = (max(_CANDIDATES, quota), 1) if few else (_CANDIDATES, 2)
+    most, least = (max(_CLEAREST, quota), 1) if few else (_CLEAREST, 2)
     with ThreadPoolExecutor(2) as pool:
-        spots = []
-        for found in pool.map(lambda i: _detect(frames, i, most), range(len(frames))):
-            spots.append(found)
-            on_progress(0.7 * len(spots) / len(frames))
-    single = [_as_landmarks([s], [np.arange(len(s.depths))]) for s in spots]
+        candidates = []
+        for found in pool.map(lambda i: _detect(frames, i), range(len(frames))):
+            candidates.append(found)
+            on_progress(0.7 * len(candidates) / len(frames))
+    single = [_as_landmarks([c], [np.arange(len(c.depths))]) for c in candidates]
     # the depth that came with the frame is a vote like the others
     votes = [
-        [np.stack([np.arange(len(s.depths)), 1 / s.depths, _DEPTH_SIGMA / s.depths], axis=1)] for s in spots
+        [np.stack([np.arange(len(c.depths)), 1 / c.depths, _DEPTH_SIGMA / c.depths], axis=1)]
+        for c in candidates
     ]
     pairs = overlapping_pairs(frames) if few else view_pairs(frames.cam_from_world.matrix.numpy())
     for done, (i, j) in enumerate(pairs):
-        votes[i].append(_votes(single[i], spots[i], spots[j]))
-        votes[j].append(_votes(single[j], spots[j], spots[i]))
-        on_progress(0.7 + 0.25 * (done + 1) / len(pairs))
-    corners, keypoints, final = [], [], []
-    for s, rows in zip(spots, votes, strict=True):
-        depths, support = agreed_depths(len(s.depths), rows, _AGREEMENT, least)
+        votes[i].append(_votes(single[i], candidates[i], candidates[j]))
+        votes[j].append(_votes(single[j], candidates[j], candidates[i]))
+        on_progress(0.7 + 0.3 * (done + 1) / len(pairs))
+    with_patch, described, final = [], [], []
+    for c, rows in zip(candidates, votes, strict=True):
+        depths, support = agreed_depths(len(c.depths), rows, _AGREEMENT, least)
         confirmed = np.flatnonzero(support >= least)
         best = confirmed[np.argsort(-support[confirmed], kind="stable")]
-        corners.append(best[best < s.num_corners][:quota])
-        keypoints.append(best[best >= s.num_corners])
-        final.append(replace(s, depths=depths))
-    return Remembered(_as_landmarks(final, corners), _as_described(final, keypoints, 2 * count))
+        with_patch.append(best[best < most][:quota])
+        described.append(best)
+        final.append(replace(c, depths=depths))
+    return Remembered(_as_landmarks(final, with_patch), _as_described(final, described, 2 * count))
 
 
-def _detect(frames: Frames, index: int, most: int) -> _Spots:
-    """`most` of the corners, and the keypoints, of one frame that have a depth."""
+def _detect(frames: Frames, index: int) -> _Candidates:
+    """Corners of one frame that have a depth."""
     frame = frames[index]
     assert frame.depth is not None
     assert frame.cam_from_world is not None
     view = GreyView.of(frame.image, frame.camera)
-    found = cv2.goodFeaturesToTrack(view.pixels, _CORNERS * most // _CANDIDATES, 0.005, 6)
-    corners = np.zeros((0, 2), int) if found is None else found[:, 0].round().astype(int)
-    keypoints = load_local_features().detect(view.pixels, _KEYPOINTS)
-    pixels = np.concatenate([corners, keypoints.pixels.astype(int)])
-    everything = _Spots(view, frame.cam_from_world, pixels, np.zeros(len(pixels)), keypoints.descriptors)
-    in_photo = frame.camera.project(torch.from_numpy(everything.rays)).numpy()
+    keypoints = Keypoints.of(view.pixels, NUM_KEYPOINTS)
+    pixels = keypoints.pixels.astype(int)
+    found = _Candidates(view, frame.cam_from_world, pixels, np.zeros(len(pixels)), keypoints.descriptors)
+    in_photo = frame.camera.project(torch.from_numpy(found.rays)).numpy()
     shown = (in_photo >= 0).all(1) & (in_photo < np.array(frame.camera.size)).all(1)
     border = PATCH_RADIUS
     shown &= ((pixels >= border) & (pixels < np.array(view.camera.size) - border)).all(1)
     depths = sample_depth(frame.depth.numpy(), in_photo, np.asarray(shown))
-    known = np.flatnonzero(np.isfinite(depths))
-    of_corners, of_keypoints = known[known < len(corners)][:most], known[known >= len(corners)]
-    rows = np.concatenate([of_corners, of_keypoints])
-    descriptors = keypoints.descriptors[of_keypoints - len(corners)]
-    return replace(everything, pixels=pixels[rows], depths=depths[rows], descriptors=descriptors)
+    known = np.isfinite(depths)
+    return replace(found, pixels=pixels[known], depths=depths[known], descriptors=keypoints.descriptors[known])
 
 
-def _votes(landmarks: Landmarks, source: _Spots, partner: _Spots) -> Float[np.ndarray, "M 3"]:
-    """Votes of a partner frame for the depths of another's spots: rows (spot, inverse depth, its sigma)."""
+def _votes(landmarks: Landmarks, source: _Candidates, partner: _Candidates) -> Float[np.ndarray, "M 3"]:
+    """Votes of a partner frame for the depths of another's corners: rows (corner, inverse depth, its sigma)."""
     found = sightings(
         landmarks, partner.view, partner.cam_from_world,
         count=len(landmarks), radius=_RADIUS, least_correlation=_LEAST_CORRELATION,
@@ -160,31 +151,31 @@ def _votes(landmarks: Landmarks, source: _Spots, partner: _Spots) -> Float[np.nd
     return np.stack([rows[kept], better[kept], _SIGMA_PX / length[kept]], axis=1)
 
 
-def _as_landmarks(spots: list[_Spots], kept: list[Int[np.ndarray, " _"]]) -> Landmarks:
+def _as_landmarks(candidates: list[_Candidates], kept: list[Int[np.ndarray, " _"]]) -> Landmarks:
     points, patches, view = [], [], []
     reach = np.arange(-PATCH_RADIUS, PATCH_RADIUS + 1)
-    for number, (s, rows) in enumerate(zip(spots, kept, strict=True)):
-        points.append(s.points(rows))
-        column, row = s.pixels[rows].T
+    for number, (c, rows) in enumerate(zip(candidates, kept, strict=True)):
+        points.append(c.points(rows))
+        column, row = c.pixels[rows].T
         patches.append(
-            torch.from_numpy(s.view.pixels[row[:, None, None] + reach[:, None], column[:, None, None] + reach])
+            torch.from_numpy(c.view.pixels[row[:, None, None] + reach[:, None], column[:, None, None] + reach])
         )
         view.append(torch.full((len(rows),), number, dtype=torch.int32))
     return Landmarks(
         torch.cat(points).float(),
         torch.cat(patches),
         torch.cat(view),
-        Pose.stack([s.cam_from_world for s in spots]).to(torch.float32),
-        torch.stack([s.view.camera.focal_px for s in spots]).float(),
+        Pose.stack([c.cam_from_world for c in candidates]).to(torch.float32),
+        torch.stack([c.view.camera.focal_px for c in candidates]).float(),
     )
 
 
-def _as_described(spots: list[_Spots], kept: list[Int[np.ndarray, " _"]], most: int) -> DescribedPoints:
-    points = np.concatenate([s.points(rows).numpy() for s, rows in zip(spots, kept, strict=True)])
-    descriptors = np.concatenate(
-        [s.descriptors[rows - s.num_corners] for s, rows in zip(spots, kept, strict=True)]
-    )
-    owner = np.repeat(np.arange(len(spots)), [len(rows) for rows in kept])
-    views = [PinholeView.of(s.view.camera, s.cam_from_world) for s in spots]
+def _as_described(
+    candidates: list[_Candidates], kept: list[Int[np.ndarray, " _"]], most: int
+) -> DescribedPoints:
+    points = np.concatenate([c.points(rows).numpy() for c, rows in zip(candidates, kept, strict=True)])
+    descriptors = np.concatenate([c.descriptors[rows] for c, rows in zip(candidates, kept, strict=True)])
+    owner = np.repeat(np.arange(len(candidates)), [len(rows) for rows in kept])
+    views = [PinholeView.of(c.view.camera, c.cam_from_world) for c in candidates]
     chosen = spread_over_views(points, owner, views, most)
     return DescribedPoints.of(points[chosen], descriptors[chosen])

@@ -1,0 +1,33 @@
+"""Keypoints: the corners of a grey image (Shi & Tomasi, CVPR 1994), each with the descriptor of its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+
+from dsac.networks.local_features import load_local_features
+
+_LEAST_QUALITY = 0.005  # of the clearest corner's
+_SPACING_PX = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Keypoints:
+    """K corners, the clearest first. On the CPU."""
+
+    pixels: Float[np.ndarray, "K 2"]
+    descriptors: Float32[np.ndarray, "K 64"]  # of unit length
+
+    @staticmethod
+    def of(grey: UInt8[np.ndarray, "H W"], count: int) -> Keypoints:
+        """At most `count`, at the centres of pixels."""
+        grey = np.ascontiguousarray(grey)
+        found = cv2.goodFeaturesToTrack(grey, count, _LEAST_QUALITY, _SPACING_PX)
+        pixels = np.zeros((0, 2)) if found is None else found[:, 0].round().astype(np.float64) + 0.5
+        return Keypoints(pixels, load_local_features().describe(grey, pixels))
+
+    def __len__(self) -> int:
+        return len(self.pixels)
