@@ -3,10 +3,10 @@
     python benchmarks/far_views.py DATA [--splits "kitchen, frames 0-89" …] [--rows SIFT …] [--list]
 
 DATA is a folder of recordings (`far_splits.py` names them and their parts). Each run maps and localizes in a
-process of its own, with one thread. Lengths are metres, or the diagonal of the box about the cameras of the
-recording's mapping frames where it has a scale of its own; then 5 cm stands for 5 % of it. Writes
-results/far_views.jsonl, a line a run and group of queries that is not made again, and results/far_views.md
-from all lines there. The learned peers need `pip install 'dsac[peers]'`.
+process of its own, with one thread; our maps are made with all cores. Lengths are metres, or the diagonal of
+the box about the cameras of the recording's mapping frames where it has a scale of its own; then 5 cm stands
+for 5 % of it. Writes results/far_views.jsonl, a line a run and group of queries that is not made again, and
+results/far_views.md from all lines there. The learned peers need `pip install 'dsac[peers]'`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -29,13 +30,17 @@ import torch
 from far_splits import SPLITS
 from scripts import one_line_errors
 
-from dsac import Frame, Frames, Localizer, MappingSettings, Pose, SceneMap, build_map
+from dsac import Frame, Frames, Localizer, Pose, SceneMap, build_map
 
 RESULTS = Path(__file__).parent / "results"
 LIMITS = (5, 2, 1)  # cm or % of the diagonal, and degrees
 
-# changes of MappingSettings; "encoder": its id; "localizer": what makes one of a map
-DSAC: dict[str, dict[str, Any]] = {"default": {}}
+# what is asked of one map by the default settings: everything, and less of it
+DSAC: dict[str, Callable[[SceneMap], Localizer]] = {
+    "default": Localizer,
+    "without matching": lambda found: Localizer(replace(found, described=None)),
+    "scene coordinates alone": lambda found: Localizer(replace(found, landmarks=None, described=None)),
+}
 LEARNED = ("XFeat + LighterGlue", "ALIKED + LightGlue")
 ROWS = [*DSAC, "SIFT", *LEARNED]
 
@@ -57,69 +62,67 @@ class DsacMap:
     megabytes: float
 
     @staticmethod
-    def build(frames: Frames, changes: dict[str, Any]) -> DsacMap:
+    def build(frames: Frames, rows: Sequence[str]) -> list[DsacMap]:
+        """One a row, all of one map; it is made with all cores, as users do."""
         from dsac.cli import keep_freed_memory
-        from dsac.networks.encoder import ENCODERS, load_encoder
 
         keep_freed_memory()
-        changes = dict(changes)
-        encoder, localizer = (
-            load_encoder(changes.pop("encoder", ENCODERS[0])),
-            changes.pop("localizer", Localizer),
-        )
-        scene_map = build_map(frames, replace(MappingSettings(), **changes), encoder=encoder, seed=0)
+        torch.set_num_threads(os.cpu_count() or 1)
+        scene_map = build_map(frames, seed=0)
+        torch.set_num_threads(1)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "map.dsac"
             scene_map.save(path)
-            return DsacMap(localizer(SceneMap.load(path)), path.stat().st_size / 1e6)
+            return [DsacMap(DSAC[row](SceneMap.load(path)), path.stat().st_size / 1e6) for row in rows]
 
     def localize(self, frame: Frame) -> Pose | None:
         answer = self.localizer.localize(frame.image, frame.camera)
         return answer.cam_from_world if answer.success else None
 
 
-def run(data: str, split: str, row: str, most_queries: int) -> list[dict[str, Any]]:
-    """Map and localize once: a record a group of queries."""
+def run(data: str, split: str, rows: Sequence[str], most_queries: int) -> list[dict[str, Any]]:
+    """Map once and localize by each row: a record a row and group of queries."""
     import cv2
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     part = SPLITS[split].load(Path(data), most_queries)
     started = time.monotonic()
-    mapped = build(row, part.mapping)
+    mapped = build(rows, part.mapping)
     mapping_s = time.monotonic() - started
     records = []
-    for group, frames in part.queries.items():
-        errors, milliseconds = [], []
-        for frame in frames.without_depth():
-            tick = time.perf_counter()
-            pose = mapped.localize(frame)
-            milliseconds.append(1e3 * (time.perf_counter() - tick))
-            errors.append(_error(pose, frame, part.unit))
-        record = {"split": split, "group": group, "row": row, "most_queries": most_queries}
-        record |= {"metric": SPLITS[split].recording.metric, "mapping_frames": len(part.mapping)}
-        record |= scores(errors)
-        record |= {
-            "query_ms": round(statistics.median(milliseconds), 1),
-            "map_mb": round(mapped.megabytes, 2),
-            "mapping_s": round(mapping_s, 1),
-        }
-        records.append(record)
+    for row, known in zip(rows, mapped, strict=True):
+        for group, frames in part.queries.items():
+            errors, milliseconds = [], []
+            for frame in frames.without_depth():
+                tick = time.perf_counter()
+                pose = known.localize(frame)
+                milliseconds.append(1e3 * (time.perf_counter() - tick))
+                errors.append(_error(pose, frame, part.unit))
+            record = {"split": split, "group": group, "row": row, "most_queries": most_queries}
+            record |= {"metric": SPLITS[split].recording.metric, "mapping_frames": len(part.mapping)}
+            record |= scores(errors)
+            record |= {
+                "query_ms": round(statistics.median(milliseconds), 1),
+                "map_mb": round(known.megabytes, 2),
+                "mapping_s": round(mapping_s, 1),
+            }
+            records.append(record)
     return records
 
 
-def build(row: str, frames: Frames) -> Mapped:
-    """What that row of the table makes of mapping frames."""
-    if row in DSAC:
-        return DsacMap.build(frames, DSAC[row])
-    if row == "SIFT":
+def build(rows: Sequence[str], frames: Frames) -> Sequence[Mapped]:
+    """What those rows of the table, which share one map, make of mapping frames."""
+    if rows[0] in DSAC:
+        return DsacMap.build(frames, rows)
+    if rows[0] == "SIFT":
         from matching_baseline import SiftMap
 
         large = min(min(camera.size) for camera in frames.cameras) >= 720
-        return SiftMap.build(frames, 4000 if large else 2000)
+        return [SiftMap.build(frames, 4000 if large else 2000)]
     from learned_matching import LearnedMap, load_matcher
 
-    return LearnedMap.build(frames, load_matcher(row))
+    return [LearnedMap.build(frames, load_matcher(rows[0]))]
 
 
 def _error(pose: Pose | None, frame: Frame, unit: float) -> tuple[float, float]:
@@ -210,12 +213,14 @@ def measure(arguments: argparse.Namespace) -> None:
     lines = RESULTS / "far_views.jsonl"
     records = [json.loads(line) for line in lines.read_text().splitlines()] if lines.is_file() else []
     for split in arguments.splits:
-        for row in arguments.rows:
-            most = arguments.peer_queries if row in LEARNED else arguments.most_queries
-            if (split, row, most) in {(r["split"], r["row"], r["most_queries"]) for r in records}:
+        ours = [row for row in arguments.rows if row in DSAC]
+        for rows in [ours, *([row] for row in arguments.rows if row not in DSAC)]:
+            most = arguments.peer_queries if rows and rows[0] in LEARNED else arguments.most_queries
+            made_before = {r["row"] for r in records if (r["split"], r["most_queries"]) == (split, most)}
+            if made_before.issuperset(rows):
                 continue
             with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # fresh memory, caches and threads
-                made = pool.submit(run, str(arguments.data), split, row, most).result()
+                made = pool.submit(run, str(arguments.data), split, rows, most).result()
             text = "".join(json.dumps(record) + "\n" for record in made)
             print(text, end="", flush=True)
             with open(lines, "a") as file:

@@ -3,9 +3,9 @@
     localizer = Localizer.load("chess.dsac")
     answer = localizer.localize(image, camera)
 
-A query is: encode, predict scene coordinates (the regressor), solve, align by the map's landmarks. Where that gives no
-pose to trust, the photo's keypoints are matched to the map's described points, which are asked beside the scene
-coordinates; then those of the photo turned by a quarter, a half, three quarters.
+A query is: encode, predict scene coordinates (the regressor), solve, align by the map's landmarks. Where that
+leaves doubts, the photo's keypoints are matched to the map's described points, solved and aligned; if that
+fails, too, those of the photo turned by a quarter, three quarters, a half.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 from dsac.datasets import Frames
 from dsac.errors import MapFormatError
 from dsac.geometry import Camera, Pose
-from dsac.landmarks import GreyView, Matcher, align
+from dsac.landmarks import DescribedPoints, GreyView, Matcher, align
 from dsac.networks.encoder import Encoder
 from dsac.ransac import Correspondences, DenseSolver, PoseEstimate, Solver
 from dsac.regressor import CorrespondenceSource
@@ -262,7 +262,7 @@ class Localizer:
     ) -> PoseEstimate:
         """The estimate, with the landmarks' pose where they are found and tell the place better.
 
-        What is not trusted then is asked again, with the map's described points.
+        Where that leaves doubts, the photo is asked again by its keypoints.
         """
         zoom = self.regressor.zoom(camera)
         if self.scene_map.landmarks is None:
@@ -270,38 +270,46 @@ class Localizer:
         answers = []
         for i in range(len(images)):
             view, rows = GreyView.of(images[i], camera, zoom), correspondences[i : i + 1]
-            answer = self._polished(view, rows, estimate[i : i + 1])
-            if not answer.success:
-                answer = self._by_matching(view, rows, answer)
-            answers.append(answer)
+            answer = self._polished(view, estimate[i : i + 1])
+            if self.scene_map.described is not None and _is_doubtful(answer, rows):
+                turns = _TURNS[:1] if answer.success else _TURNS
+                again = self._by_matching(self.scene_map.described, view, turns).to(answer.covariance)
+                answer = again if again.success else answer
+            answers.append(replace(answer, inliers=self.solver.inliers(answer.cam_from_world, rows)))
         return PoseEstimate.cat(answers)
 
-    def _polished(
-        self, view: GreyView, rows: Correspondences, coarse: PoseEstimate, matcher: Matcher | None = None
-    ) -> PoseEstimate:
-        """The pose of one photo by the landmarks, where they tell the place better; its inliers among the rows."""
+    def _polished(self, view: GreyView, coarse: PoseEstimate, matcher: Matcher | None = None) -> PoseEstimate:
+        """The pose of one photo, by the landmarks where they are found and tell it better."""
         assert self.scene_map.landmarks is not None
-        found = align(self.scene_map.landmarks, view, coarse.cam_from_world[0], matcher)
-        fine = _trusted(found.to(coarse.covariance))
-        best = fine if fine.success and not (coarse.success and _spread(coarse) < _spread(fine)) else coarse
-        return replace(best, inliers=self.solver.inliers(best.cam_from_world, rows))
+        fine = align(self.scene_map.landmarks, view, coarse.cam_from_world[0], matcher)
+        fine = _trusted(fine.to(coarse.covariance))
+        return fine if fine.success and not (coarse.success and _spread(coarse) < _spread(fine)) else coarse
 
-    def _by_matching(self, view: GreyView, rows: Correspondences, failed: PoseEstimate) -> PoseEstimate:
-        """The pose of one photo that scene coordinates did not find, by its keypoints; the other if that fails."""
-        if self.scene_map.described is None:
-            return failed
-        for quarter_turns in _TURNS:
-            matcher = Matcher.of(self.scene_map.described, view, quarter_turns)
+    def _by_matching(self, described: DescribedPoints, view: GreyView, turns: tuple[int, ...]) -> PoseEstimate:
+        """The pose of one photo by its keypoints as it looks turned; no success where they do not tell it."""
+        answer = None
+        for quarter_turns in turns:
+            matcher = Matcher.of(described, view, quarter_turns)
             found = _MATCHING(matcher.anywhere().rows(view.camera))
-            estimate = _trusted(found).to(failed.covariance)
-            answer = self._polished(view, rows, estimate, matcher)
+            answer = self._polished(view, _trusted(found), matcher) if found.success else _trusted(found)
             if answer.success:
-                return answer
-        return failed
+                break
+        assert answer is not None
+        return answer
 
 
 _TURNS = 0, 1, 3, 2  # quarter turns: photos upside down are the rarest
 _MATCHING = DenseSolver.rgb(threshold_px=8.0)
+
+
+def _is_doubtful(answer: PoseEstimate, rows: Correspondences) -> bool:
+    """Whether the answer for one photo is unsure, or exact to less than a part of the depth."""
+    depths = (answer.cam_from_world @ rows.scene_points)[..., 2]
+    unsure = answer.confidence.item() <= _SURE
+    return unsure or _spread(answer).sqrt().item() > _EXACT * depths.median().item()
+
+
+_SURE, _EXACT = 0.7, 0.004
 
 
 def _trusted(estimate: PoseEstimate) -> PoseEstimate:

@@ -1,9 +1,9 @@
 """The map file: what was learned of a scene with everything needed to use it, and no more.
 
 A map is a regressor: encoder, then head. Either the encoder is shared and ships with the package, and the file
-holds the head alone; or a network was trained whole, and the file holds both. Beside it stand the landmarks and the
-described points.
-Fine-tuning may add weights: of the encoder, where it was trained too, and of a score network.
+holds the head alone; or a network was trained whole, and the file holds both. Beside it stand the landmarks and
+the described points. Fine-tuning may add weights: of the encoder, where it was trained too, and of a score
+network.
 
 A safetensors file; its metadata say, as JSON, the format version, the encoder (id and digest), the architecture
 of what is in it, the scene's bounds, the mapping settings and source: nothing is guessed from the weights.

@@ -16,7 +16,7 @@ from textured_ball import LENS, places, textured
 
 from dsac.geometry import Camera, Pose
 from dsac.localizer import Localizer
-from dsac.ransac import PoseSolver
+from dsac.ransac import Correspondences, PoseSolver
 from dsac.scene_map import SceneMap
 
 # the texture is found to a tenth of a pixel of 8 mm; scene coordinates alone are off by 5 cm and a degree
@@ -136,3 +136,60 @@ def test_a_gpu_gives_the_answer_of_the_cpu(localizer: Localizer) -> None:
         there = asked(Localizer(localizer.scene_map, encoder=ColorEncoder(), device="cuda:0"), photo, LENS)
     assert there.success.item()
     assert there.cam_from_world.center_distance(here.cam_from_world).item() < 1e-3
+
+
+# ---- photos that scene coordinates do not find ----
+
+
+class Clueless:
+    """Proposes points that have nothing to do with the photo."""
+
+    def encode(self, images: torch.Tensor, camera: Camera) -> torch.Tensor:
+        return torch.zeros(len(images), 1, 12, 16)
+
+    def predict(self, features: torch.Tensor, camera: Camera) -> Correspondences:
+        generator = torch.Generator().manual_seed(0)
+        pixels = torch.rand(1, 192, 2, generator=generator) * torch.tensor(camera.size)
+        points = torch.randn(1, 192, 3, generator=generator)
+        return Correspondences(pixels, points, camera[None].to(torch.float32))
+
+    def zoom(self, camera: Camera) -> float:
+        return 1.0
+
+
+@pytest.mark.parametrize("quarter_turns", [0, 1, 2, 3])
+def test_photos_are_found_by_their_keypoints_however_they_are_turned(
+    textured_ball_map: SceneMap, quarter_turns: int
+) -> None:
+    localizer = Localizer(textured_ball_map, regressor=Clueless())
+    for i in range(2):
+        photo, camera, truth = _turned(textured(LENS, QUERIES[i]).image, LENS, QUERIES[i], quarter_turns)
+        answer = asked(localizer, photo, camera)
+        assert answer.success.item()
+        assert answer.cam_from_world.center_distance(truth).item() < 2 * NEAR_M
+        assert answer.cam_from_world.rotation_error_deg(truth).item() < 2 * NEAR_DEG
+
+
+def test_without_described_points_nothing_else_is_asked(textured_ball_map: SceneMap) -> None:
+    localizer = Localizer(replace(textured_ball_map, described=None), regressor=Clueless())
+    assert not asked(localizer, textured(LENS, QUERIES[0]).image, LENS).success.item()
+
+
+def test_a_photo_of_something_else_is_not_found_by_its_keypoints(textured_ball_map: SceneMap) -> None:
+    """A texture of the same kind, from other numbers."""
+    localizer = Localizer(textured_ball_map, regressor=Clueless())
+    other = torch.nn.functional.interpolate(torch.rand(1, 3, 54, 72), LENS.size[::-1], mode="bilinear")[0]
+    assert not asked(localizer, other, LENS).success.item()
+
+
+def _turned(
+    photo: torch.Tensor, camera: Camera, cam_from_world: Pose, quarter_turns: int
+) -> tuple[torch.Tensor, Camera, Pose]:
+    """As a camera that was held turned took it, counterclockwise by so many quarters."""
+    step = torch.tensor([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    for _ in range(quarter_turns):
+        width, height = camera.size
+        center = torch.stack([camera.center_px[1], width - camera.center_px[0]])
+        camera = Camera(camera.focal_px.flip(0), center, (height, width))
+        cam_from_world = Pose(step @ cam_from_world.rotation, step @ cam_from_world.translation)
+    return torch.rot90(photo, quarter_turns, (1, 2)), camera, cam_from_world

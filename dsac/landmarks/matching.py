@@ -26,7 +26,7 @@ _LEAST_SIMILARITY = 0.6  # cosine of descriptors: anywhere in the map, and ...
 LEAST_NEAR = 0.5  # ... near where a pose expects the point
 _LESS_THAN_ANY = 0.45  # weighs nothing
 NUM_KEYPOINTS = 1000  # of a photo, at most
-_BLOCK = 256  # keypoints that are compared with all points at once
+_BLOCK = 256  # points that are compared with all keypoints at once: what the cache holds
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,13 +106,15 @@ def match(points: DescribedPoints, keypoints: Keypoints) -> Pairs:
     if len(points) == 0 or len(keypoints) == 0:
         return Pairs.none()
     known, asked = points.unit_descriptors, torch.from_numpy(keypoints.descriptors)
-    nearest, similarity = torch.empty(len(asked), dtype=torch.long), torch.empty(len(asked))
-    highest = torch.full((len(known),), -1.0)  # similarity of each point with any keypoint
-    for start in range(0, len(asked), _BLOCK):
+    similarity, nearest = torch.full((len(asked),), -1.0), torch.zeros(len(asked), dtype=torch.long)
+    highest = torch.empty(len(known))  # similarity of each point with any keypoint
+    for start in range(0, len(known), _BLOCK):
         block = slice(start, start + _BLOCK)
-        alike: Tensor = asked[block] @ known.T
-        similarity[block], nearest[block] = alike.max(1)
-        highest = torch.maximum(highest, alike.amax(0))
+        alike: Tensor = asked @ known[block].T
+        highest[block] = alike.amax(0)
+        nearer = (alike.amax(1) > similarity).nonzero()[:, 0]
+        similarity[nearer], place = alike[nearer].max(1)
+        nearest[nearer] = start + place
     mutual = (similarity == highest[nearest]) & (similarity > _LEAST_SIMILARITY)
     rows = mutual.nonzero()[:, 0]
     return Pairs(rows.numpy(), nearest[rows].numpy(), similarity[rows].numpy())

@@ -5,8 +5,8 @@ it is found there, its displacement along the epipolar line tells its depth anew
 averaged, and corners that no other frame confirms are left out. Few frames are far apart, where patches no
 longer correlate: of theirs the confirmed come first, and then those whose depth is only known.
 
-The clearest corners of each frame become landmarks, many of them of the same point: a patch is found the better,
-the more alike the view. Of all, one for each point and side becomes a described point.
+The clearest corners of each frame become landmarks, many of them of the same point: a patch is found the better
+the more alike the view is. Of all, one for each point and side becomes a described point.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Local features: for each cell of a photo a descriptor, by which the same place is known in another photo.
 
-The network is the dense half of XFeat (Potje et al., "XFeat: Accelerated Features for Lightweight Image Matching",
-CVPR 2024): a pyramid of small convolutions whose levels at strides 8, 16 and 32 are added up, then 64 values for each
-cell of 8 pixels. Batch normalisation is folded into the convolutions; where the weights come from stands in
-`weights/README.md`.
+The network is the dense half of XFeat (Potje et al., "XFeat: Accelerated Features for Lightweight Image
+Matching", CVPR 2024): a pyramid of small convolutions whose levels at strides 8, 16 and 32 are added up, then
+64 values for each cell of 8 pixels. Batch normalisation is folded into the convolutions; where the weights come
+from stands in `weights/README.md`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Local features: the same keypoints with the same descriptors, however large and bright the photo is."""
+"""Local features: the same place has the same descriptor, however large and bright the photo is."""
 
 from __future__ import annotations
 
@@ -7,25 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from dsac.networks.local_features import (
-    NUM_VALUES,
-    STRIDE,
-    Keypoints,
-    LocalFeatures,
-    load_local_features,
-    sampled,
-)
+from dsac.networks.local_features import NUM_VALUES, STRIDE, LocalFeatures, load_local_features, sampled
 
-COUNT = 200
+SIZE = 280, 200  # no multiples of 32
 
 
 @pytest.fixture(scope="module")
 def photo() -> np.ndarray:
-    """Boxes and discs of many sizes, 200 high and 280 wide: no multiple of 32."""
+    """Boxes and discs of many greys and sizes."""
     rng = np.random.default_rng(0)
-    image = np.full((200, 280), 90, np.uint8)
-    for _ in range(60):
-        x, y = (int(v) for v in rng.integers(0, (280, 200)))
+    image = np.full(SIZE[::-1], 90, np.uint8)
+    for _ in range(120):
+        x, y = (int(v) for v in rng.integers(0, SIZE))
         grey, size = int(rng.integers(20, 235)), int(rng.integers(6, 30))
         if rng.random() < 0.5:
             cv2.rectangle(image, (x, y), (x + size, y + size // 2 + 3), grey, -1)
@@ -35,56 +28,55 @@ def photo() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def keypoints(photo: np.ndarray) -> Keypoints:
-    return load_local_features().detect(photo, COUNT)
+def pixels(photo: np.ndarray) -> np.ndarray:
+    """Corners away from the border."""
+    found = cv2.goodFeaturesToTrack(photo, 100, 0.01, 8)[:, 0] + 0.5
+    return found[((found > 40) & (found < np.array(SIZE) - 40)).all(1)].astype(np.float64)
 
 
-def _repeated(first: Keypoints, second: Keypoints, moved: np.ndarray) -> float:
-    """Share of the first's whose likest one of the second's is within 2 pixels of where it should be."""
-    nearest = (first.descriptors @ second.descriptors.T).argmax(1)
-    return float((np.abs(second.pixels[nearest] - moved).max(1) <= 2).mean())
+def _known_again(first: np.ndarray, second: np.ndarray) -> float:
+    """Share of descriptors whose likest one of the second is their own."""
+    return float(((first @ second.T).argmax(1) == np.arange(len(first))).mean())
 
 
-def test_keypoints_lie_in_the_photo_apart_from_each_other_the_likeliest_first(photo, keypoints):
-    assert 50 < len(keypoints) <= COUNT
-    assert (keypoints.pixels > 0).all() and (keypoints.pixels < photo.shape[::-1]).all()
-    apart = np.abs(keypoints.pixels[:, None] - keypoints.pixels).max(-1)
-    assert apart[~np.eye(len(apart), dtype=bool)].min() > 2
-    assert (np.diff(keypoints.scores) <= 0).all()
-    assert np.allclose(np.linalg.norm(keypoints.descriptors, axis=1), 1, atol=1e-5)
-    assert keypoints.descriptors.shape[1] == NUM_VALUES
+def test_descriptors_are_of_unit_length(photo, pixels):
+    found = load_local_features().describe(photo, pixels)
+    assert found.shape == (len(pixels), NUM_VALUES)
+    assert len(pixels) > 30
+    assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
 
 
-def test_the_strongest_of_fewer_are_the_same(photo, keypoints):
-    assert np.array_equal(load_local_features().detect(photo, 20).pixels, keypoints.pixels[:20])
+def test_exposure_does_not_matter(photo, pixels):
+    features = load_local_features()
+    darker = (0.5 * photo.astype(float) + 20).astype(np.uint8)
+    assert _known_again(features.describe(photo, pixels), features.describe(darker, pixels)) > 0.97
 
 
-def test_exposure_does_not_matter(photo, keypoints):
-    darker = load_local_features().detect((0.5 * photo.astype(float) + 20).astype(np.uint8), COUNT)
-    assert _repeated(keypoints, darker, keypoints.pixels) > 0.9
+def test_places_are_known_again_in_a_moved_photo(photo, pixels):
+    """By no whole number of cells."""
+    features, moved = load_local_features(), np.roll(photo, (9, 13), (0, 1))
+    assert _known_again(features.describe(photo, pixels), features.describe(moved, pixels + (13, 9))) > 0.9
 
 
-def test_a_moved_photo_has_its_keypoints_moved(photo, keypoints):
-    moved = load_local_features().detect(np.roll(photo, (9, 13), (0, 1)), COUNT)
-    inside = (keypoints.pixels + (40, 40) < photo.shape[::-1]).all(1) & (keypoints.pixels > 20).all(1)
-    rows = np.flatnonzero(inside)
-    assert len(rows) > 30
-    assert _repeated(_rows(keypoints, rows), moved, keypoints.pixels[rows] + (13, 9)) > 0.75
-
-
-def _rows(keypoints: Keypoints, rows: np.ndarray) -> Keypoints:
-    return Keypoints(keypoints.pixels[rows], keypoints.descriptors[rows], keypoints.scores[rows])
+def test_places_are_known_again_in_a_larger_photo(photo, pixels):
+    features = load_local_features()
+    larger = cv2.resize(photo, None, fx=1.3, fy=1.3)
+    assert _known_again(features.describe(photo, pixels), features.describe(larger, 1.3 * pixels)) > 0.7
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 300), (31, 33)])
-def test_photos_of_any_size_have_an_answer(size):
+def test_photos_of_any_size_have_descriptors(size):
     image = np.random.default_rng(0).integers(0, 255, size, np.uint8)
-    found = load_local_features().detect(image, 50)
-    assert (found.pixels < (size[1], size[0])).all()
+    assert np.isfinite(load_local_features().describe(image, np.array([[0.5, 0.5]]))).all()
 
 
-def test_a_photo_of_one_colour_has_no_keypoints():
-    assert len(load_local_features().detect(np.full((96, 128), 130, np.uint8), 50)) == 0
+def test_a_photo_of_one_colour_has_finite_descriptors():
+    found = load_local_features().describe(np.full((96, 128), 130, np.uint8), np.array([[50.0, 50.0]]))
+    assert np.isfinite(found).all()
+
+
+def test_no_pixels_have_no_descriptors(photo):
+    assert load_local_features().describe(photo, np.zeros((0, 2))).shape == (0, NUM_VALUES)
 
 
 def test_descriptors_at_the_cells_centres_are_those_of_the_cells():
@@ -97,7 +89,7 @@ def test_descriptors_at_the_cells_centres_are_those_of_the_cells():
 def test_gradients_reach_all_weights():
     """For those who train it further."""
     network = LocalFeatures()
-    descriptors, likelihood = network(torch.rand(1, 1, 64, 96))
-    ((descriptors * torch.randn_like(descriptors)).sum() + likelihood.square().sum()).backward()
+    descriptors = network(torch.rand(1, 1, 64, 96))
+    (descriptors * torch.randn_like(descriptors)).sum().backward()
     missing = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert not missing
