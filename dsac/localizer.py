@@ -24,6 +24,7 @@ from dsac.datasets import Frames
 from dsac.errors import MapFormatError
 from dsac.geometry import Camera, Pose
 from dsac.landmarks import DescribedPoints, GreyView, Matcher, align
+from dsac.landmarks.patches import TILES
 from dsac.networks.encoder import Encoder
 from dsac.ransac import Correspondences, DenseSolver, PoseEstimate, Solver
 from dsac.regressor import CorrespondenceSource
@@ -290,14 +291,35 @@ class Localizer:
         answer = None
         for quarter_turns in turns:
             matcher = Matcher.of(described, view, quarter_turns)
-            found = _MATCHING(matcher.anywhere().rows(view.camera))
-            answer = self._polished(view, _trusted(found), matcher) if found.success else _trusted(found)
+            rows = matcher.anywhere().rows(view.camera)
+            found = answer = _MATCHING(rows)
+            if found.success:
+                assert self.scene_map.landmarks is not None
+                answer = align(self.scene_map.landmarks, view, found.cam_from_world[0], matcher)
+                if answer.confidence <= _LEAST_CONFIDENCE:
+                    answer = _confirmed(found, answer, rows)
+            answer = _trusted(answer)
             if answer.success:
                 break
         assert answer is not None
         return answer
 
 
+def _confirmed(found: PoseEstimate, aligned: PoseEstimate, rows: Correspondences) -> PoseEstimate:
+    """The pose by matches alone, or its alignment where that keeps their inliers.
+
+    These must lie in enough tiles of the image: some fifty matches on one small thing fit a wrong pose well.
+    """
+    pixels = rows.pixels[found.inliers]
+    tiles = (pixels / torch.tensor(rows.camera.size) * torch.tensor(TILES)).long().unique(dim=0)
+    success = found.success & (len(tiles) >= _LEAST_TILES)
+    kept = _MATCHING.inliers(aligned.cam_from_world, rows) & found.inliers
+    if aligned.success and kept.sum() >= 0.8 * found.inliers.sum():
+        found = replace(aligned, confidence=found.confidence)
+    return replace(found, success=success)
+
+
+_LEAST_TILES = 8
 _TURNS = 0, 1, 3, 2  # quarter turns: photos upside down are the rarest
 _MATCHING = DenseSolver.rgb(threshold_px=8.0)
 
