@@ -4,7 +4,7 @@ from dsac.landmarks.alignment import Sightings, align, sightings
 from dsac.landmarks.described import DescribedPoints
 from dsac.landmarks.keypoints import Keypoints
 from dsac.landmarks.landmarks import PATCH_RADIUS, Landmarks
-from dsac.landmarks.matching import Matcher
+from dsac.landmarks.matcher import Matcher
 from dsac.landmarks.view import SHORT_SIDE_PX, GreyView
 
 __all__ = [

@@ -21,7 +21,7 @@ from jaxtyping import Float, Float32, Int
 
 from dsac.geometry import Camera, Pose
 from dsac.landmarks.landmarks import PATCH_RADIUS, Landmarks
-from dsac.landmarks.matching import Matcher
+from dsac.landmarks.matcher import Matcher
 from dsac.landmarks.patches import PinholeView, Visibility
 from dsac.landmarks.view import GreyView
 from dsac.ransac import Correspondences, DenseSolver, PoseEstimate

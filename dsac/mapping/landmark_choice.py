@@ -24,7 +24,7 @@ from torch import Tensor
 from dsac.datasets import Frames
 from dsac.geometry import Pose
 from dsac.landmarks import PATCH_RADIUS, DescribedPoints, GreyView, Keypoints, Landmarks, sightings
-from dsac.landmarks.matching import NUM_KEYPOINTS
+from dsac.landmarks.matcher import NUM_KEYPOINTS
 from dsac.landmarks.patches import PinholeView
 from dsac.mapping.buffer import evenly_spread
 from dsac.mapping.triangulation import FEW, agreed_depths, overlapping_pairs, view_pairs

@@ -13,10 +13,11 @@ from lenses import through
 
 from dsac.datasets import Frames, Scene
 from dsac.geometry import Camera, Pose
-from dsac.landmarks import SHORT_SIDE_PX, GreyView, Landmarks, align
+from dsac.landmarks import SHORT_SIDE_PX, GreyView, Landmarks, Matcher, align
 from dsac.landmarks.alignment import visible
-from dsac.mapping.landmark_choice import remember
+from dsac.mapping.landmark_choice import Remembered, remember
 from dsac.mapping.triangulation import with_triangulated_depth
+from dsac.ransac import DenseSolver
 from dsac.rooms import synthetic_scene
 
 NEAR = torch.tensor([0.008, -0.006, 0.01, 0.02, -0.015, 0.02], dtype=torch.float64)  # about 10 px
@@ -31,8 +32,13 @@ def room() -> Scene:
 
 
 @pytest.fixture(scope="module")
-def landmarks(room: Scene) -> Landmarks:
+def remembered(room: Scene) -> Remembered:
     return remember(room.mapping, 1200)
+
+
+@pytest.fixture(scope="module")
+def landmarks(remembered: Remembered) -> Landmarks:
+    return remembered.landmarks
 
 
 def _aligned(landmarks: Landmarks, query: Frames, off_by: torch.Tensor = NEAR) -> tuple[Pose | None, Pose]:
@@ -52,7 +58,7 @@ def test_alignment_takes_a_pose_from_centimetres_to_millimetres(room: Scene, lan
 
 def test_landmarks_of_triangulated_depth_serve_as_well(room: Scene) -> None:
     sparse = with_triangulated_depth(room.mapping.without_depth(), short_side_px=240)
-    pose, truth = _aligned(remember(sparse, 1200), room.query)
+    pose, truth = _aligned(remember(sparse, 1200).landmarks, room.query)
     assert pose is not None
     assert pose.center_distance(truth) < 0.01
     assert pose.rotation_error_deg(truth) < 0.2
@@ -86,7 +92,7 @@ def test_landmarks_lie_on_the_surfaces(room: Scene, landmarks: Landmarks) -> Non
 def test_a_wrong_depth_is_mended_by_the_other_frames(room: Scene) -> None:
     """Every depth 3 % too far: the frames' parallax says so."""
     off = replace(room.mapping, reader=_Stretched(room.mapping.reader, 1.03))
-    landmarks = remember(off, 1200)
+    landmarks = remember(off, 1200).landmarks
     assert abs(_relative_depths(landmarks, room.mapping).median().item() - 1) < 0.015
 
 
@@ -134,16 +140,35 @@ def test_visible_landmarks_are_in_the_image_and_spread_over_it(room: Scene, land
     assert quarters.bincount(minlength=4).min() > 5
 
 
-def test_a_map_file_holds_them(room: Scene, landmarks: Landmarks, tmp_path: Path) -> None:
+def test_a_map_file_holds_them(remembered: Remembered, tmp_path: Path) -> None:
     from dsac.scene_map import SceneMap
 
-    scene_map = replace(exact_map(120), landmarks=landmarks)
-    scene_map.save(tmp_path / "a.dsac")
-    loaded = SceneMap.load(tmp_path / "a.dsac").landmarks
-    assert loaded is not None
-    for name, value in landmarks.tensors().items():
-        assert torch.equal(loaded.tensors()[name], value), name
-    assert SceneMap.load(_saved(replace(scene_map, landmarks=None), tmp_path / "b.dsac")).landmarks is None
+    scene_map = replace(exact_map(120), **remembered._asdict())
+    loaded = SceneMap.load(_saved(scene_map, tmp_path / "a.dsac"))
+    for kind in remembered._fields:
+        there = getattr(loaded, kind)
+        assert there is not None
+        for name, value in getattr(remembered, kind).tensors().items():
+            assert torch.equal(there.tensors()[name], value), name
+        without = SceneMap.load(_saved(replace(scene_map, **{kind: None}), tmp_path / "b.dsac"))
+        assert getattr(without, kind) is None
+
+
+def test_described_points_lie_on_the_surfaces_and_tell_the_pose(room: Scene, remembered: Remembered) -> None:
+    frame = room.query[0]
+    assert frame.cam_from_world is not None and frame.depth is not None
+    view = GreyView.of(frame.image, frame.camera)
+    rows = Matcher.of(remembered.described, view).anywhere().rows(view.camera)
+    points_cam = frame.cam_from_world @ rows.scene_points[0].double()
+    pixels = frame.camera.project(points_cam)
+    right = (view.camera.project(points_cam) - rows.pixels[0]).norm(dim=-1) < 6
+    assert right.float().mean() > 0.5
+    column, row = pixels[right].long().T
+    off = (points_cam[right, 2] / frame.depth[row, column] - 1).abs()
+    assert off.median() < 0.01
+    estimate = DenseSolver.rgb(threshold_px=8.0)(rows)
+    assert estimate.success.item()
+    assert estimate.cam_from_world[0].to(torch.float64).center_distance(frame.cam_from_world) < 0.03
 
 
 def _saved(scene_map, path: Path) -> Path:
@@ -159,12 +184,14 @@ def test_progress_ends_at_one(room: Scene) -> None:
 
 @pytest.mark.parametrize("most", [5, 20])
 def test_there_are_no_more_than_asked_for(room: Scene, most: int) -> None:
-    assert 0 < len(remember(room.mapping, most)) <= most
+    landmarks, described = remember(room.mapping, most)
+    assert 0 < len(landmarks) <= most
+    assert 0 < len(described) <= 2 * most
 
 
 def test_without_texture_there_are_none(room: Scene) -> None:
     grey = replace(room.mapping, reader=_Flat(room.mapping.reader))
-    assert len(remember(grey, 100)) == 0
+    assert [len(kind) for kind in remember(grey, 100)] == [0, 0]
 
 
 class _Flat(_Stretched):
