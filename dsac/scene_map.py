@@ -30,6 +30,7 @@ from dsac.errors import MapFormatError
 from dsac.geometry import Camera, Pose
 from dsac.landmarks import DescribedPoints, Landmarks
 from dsac.map_scoring import NETWORK, RULES, MapScoring, scoring_from_json
+from dsac.networks import local_features
 from dsac.networks.encoder import Encoder, fast_dtype, load_encoder
 from dsac.networks.heads import Head, HeadArchitecture, LinearHead, SceneHead
 from dsac.networks.scene_networks import NetworkArchitecture, SceneNetwork
@@ -66,6 +67,7 @@ class MapInfo:
     metric: bool | None = None  # whether the unit of length is the metre; None: nobody said
     camera: str = ""  # of middling focal length among the mapping images', by `Camera.to_text`; empty: unknown
     focal_range: tuple[float, float] | None = None  # of the mapping cameras' `relative_focal`
+    described_by: str = ""  # id of the local features of its described points; empty: it has none
     as_stored: bool = False  # mapping images were read as they are stored, though viewers turn some of them
     # Where the map's own frame stands in the world, metres: poses and points of a map are float32 about this
     # place, which keeps georeferenced recordings (UTM, ECEF) exact. The axes are the world's.
@@ -86,6 +88,7 @@ class MapInfo:
             _check(good, "focal_range", "two numbers above 0, the lower first", self)
         for name in ("own_encoder", "as_stored"):
             _check(isinstance(getattr(self, name), bool), name, "true or false", self)
+        _check(self.described_by in ("", local_features.ID), "described_by", local_features.ID, self)
         _check(self.metric in (None, True, False), "metric", "true, false or nothing", self)
         for name in ("settings", "training"):
             _check(isinstance(getattr(self, name), Mapping), name, "names with values", self)

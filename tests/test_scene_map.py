@@ -378,3 +378,16 @@ def test_a_map_loads_whatever_the_default_type(scene_map: SceneMap, tmp_path: Pa
         assert torch.equal(SceneMap.load(tmp_path / "a.dsac").head(features).points, points)
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.wrong_input
+def test_a_map_whose_points_another_network_described_is_refused(tmp_path: Path) -> None:
+    scene_map = exact_map(120)
+    scene_map.save(tmp_path / "a.dsac")
+    data = (tmp_path / "a.dsac").read_bytes()
+    other = data.replace(b'\\"described_by\\": \\"\\"', b'\\"described_by\\": \\"x\\"')
+    assert other != data
+    length = int.from_bytes(data[:8], "little") + len(other) - len(data)
+    (tmp_path / "b.dsac").write_bytes(length.to_bytes(8, "little") + other[8:])
+    with pytest.raises(MapFormatError, match="described_by: expected xfeat"):
+        SceneMap.load(tmp_path / "b.dsac")

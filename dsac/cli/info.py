@@ -42,6 +42,7 @@ def describe(scene_map: SceneMap, path: Path) -> list[tuple[str, str]]:
         *_describe_regressor(info),
         ("working size", f"short side {info.short_side_px} px"),
         ("landmarks", f"{0 if scene_map.landmarks is None else len(scene_map.landmarks)}"),
+        ("described points", f"{0 if scene_map.described is None else len(scene_map.described)}"),
         ("scores", info.scoring.name.replace("-", " ")),
         ("training", f"{training.get('steps')} steps, {training.get('seconds')} s"
                      + (", interrupted" if training.get("interrupted") else "")),

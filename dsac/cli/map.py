@@ -61,7 +61,8 @@ class Map:
     buffer_size: Maybe[int] = None
     """Cells kept in memory, 0.3 kB each (shared encoder; default: 3000000)."""
     landmarks: Maybe[int] = None
-    """Scene points remembered with a patch, 0.24 kB each; 0 for none (shared encoder; default: 8000)."""
+    """Scene points remembered with a patch, 0.24 kB each, and up to twice as many with a descriptor, 76 bytes
+    each; 0 for none (shared encoder; default: 8000)."""
     depth: Flag = True
     """Map from poses alone, even if the recording has depth."""
     resume: Flag = False

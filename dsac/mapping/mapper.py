@@ -29,6 +29,7 @@ from dsac.mapping.scene_shape import map_origin
 from dsac.mapping.settings import MappingSettings, NetworkSettings
 from dsac.mapping.training import Checkpoint, Standing, train
 from dsac.mapping.triangulation import with_triangulated_depth
+from dsac.networks import local_features
 from dsac.networks.encoder import Encoder, load_encoder
 from dsac.networks.heads import SceneHead
 from dsac.networks.scene_networks import SceneNetwork
@@ -173,6 +174,7 @@ def build_map(
         supervision="depth" if exact_depth else "poses",
         source=source if source or recording is None else f"{recording.path} ({recording.format})",
         metric=None if recording is None else recording.metric,
+        described_by="" if described is None else local_features.ID,
         as_stored=recording is not None and recording.stores_turned,
         settings={**asdict(settings), "seed": seed},
         training=training,

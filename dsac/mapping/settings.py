@@ -42,7 +42,8 @@ class MappingSettings:
     short_side_px: int = 240
     """Images are encoded at this short side; landmarks, which make the pose exact, have a size of their own."""
     num_landmarks: int = 8000
-    """Scene points remembered with a patch of an image, spread over the frames (0.24 kB each); 0 = none."""
+    """Scene points remembered with a patch of an image, spread over the frames (0.24 kB each), and up to twice
+    as many with a descriptor (76 bytes each); 0 = none."""
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:

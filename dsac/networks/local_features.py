@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from dsac.networks.encoder import fast_dtype
 
+ID = "xfeat"  # of the network that ships: a map names what describes its points
 STRIDE = 8  # pixels per cell
 NUM_VALUES = 64  # of a descriptor
 _SIZE_MULTIPLE = 32
@@ -28,7 +29,7 @@ _SIZE_MULTIPLE = 32
 @cache
 def load_local_features() -> LocalFeatures:
     """The network that ships with the package, on the CPU, in its fast precision."""
-    path = resources.files("dsac.networks") / "weights" / "xfeat.safetensors"
+    path = resources.files("dsac.networks") / "weights" / f"{ID}.safetensors"
     network = LocalFeatures()
     network.load_state_dict(safetensors.torch.load(path.read_bytes()))
     network = network.eval().requires_grad_(False).to(fast_dtype("cpu"))
