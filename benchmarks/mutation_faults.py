@@ -26,8 +26,8 @@ FAULTS = [
     # ---- queries ---------------------------------------------------------------------------------
     Fault(
         "the landmarks' pose is never taken",
-        "if not fine.success or (coarse.success and",
-        "if True or (coarse.success and",
+        "return fine if fine.success and not (coarse.success and",
+        "return fine if False and not (coarse.success and",
         (QUERIES,),
     ),
     Fault(
@@ -44,9 +44,33 @@ FAULTS = [
     ),
     Fault(
         "inliers of the coarse pose",
-        "self.solver.inliers(fine.cam_from_world,",
-        "self.solver.inliers(coarse.cam_from_world,",
+        "self.solver.inliers(answer.cam_from_world, rows)",
+        "self.solver.inliers(estimate[i : i + 1].cam_from_world, rows)",
         (QUERIES,),
+    ),
+    Fault(
+        "photos are asked as they are and never turned",
+        "turns = _TURNS[:1] if answer.success else _TURNS",
+        "turns = _TURNS[:1]",
+        (QUERIES,),
+    ),
+    Fault(
+        "keypoints of a turned photo are not turned back",
+        "for _ in range(quarter_turns):  # clockwise",
+        "for _ in range(0):  # clockwise",
+        (QUERIES,),
+    ),
+    Fault(
+        "matches need not be each other's best",
+        "mutual = (similarity == highest[nearest]) &",
+        "mutual = (similarity > -2) &",
+        ("tests/landmarks/test_matching.py",),
+    ),
+    Fault(
+        "a point that is shown already is taken again",
+        "if covered[k]:",
+        "if False:",
+        ("tests/mapping/test_view_cover.py",),
     ),
     Fault(
         "the search for landmarks is left to the device",
