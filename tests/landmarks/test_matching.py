@@ -50,6 +50,17 @@ def test_matches_anywhere_are_each_others_best(case):
     assert len(set(pairs.points.tolist())) == len(pairs)
 
 
+def test_of_two_keypoints_like_one_point_the_liker_is_its_match(case):
+    known, keypoints, shown = case
+    farther = keypoints.descriptors + 0.04 * _units(np.random.default_rng(3), 150)
+    farther = farther / np.linalg.norm(farther, axis=1, keepdims=True)
+    twice = Keypoints(np.tile(keypoints.pixels, (2, 1)), np.concatenate([farther, keypoints.descriptors]))
+    pairs = reference.match(known, twice)
+    alike = (twice.descriptors.reshape(2, 150, -1) * known.unit_descriptors.numpy()[shown]).sum(-1)
+    assert len(set(pairs.points.tolist())) == len(pairs) > 100
+    assert np.array_equal(pairs.keypoints // 150, alike.argmax(0)[pairs.keypoints % 150])
+
+
 def test_matches_do_not_depend_on_the_blocks_they_are_made_in(case, monkeypatch):
     known, keypoints, _ = case
     whole = reference.match(known, keypoints)
