@@ -114,7 +114,7 @@ def _propose(
         b_from_a = cam_from_world[j] @ world_from_cam[i]
         s, t, _ = closest_depths(a, b, b_from_a)
         good = (s > 0) & (t > 0)
-        good[good] = _alike(a.take(good), b.take(good), b_from_a, (s / t)[good])
+        good[good] = _alike(a.take(good), b.take(good), b_from_a, s[good] / t[good])
         in_a = _moved(world_from_cam[i], a.rays[good] * s[good, None])
         in_b = _moved(world_from_cam[j], b.rays[good] * t[good, None])
         points.append((in_a + in_b) / 2)

@@ -15,7 +15,7 @@ from dsac.errors import DatasetError
 from dsac.geometry import Pose
 from dsac.landmarks import GreyView, Landmarks, align
 from dsac.mapping import MappingSettings, build_map
-from dsac.mapping.landmark_choice import collect_landmarks
+from dsac.mapping.landmark_choice import remember
 from dsac.mapping.triangulation import overlapping_pairs, with_triangulated_depth
 from dsac.rooms import synthetic_scene
 
@@ -49,12 +49,12 @@ def _aligned(landmarks: Landmarks, query: Frames) -> float:
 def test_three_photos_without_depth_localize_one_between_them(room: Scene) -> None:
     sparse = with_triangulated_depth(room.mapping[[0, 3, 6]].without_depth(), short_side_px=SIZE[1])
     assert len(sparse) == 3
-    assert _aligned(collect_landmarks(sparse, 1200), room.mapping[[4]]) < 0.03
+    assert _aligned(remember(sparse, 1200).landmarks, room.mapping[[4]]) < 0.03
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_one_or_two_photos_with_depth_localize_one_beside_them(room: Scene, count: int) -> None:
-    landmarks = collect_landmarks(room.mapping[:count], 1200)
+    landmarks = remember(room.mapping[:count], 1200).landmarks
     assert len(landmarks) > 200 * count
     assert _aligned(landmarks, room.mapping[[count]]) < 0.03
 
@@ -120,5 +120,5 @@ def test_pairs_that_look_apart_do_not_overlap_and_those_that_look_at_the_same_do
 
 
 def test_each_of_few_frames_gives_more_landmarks(room: Scene) -> None:
-    few = collect_landmarks(room.mapping[:2], 2000)
+    few = remember(room.mapping[:2], 2000).landmarks
     assert (few.view.bincount() > 200).all()
