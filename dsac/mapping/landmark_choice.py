@@ -32,6 +32,7 @@ from dsac.mapping.view_cover import spread_over_views
 from dsac.mapping.views import sample_depth
 
 _MOST_FRAMES = 500
+_CORNERS_OF_FEW = 2500  # in a frame of few, before those without a depth are dropped
 _CLEAREST = 160  # corners in a frame of many that can be landmarks; in one of few at least so many
 _RADIUS = 6  # pixels around the place that the first depth predicts
 _LEAST_CORRELATION = 0.8
@@ -84,9 +85,10 @@ def remember(
     few = len(frames) <= FEW
     quota = count // len(frames)
     most, least = (max(_CLEAREST, quota), 1) if few else (_CLEAREST, 2)
+    corners = _CORNERS_OF_FEW if few else NUM_KEYPOINTS
     with ThreadPoolExecutor(2) as pool:
         candidates = []
-        for found in pool.map(lambda i: _detect(frames, i), range(len(frames))):
+        for found in pool.map(lambda i: _detect(frames, i, corners), range(len(frames))):
             candidates.append(found)
             on_progress(0.7 * len(candidates) / len(frames))
     single = [_as_landmarks([c], [np.arange(len(c.depths))]) for c in candidates]
@@ -111,13 +113,13 @@ def remember(
     return Remembered(_as_landmarks(final, with_patch), _as_described(final, described, 2 * count))
 
 
-def _detect(frames: Frames, index: int) -> _Candidates:
+def _detect(frames: Frames, index: int, most: int) -> _Candidates:
     """Corners of one frame that have a depth."""
     frame = frames[index]
     assert frame.depth is not None
     assert frame.cam_from_world is not None
     view = GreyView.of(frame.image, frame.camera)
-    keypoints = Keypoints.of(view.pixels, NUM_KEYPOINTS)
+    keypoints = Keypoints.of(view.pixels, most)
     pixels = keypoints.pixels.astype(int)
     found = _Candidates(view, frame.cam_from_world, pixels, np.zeros(len(pixels)), keypoints.descriptors)
     in_photo = frame.camera.project(torch.from_numpy(found.rays)).numpy()
