@@ -275,7 +275,8 @@ class Localizer:
             if self.scene_map.described is not None and _is_doubtful(answer, rows):
                 turns = _TURNS[:1] if answer.success else _TURNS
                 again = self._by_matching(self.scene_map.described, view, turns).to(answer.covariance)
-                answer = again if again.success else answer
+                sure = answer.confidence > _SURE  # by chance landmarks alone reach 0.54 on other places' photos
+                answer = again if again.success else replace(answer, success=answer.success & sure)
             answers.append(replace(answer, inliers=self.solver.inliers(answer.cam_from_world, rows)))
         return PoseEstimate.cat(answers)
 
