@@ -1,7 +1,7 @@
 """Described points: scene points that are known by a descriptor, wherever they appear in a photo.
 
-Landmarks are found by their patches where a pose says that they should be, exactly; these, by the keypoints of
-`dsac/networks/local_features.py`, without a pose, to a pixel or two.
+Landmarks are found by their patches where a pose says that they should be, exactly; these, among a
+photo's keypoints (`keypoints.py`), without a pose, to a pixel or two.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ _LEAST_SIMILARITY = 0.7
 
 
 @dataclass(frozen=True)
-class Keypoints:
+class SiftKeypoints:
     """Of one frame, on the plane z = 1 of its undistorted camera."""
 
     plane: Float[np.ndarray, "K 2"]
@@ -37,12 +37,12 @@ class Keypoints:
     def rays(self) -> Float[np.ndarray, "K 3"]:
         return np.concatenate([self.plane, np.ones((len(self), 1))], axis=1)
 
-    def take(self, rows: np.ndarray) -> Keypoints:
-        return Keypoints(self.plane[rows], self.arrows[rows], self.descriptors[rows], self.focal_px)
+    def take(self, rows: np.ndarray) -> SiftKeypoints:
+        return SiftKeypoints(self.plane[rows], self.arrows[rows], self.descriptors[rows], self.focal_px)
 
     @staticmethod
-    def none() -> Keypoints:
-        return Keypoints(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros((0, 128), np.float32), 1.0)
+    def none() -> SiftKeypoints:
+        return SiftKeypoints(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros((0, 128), np.float32), 1.0)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Matches:
     ratio: Float[np.ndarray, " M"]  # of the descriptor's distance to that of the second best on the line
 
 
-def detect(frames: Frames, index: int, short_side_px: int, num_keypoints: int) -> Keypoints:
+def detect(frames: Frames, index: int, short_side_px: int, num_keypoints: int) -> SiftKeypoints:
     """The strongest keypoints of one frame, found at this size of the image."""
     frame = frames[index]
     size = working_size(frame.camera.size, short_side_px, 8)
@@ -62,7 +62,7 @@ def detect(frames: Frames, index: int, short_side_px: int, num_keypoints: int) -
     grey = cv2.cvtColor((view.image.permute(1, 2, 0).numpy() * 255).astype(np.uint8), cv2.COLOR_RGB2GRAY)
     points, descriptors = cv2.SIFT.create(num_keypoints, contrastThreshold=0.01).detectAndCompute(grey, None)
     if descriptors is None:
-        return Keypoints.none()
+        return SiftKeypoints.none()
     focal, center = view.camera.focal_px.numpy(), view.camera.center_px.numpy()
     # OpenCV looks in an image of twice the size: what it finds is a quarter pixel too far right and down
     pixels = np.array([p.pt for p in points]) + 0.5 - 0.25
@@ -72,7 +72,7 @@ def detect(frames: Frames, index: int, short_side_px: int, num_keypoints: int) -
     angles = np.deg2rad([p.angle for p in points])
     arrows = np.array([p.size for p in points])[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     rooted = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-6))
-    return Keypoints(
+    return SiftKeypoints(
         (pixels[shown] - center) / focal,
         arrows[shown] / focal,
         rooted[shown].astype(np.float32),
@@ -80,7 +80,7 @@ def detect(frames: Frames, index: int, short_side_px: int, num_keypoints: int) -
     )
 
 
-def match(a: Keypoints, b: Keypoints, b_from_a: Float[np.ndarray, "4 4"]) -> Matches:
+def match(a: SiftKeypoints, b: SiftKeypoints, b_from_a: Float[np.ndarray, "4 4"]) -> Matches:
     """Nearest neighbours of each other, clearly, among the keypoints on each epipolar line in image b."""
     none = np.zeros(0, int)
     if min(len(a), len(b)) < 2:
@@ -105,7 +105,7 @@ def match(a: Keypoints, b: Keypoints, b_from_a: Float[np.ndarray, "4 4"]) -> Mat
 
 
 def closest_depths(
-    a: Keypoints, b: Keypoints, b_from_a: Float[np.ndarray, "4 4"]
+    a: SiftKeypoints, b: SiftKeypoints, b_from_a: Float[np.ndarray, "4 4"]
 ) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"], Float[np.ndarray, " M"]]:
     """Depths that bring the rays of matched keypoints closest, and the sine of the angle between the rays.
 

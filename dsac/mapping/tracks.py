@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from dsac.mapping.keypoints import Keypoints, Matches, closest_depths
+from dsac.mapping.keypoints import Matches, SiftKeypoints, closest_depths
 
 _REPROJECTION_PX = 2.0
 _SIGMA_PX = 0.3  # of a keypoint
@@ -69,7 +69,7 @@ class _Sightings:
 
 
 def track_depths(
-    keypoints: list[Keypoints],
+    keypoints: list[SiftKeypoints],
     cam_from_world: Float[np.ndarray, "F 4 4"],
     matches: dict[tuple[int, int], Matches],  # by two frames
 ) -> list[Float[np.ndarray, " K"]]:
@@ -101,7 +101,7 @@ def track_depths(
 
 
 def _propose(
-    keypoints: list[Keypoints],
+    keypoints: list[SiftKeypoints],
     cam_from_world: Float[np.ndarray, "F 4 4"],
     matches: dict[tuple[int, int], Matches],
 ) -> _Proposals:
@@ -128,7 +128,7 @@ def _moved(pose: Float[np.ndarray, "4 4"], points: Float[np.ndarray, "M 3"]) -> 
 
 
 def _alike(
-    a: Keypoints, b: Keypoints, b_from_a: Float[np.ndarray, "4 4"], depth_ratio: Float[np.ndarray, " M"]
+    a: SiftKeypoints, b: SiftKeypoints, b_from_a: Float[np.ndarray, "4 4"], depth_ratio: Float[np.ndarray, " M"]
 ) -> Bool[np.ndarray, " M"]:
     """Whether the arrow of a, on a surface that faces its camera, looks from b much as the arrow there."""
     in_b = a.arrows @ b_from_a[:3, :2].T

@@ -22,7 +22,7 @@ from dsac.datasets import FrameReader, Frames
 from dsac.datasets.rigid import some
 from dsac.errors import DatasetError
 from dsac.geometry import Camera
-from dsac.mapping.keypoints import Keypoints, Matches, closest_depths, detect, match
+from dsac.mapping.keypoints import Matches, SiftKeypoints, closest_depths, detect, match
 from dsac.mapping.tracks import track_depths
 
 _log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def with_triangulated_depth(
     pairs = overlapping_pairs(frames) if len(frames) <= FEW else view_pairs(matrices)
     frames = frames.without_depth()
     with ThreadPoolExecutor(2) as pool:
-        keypoints: list[Keypoints] = []
+        keypoints: list[SiftKeypoints] = []
         for found in pool.map(lambda i: detect(frames, i, short_side_px, num_keypoints), range(len(frames))):
             keypoints.append(found)
             on_progress(0.5 * len(keypoints) / len(frames))
@@ -116,7 +116,7 @@ def _share(total: int, count: int, least: int, most: int) -> int:
     return min(max(total // max(1, count), least), most)
 
 
-def _matched(keypoints: list[Keypoints], matrices: Float[np.ndarray, "N 4 4"], i: int, j: int) -> Matches:
+def _matched(keypoints: list[SiftKeypoints], matrices: Float[np.ndarray, "N 4 4"], i: int, j: int) -> Matches:
     return match(keypoints[i], keypoints[j], matrices[j] @ np.linalg.inv(matrices[i]))
 
 
@@ -188,7 +188,7 @@ def view_pairs(matrices: Float[np.ndarray, "N 4 4"]) -> list[tuple[int, int]]:
 
 
 def _voted_depths(
-    keypoints: list[Keypoints],
+    keypoints: list[SiftKeypoints],
     matrices: Float[np.ndarray, "N 4 4"],
     matches: dict[tuple[int, int], Matches],
 ) -> list[Float[np.ndarray, " K"]]:

@@ -23,10 +23,13 @@ _SPACING_DEPTH = 0.05  # ... at the same depth to this share
 def spread_over_views(
     points: Float[np.ndarray, "N 3"], owner: Int[np.ndarray, " N"], views: list[PinholeView], count: int
 ) -> Bool[np.ndarray, " N"]:
-    """Which points, at most `count`, to take.
+    """Which points (metres, world frame), at most `count`, to take.
 
     `owner` is the view that a point was found in, in rising order; of a view the best come first.
+    Raises: `ValueError` for points without three coordinates or an owner.
     """
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise ValueError(f"points: expected (N, 3), got {points.shape}")
     if len(views) == 0:
         return np.zeros(0, bool)
     starts = np.searchsorted(owner, np.arange(len(views) + 1))

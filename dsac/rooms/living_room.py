@@ -6,6 +6,7 @@ structure), south has window and door, west is a bare wall behind a sofa.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -31,7 +32,7 @@ from dsac.rooms.furniture import (
 from dsac.rooms.light import LIGHT_CELL, bake_light
 from dsac.rooms.scene import render_scene
 from dsac.rooms.surfaces import Room
-from dsac.rooms.walks import Shots, hand_held, tremor
+from dsac.rooms.walks import Shots, carelessly, hand_held, there_and_back, tremor
 
 SIZE = (5.0, 4.0, 2.7)
 
@@ -101,9 +102,7 @@ _EXPOSURE = 1.1
 
 def _mapping_walk(rng: Generator, count: int) -> Shots:
     """There along the south wall and back through the middle, turning between the other three walls."""
-    index = np.arange(count)
-    back = index >= (count + 1) // 2
-    way = np.where(back, 2 - 2 * index / count, 2 * index / count)  # from east to west and back
+    way, back = there_and_back(count)  # from east to west
     sweep = 2 * np.pi * 1.5 * way
     pose = hand_held(
         rng,
@@ -118,8 +117,7 @@ def _mapping_walk(rng: Generator, count: int) -> Shots:
 
 def _query_walk(rng: Generator, count: int) -> Shots:
     """Between the two ways of mapping, other heights and angles; a quarter blurred, a fifth badly exposed."""
-    index = np.arange(count)
-    way = (index + 0.5) / max(count, 1)
+    way = (np.arange(count) + 0.5) / max(count, 1)
     sweep = 2 * np.pi * 2.3 * way
     pose = hand_held(
         rng,
@@ -128,10 +126,8 @@ def _query_walk(rng: Generator, count: int) -> Shots:
         yaw=np.pi / 2 + 0.72 * np.sin(sweep + 0.4),
         pitch=-0.19 + 0.09 * np.sin(2.6 * sweep + 2),
     )
-    shake = rng.normal(0, 1, (count, 6)) * np.repeat([0.005, 0.004], 3) * (index % 4 == 2)[:, None]
-    badly = rng.choice([0.45, 0.6, 1.7, 2.1], count)
-    exposure = _EXPOSURE * np.where(index % 5 == 3, badly, rng.uniform(0.9, 1.1, count))
-    return Shots(pose, exposure, torch.from_numpy(shake))
+    shots = carelessly(rng, pose, spread=0.1)
+    return replace(shots, exposure=_EXPOSURE * shots.exposure)
 
 
 # ---- walls, and what belongs to them -------------------------------------------------------------

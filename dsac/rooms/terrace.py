@@ -23,7 +23,7 @@ from dsac.rooms.furniture import chair, plant
 from dsac.rooms.light import bake_light
 from dsac.rooms.scene import render_scene
 from dsac.rooms.surfaces import Room
-from dsac.rooms.walks import Shots, hand_held, tremor
+from dsac.rooms.walks import Shots, carelessly, hand_held, there_and_back, tremor
 
 SIZE = (12.0, 8.0)  # of the terrace
 FARTHEST = 125.0  # metres: what is known of depths; the sky's is not
@@ -80,9 +80,7 @@ def _last_terrace(seed: int, light_cell: float) -> Room:
 
 def _mapping_walk(rng: Generator, count: int) -> Shots:
     """Along the wall to the east and back two metres before it, looking from side to side."""
-    index = np.arange(count)
-    back = index >= (count + 1) // 2
-    way = np.where(back, 2 - 2 * index / count, 2 * index / count)
+    way, back = there_and_back(count)
     sweep = 2 * np.pi * 2 * way
     pose = hand_held(
         rng,
@@ -97,8 +95,7 @@ def _mapping_walk(rng: Generator, count: int) -> Shots:
 
 def _query_walk(rng: Generator, count: int) -> Shots:
     """Between the ways of mapping and a metre beyond; a quarter blurred, a fifth badly exposed."""
-    index = np.arange(count)
-    way = (index + 0.5) / max(count, 1)
+    way = (np.arange(count) + 0.5) / max(count, 1)
     sweep = 2 * np.pi * 2.6 * way
     pose = hand_held(
         rng,
@@ -107,10 +104,7 @@ def _query_walk(rng: Generator, count: int) -> Shots:
         yaw=np.pi / 2 + 0.7 * np.sin(sweep + 0.4),
         pitch=-0.04 + 0.1 * np.sin(2.6 * sweep + 2),
     )
-    shake = rng.normal(0, 1, (count, 6)) * np.repeat([0.005, 0.004], 3) * (index % 4 == 2)[:, None]
-    badly = rng.choice([0.45, 0.6, 1.7, 2.1], count)
-    exposure = np.where(index % 5 == 3, badly, rng.uniform(0.85, 1.15, count))
-    return Shots(pose, exposure, torch.from_numpy(shake))
+    return carelessly(rng, pose, spread=0.15)
 
 
 # ---- near: the terrace ---------------------------------------------------------------------------

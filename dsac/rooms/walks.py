@@ -20,6 +20,23 @@ class Shots:
     shake: torch.Tensor  # (N, 6) motion of the camera while the shutter is open, as for `Pose.exp`
 
 
+def there_and_back(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """How far `count` photos are on their way, 0 to 1 and back to 0, and whether they are on the way back."""
+    index = np.arange(count)
+    back = index >= (count + 1) // 2
+    return np.where(back, 2 - 2 * index / count, 2 * index / count), back
+
+
+def carelessly(rng: Generator, cam_from_world: Pose, spread: float) -> Shots:
+    """Every fourth photo blurred, every fifth badly exposed, the others within `spread` of 1."""
+    count = len(cam_from_world.translation)
+    index = np.arange(count)
+    shake = rng.normal(0, 1, (count, 6)) * np.repeat([0.005, 0.004], 3) * (index % 4 == 2)[:, None]
+    badly = rng.choice([0.45, 0.6, 1.7, 2.1], count)
+    exposure = np.where(index % 5 == 3, badly, rng.uniform(1 - spread, 1 + spread, count))
+    return Shots(cam_from_world, exposure, torch.from_numpy(shake))
+
+
 def hand_held(
     rng: Generator, center: np.ndarray, height: np.ndarray, yaw: np.ndarray, pitch: np.ndarray
 ) -> Pose:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dsac.mapping.keypoints import Keypoints, Matches
+from dsac.mapping.keypoints import Matches, SiftKeypoints
 from dsac.mapping.tracks import track_depths
 
 FOCAL_PX = 500.0
@@ -19,14 +19,14 @@ def _cameras(count: int, step: float) -> np.ndarray:
     return poses
 
 
-def _keypoints(poses: np.ndarray, noise_px: float, seed: int = 1) -> list[Keypoints]:
+def _keypoints(poses: np.ndarray, noise_px: float, seed: int = 1) -> list[SiftKeypoints]:
     rng = np.random.default_rng(seed)
     found = []
     for pose in poses:
         seen = POINTS @ pose[:3, :3].T + pose[:3, 3]
         plane = seen[:, :2] / seen[:, 2:] + rng.normal(0, noise_px / FOCAL_PX, (len(seen), 2))
         arrows = np.tile([0.01, 0.0], (len(seen), 1))
-        found.append(Keypoints(plane, arrows, np.zeros((len(seen), 128), np.float32), FOCAL_PX))
+        found.append(SiftKeypoints(plane, arrows, np.zeros((len(seen), 128), np.float32), FOCAL_PX))
     return found
 
 
@@ -89,7 +89,7 @@ def test_points_on_the_epipolar_line_that_no_third_frame_and_no_neighbour_confir
 def test_keypoints_of_another_size_or_orientation_are_no_match(change) -> None:
     poses = _cameras(2, 0.4)
     a, b = _keypoints(poses, 0.0)
-    unlike = Keypoints(b.plane, change(b.arrows), b.descriptors, b.focal_px)
+    unlike = SiftKeypoints(b.plane, change(b.arrows), b.descriptors, b.focal_px)
     assert max(depths.max() for depths in track_depths([a, unlike], poses, _all_matched(2))) == 0
 
 
@@ -98,7 +98,7 @@ def test_orientations_are_compared_as_a_turned_camera_sees_them() -> None:
     roll = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
     poses[1, :3] = roll @ poses[1, :3]
     a, b = _keypoints(poses, 0.0)
-    turned = Keypoints(b.plane, b.arrows @ roll[:2, :2].T, b.descriptors, b.focal_px)
+    turned = SiftKeypoints(b.plane, b.arrows @ roll[:2, :2].T, b.descriptors, b.focal_px)
     assert _errors(track_depths([a, turned], poses, _all_matched(2))[0]).max() < 1e-9
     assert track_depths([a, b], poses, _all_matched(2))[0].max() == 0
 

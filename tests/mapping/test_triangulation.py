@@ -13,7 +13,7 @@ from dsac.datasets import Frame, FrameReader, Frames
 from dsac.errors import DatasetError
 from dsac.geometry import Camera, Pose
 from dsac.mapping import triangulation
-from dsac.mapping.keypoints import Keypoints, detect
+from dsac.mapping.keypoints import SiftKeypoints, detect
 from dsac.mapping.triangulation import _SparseDepthReader, with_triangulated_depth
 from dsac.rooms import synthetic_scene
 
@@ -207,9 +207,9 @@ def test_keypoints_lie_on_the_spots_they_are_found_at(short_side_px: int) -> Non
 def test_few_frames_are_searched_for_more_keypoints_in_finer_images(monkeypatch):
     looked = []
 
-    def look(frames: Frames, index: int, short_side_px: int, num_keypoints: int) -> Keypoints:
+    def look(frames: Frames, index: int, short_side_px: int, num_keypoints: int) -> SiftKeypoints:
         looked.append((short_side_px, num_keypoints))
-        return Keypoints.none()
+        return SiftKeypoints.none()
 
     monkeypatch.setattr(triangulation, "detect", look)
     few, small = (Camera.simple(side, (2 * side, side)) for side in (900, 300))
