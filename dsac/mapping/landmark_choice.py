@@ -27,6 +27,7 @@ from dsac.landmarks import PATCH_RADIUS, DescribedPoints, GreyView, Keypoints, L
 from dsac.landmarks.matcher import NUM_KEYPOINTS
 from dsac.landmarks.patches import PinholeView
 from dsac.mapping.buffer import evenly_spread
+from dsac.mapping.depth_correction import DepthCorrection
 from dsac.mapping.triangulation import FEW, agreed_depths, overlapping_pairs, view_pairs
 from dsac.mapping.view_cover import spread_over_views
 from dsac.mapping.views import sample_depth
@@ -38,7 +39,7 @@ _RADIUS = 6  # pixels around the place that the first depth predicts
 _LEAST_CORRELATION = 0.8
 _EPIPOLAR_PX = 1.5
 _SIGMA_PX = 0.5  # of a place found
-_DEPTH_SIGMA = 0.02  # relative, of the depth that comes with the frame
+_DEPTH_SIGMA = 0.01  # relative, of the depth that comes with the frame, once it is corrected
 _AGREEMENT = 0.04  # relative spread of the depths that are averaged
 
 
@@ -66,6 +67,11 @@ class _Candidates:
         plane = (self.pixels + 0.5 - camera.center_px.numpy()) / camera.focal_px.numpy()
         return np.concatenate([plane, np.ones((len(plane), 1))], axis=1)
 
+    @property
+    def places(self) -> Float[np.ndarray, "K 2"]:
+        """In the image, from -0.5 to 0.5."""
+        return (self.pixels + 0.5) / np.array(self.view.camera.size) - 0.5
+
     def points(self, rows: Int[np.ndarray, " M"]) -> Float[Tensor, "M 3"]:
         """In the world's frame."""
         return self.cam_from_world.inverse() @ torch.from_numpy(self.rays[rows] * self.depths[rows, None])
@@ -92,16 +98,15 @@ def remember(
             candidates.append(found)
             on_progress(0.7 * len(candidates) / len(frames))
     single = [_as_landmarks([c], [np.arange(len(c.depths))]) for c in candidates]
-    # the depth that came with the frame is a vote like the others
-    votes = [
-        [np.stack([np.arange(len(c.depths)), 1 / c.depths, _DEPTH_SIGMA / c.depths], axis=1)]
-        for c in candidates
-    ]
+    votes: list[list[np.ndarray]] = [[] for _ in candidates]
     pairs = overlapping_pairs(frames) if few else view_pairs(frames.cam_from_world.matrix.numpy())
     for done, (i, j) in enumerate(pairs):
         votes[i].append(_votes(single[i], candidates[i], candidates[j]))
         votes[j].append(_votes(single[j], candidates[j], candidates[i]))
         on_progress(0.7 + 0.3 * (done + 1) / len(pairs))
+    # the depth that came with the frame is a vote like the others
+    for of_frame, own in zip(votes, _corrected_depths(candidates, votes), strict=True):
+        of_frame.insert(0, own)
     with_patch, described, final = [], [], []
     for c, rows in zip(candidates, votes, strict=True):
         depths, support = agreed_depths(len(c.depths), rows, _AGREEMENT, least)
@@ -111,6 +116,20 @@ def remember(
         described.append(best)
         final.append(replace(c, depths=depths))
     return Remembered(_as_landmarks(final, with_patch), _as_described(final, described, 2 * count))
+
+
+def _corrected_depths(
+    candidates: list[_Candidates], votes: list[list[np.ndarray]]
+) -> list[Float[np.ndarray, "K 3"]]:
+    """Votes of each frame's own depths, corrected by what all other votes say of them together."""
+    rows = [np.concatenate([np.zeros((0, 3)), *of_frame]) for of_frame in votes]
+    corner = [of_frame[:, 0].astype(int) for of_frame in rows]
+    depths = np.concatenate([c.depths[k] for c, k in zip(candidates, corner, strict=True)])
+    places = np.concatenate([c.places[k] for c, k in zip(candidates, corner, strict=True)])
+    _, inverse, sigma = np.concatenate(rows).T
+    correction = DepthCorrection.fit(depths, places, inverse, sigma)
+    own = [correction.inverse_depths(c.depths, c.places) for c in candidates]
+    return [np.stack([np.arange(len(x)), x, _DEPTH_SIGMA * x], axis=1) for x in own]
 
 
 def _detect(frames: Frames, index: int, most: int) -> _Candidates:
