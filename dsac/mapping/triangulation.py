@@ -39,6 +39,7 @@ _MAX_VIEW_ANGLE_DEG = 45.0
 _MIN_ANGLE_DEG = 1.0  # between the two rays: below, depth is a guess
 _ENOUGH_POINTS = 25  # triangulated in a frame; where poses are wrong, chance finds up to twenty
 _AGREEMENT = 0.06  # relative spread of the depths that two partners give
+_MOST_INFORMATION = 1e5  # of a vote: 0.3 % of the depth, since it can be of something else
 
 
 def with_triangulated_depth(
@@ -211,8 +212,9 @@ def agreed_depths(
 ) -> tuple[Float[np.ndarray, " K"], Int[np.ndarray, " K"]]:
     """Depth of each of `count` keypoints, and how many votes agree on it; 0 where fewer than `least` do.
 
-    Votes are rows (keypoint, inverse depth, its standard deviation). The vote with the most others within the
-    relative `agreement` wins, and the depth is the mean of their inverse depths.
+    Votes are rows (keypoint, inverse depth, its standard deviation). Those within the relative `agreement` of
+    the vote that has the most information about it win: many that hardly know do not outvote one that does. The
+    depth is the mean of their inverse depths.
     """
     depths, supports = np.zeros(count), np.zeros(count, int)
     rows = np.concatenate([np.zeros((0, 3)), *votes])
@@ -224,12 +226,12 @@ def agreed_depths(
     for start, stop in zip(starts, np.append(starts[1:], len(rows)), strict=True):
         inverse, sigma = rows[start:stop, 1], rows[start:stop, 2]
         close = np.abs(inverse[:, None] - inverse) < agreement * inverse
-        support = close.sum(1)
-        winner = support.argmax()
-        if support[winner] >= least:
-            chosen = close[winner]
+        information = np.minimum((inverse / sigma) ** 2, _MOST_INFORMATION)
+        chosen = close[(close * information).sum(1).argmax()]
+        support = int(chosen.sum())
+        if support >= least:
             weight = sigma[chosen] ** -2
             keypoint = int(rows[start, 0])
             depths[keypoint] = weight.sum() / (weight * inverse[chosen]).sum()
-            supports[keypoint] = support[winner]
+            supports[keypoint] = support
     return depths, supports
