@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from dsac import Frames, Pose, load_scene
+from dsac.rooms import terrace_scene
 
 NEAR_M, NEAR_DEG = 0.7, 30.0  # of the headset: 72 of its queries are so near to a mapping frame, 51 are not
 PHOTOS = (5, 10, 20)
@@ -17,9 +18,9 @@ PHOTOS = (5, 10, 20)
 
 @dataclass(frozen=True)
 class Recording:
-    """A folder of the recordings, and what is measured in it."""
+    """A folder of the recordings, and what is measured in it; without one, the terrace that is rendered."""
 
-    folder: str
+    folder: str | None
     metric: bool = True
 
 
@@ -41,7 +42,8 @@ class Split:
 
     def load(self, data: Path, most_queries: int) -> Part:
         """Raises: `DatasetError` for a recording that is not in the folder."""
-        scene = load_scene(data / self.recording.folder)
+        folder = self.recording.folder
+        scene = terrace_scene() if folder is None else load_scene(data / folder)
         mapping, queries = self.choose(scene.mapping, scene.query)
         queries = {name: thinned(frames, most_queries) for name, frames in queries.items()}
         return Part(mapping, queries, 1.0 if self.recording.metric else diagonal(scene.mapping))
@@ -107,6 +109,10 @@ def _listed(mapping: Frames, query: Frames) -> tuple[Frames, dict[str, Frames]]:
     return mapping, {"": query}
 
 
+def _poses_only(mapping: Frames, query: Frames) -> tuple[Frames, dict[str, Frames]]:
+    return mapping.without_depth(), {"": query}
+
+
 def _near_and_far(mapping: Frames, query: Frames) -> tuple[Frames, dict[str, Frames]]:
     assert mapping.cam_from_world is not None and query.cam_from_world is not None
     is_near = near(query.cam_from_world, mapping.cam_from_world)
@@ -139,6 +145,7 @@ SPLITS = {
     "fox, every fifth": Split(RECORDINGS["fox"], _every(5)),
     "hololens": Split(RECORDINGS["hololens"], _near_and_far),
     "door, by night": Split(RECORDINGS["door"], _listed),
+    "terrace, from poses": Split(Recording(None), _poses_only),
 }
 SPLITS |= {
     f"{name}, {count} photos": Split(recording, _photos(count))
