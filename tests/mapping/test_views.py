@@ -24,7 +24,7 @@ CAMERAS = {
     "fisheye": Camera.from_params("OPENCV_FISHEYE", [210, 215, 150, 130, 0.02, -0.01, 0, 0], (320, 240)),
     "portrait": Camera.from_params("SIMPLE_RADIAL", [500, 190, 330, 0.08], (360, 640)),
 }
-GEOMETRY_ONLY = Augmentation(max_brightness=0.0, max_gamma=1.0, max_blur_px=0.0)
+GEOMETRY_ONLY = Augmentation(max_brightness=0.0, max_gamma=1.0, max_blur_px=0.0, max_orbit_deg=0.0)
 
 
 def _views(frame: Frame, size: tuple[int, int] = SIZE) -> list[View]:
@@ -112,7 +112,7 @@ def test_a_plain_view_keeps_pose_and_field_of_view() -> None:
 
 def test_views_stay_within_their_limits() -> None:
     frame = photograph(CAMERAS["pinhole"])
-    limits = Augmentation(min_scale=0.8, max_scale=1.2, max_roll_deg=10.0)
+    limits = Augmentation(min_scale=0.8, max_scale=1.2, max_roll_deg=10.0, max_orbit_deg=0.0)
     rng = np.random.default_rng(1)
     plain = plain_view(frame, SIZE, STRIDE)
     assert frame.cam_from_world is not None
