@@ -7,7 +7,6 @@ to the images, in `depth` under the image's name, and `depth_scale.txt` with the
 
 from __future__ import annotations
 
-import math
 import posixpath
 
 import numpy as np
@@ -26,7 +25,8 @@ from dsac.datasets.recording import (
     pick_truth,
     sizes_by_name,
 )
-from dsac.datasets.storage import Storage, read_lines
+from dsac.datasets.storage import Storage
+from dsac.datasets.tables import read_depth_scale
 from dsac.errors import DatasetError
 from dsac.geometry import Camera
 
@@ -46,7 +46,7 @@ def read(storage: Storage, truth: str | None) -> Recording:
     cameras, camera_index = _cameras(storage, image_folder, posed)
     sizes = sizes_by_name(posed.names, cameras, camera_index) if storage.has("cameras.txt") else {}
     depth_names = {name: f"depth/{posixpath.splitext(name)[0]}.png" for name in posed.names}
-    to_metres = ScaledDepth(_metres_per_depth_unit(storage))
+    to_metres = ScaledDepth(read_depth_scale(storage, default=0.001))
     reader = FileReader(storage.path, image_folder, find_depth(storage, depth_names), to_metres, sizes)
     frames = Frames(posed.names, cameras, camera_index, posed.cam_from_world, reader)
     return Recording("image folder with poses.txt", frames, {"poses": poses})
@@ -68,19 +68,3 @@ def _cameras(
             "poses.txt, or a cameras.txt with the line `1 PINHOLE WIDTH HEIGHT FX FY CX CY`"
         )
     return cameras_from_focals(storage, image_folder, poses.names, poses.focal_px.numpy())
-
-
-def _metres_per_depth_unit(storage: Storage) -> float:
-    if not storage.has("depth_scale.txt"):
-        return 0.001
-    path = storage.join("depth_scale.txt")
-    text = " ".join(read_lines(path)).strip()
-    try:
-        scale = float(text)
-    except ValueError:
-        scale = math.nan
-    if not 1e-30 < scale < 1e30:  # what 16 bits of it are must fit into 32 bits of metres
-        raise DatasetError(
-            f"{path}: expected one positive number, the metres per depth unit, got `{text[:80]}`"
-        )
-    return scale

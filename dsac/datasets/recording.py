@@ -38,6 +38,32 @@ class ScaledDepth:
 
 
 @dataclass(frozen=True)
+class ResampledDepth:
+    """Depth of another resolution than the colour images, seen from the same place; 0 stays 0 (unknown).
+
+    Each colour pixel takes the depth pixel that looks its way; lens distortion is neglected.
+    """
+
+    metres_per_unit: float
+    depth_camera: Camera | None = None  # None = the colour camera at the resolution of depth
+
+    def __call__(self, units: UInt16[np.ndarray, "h w"], camera: Camera) -> Float32[np.ndarray, "H W"]:
+        size = (units.shape[1], units.shape[0])
+        seen = camera.rescale(size) if self.depth_camera is None else self.depth_camera
+        taken = []
+        for axis in (0, 1):
+            focal, center = camera.focal_px[axis].item(), camera.center_px[axis].item()
+            plane = (np.arange(camera.size[axis]) + 0.5 - center) / focal
+            pixel = np.floor(seen.focal_px[axis].item() * plane + seen.center_px[axis].item() + 1e-9)
+            taken.append(np.where((pixel >= 0) & (pixel < size[axis]), pixel, -1).astype(np.int64))
+        columns, rows = taken
+        depth = units[rows[:, None], columns] * np.float32(self.metres_per_unit)
+        depth[rows < 0] = 0
+        depth[:, columns < 0] = 0
+        return depth
+
+
+@dataclass(frozen=True)
 class FileReader:
     """Pixels from image files."""
 
@@ -69,7 +95,7 @@ class FileReader:
             return np.zeros((height, width), np.float32)
         path = join(self.path, self.depth_names[name])
         units = read_depth(path)
-        if units.shape != (height, width):
+        if units.shape != (height, width) and not isinstance(self.depth_to_metres, ResampledDepth):
             raise DatasetError(
                 f"{path}: expected depth of the image's size {width}x{height}, "
                 f"got {units.shape[1]}x{units.shape[0]}"

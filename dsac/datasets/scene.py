@@ -7,10 +7,26 @@ if only one of them is there, the other part is the rest; with neither, all fram
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 
 from dsac.datasets import colmap, folder, nerfstudio, seven_scenes
-from dsac.datasets.format import Format, ReadsStoredPhotos, Recording, Split
+from dsac.datasets.format import Format, FormatByTime, ReadsStoredPhotos, Recording, Split
+from dsac.datasets.formats import (
+    ace,
+    arkit_scenes,
+    cambridge,
+    euroc,
+    kitti,
+    llff,
+    opensfm,
+    polycam,
+    record3d,
+    scanner_app,
+    scannet,
+    tum,
+    twelve_scenes,
+)
 from dsac.datasets.frame import Frames, Scene
 from dsac.datasets.rigid import some
 from dsac.datasets.storage import Storage, read_lines
@@ -18,27 +34,42 @@ from dsac.errors import DatasetError
 
 logger = logging.getLogger(__name__)
 
+# the first that recognises a folder reads it
 FORMATS: tuple[Format, ...] = (
+    twelve_scenes,  # its data folder looks like a sequence of 7-Scenes
     seven_scenes,
     colmap,
     nerfstudio,
+    kitti,  # its poses.txt is another than a plain folder's
     folder,
-)  # the first that recognises a folder reads it
+    tum,
+    ace,
+    cambridge,
+    scannet,
+    euroc,
+    opensfm,
+    llff,
+    arkit_scenes,
+    polycam,
+    record3d,
+    scanner_app,
+)
 _IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
-def load_scene(path: str | Path, truth: str | None = None) -> Scene:
+def load_scene(path: str | Path, truth: str | None = None, *, max_gap: float | None = None) -> Scene:
     """Frames with poses from a folder or a URL.
 
     `truth` names the poses to take where a recording has several (7-Scenes: `sfm`, `dslam`); the map and the
     queries then live in that truth's world. `Scene.truths` holds all of them.
+    `max_gap` is how far apart in time an image and its pose may be, in the formats that say (TUM: 0.02).
 
     Raises: `DatasetError` that names the file and what to do.
     """
     storage = Storage(str(path))
     for reader in FORMATS:
         if reader.recognises(storage):
-            recording = reader.read(storage, truth)
+            recording = _read(reader, storage, truth, max_gap)
             break
     else:
         raise DatasetError(_not_recognised(storage))
@@ -48,6 +79,16 @@ def load_scene(path: str | Path, truth: str | None = None) -> Scene:
     return Scene(
         str(path), recording.format, mapping, query, recording.truths, recording.metric, _stores_turned(mapping)
     )
+
+
+def _read(reader: Format, storage: Storage, truth: str | None, max_gap: float | None) -> Recording:
+    if max_gap is None:
+        return reader.read(storage, truth)
+    if not isinstance(reader, FormatByTime):
+        raise DatasetError(f"{storage.path}: max_gap is for poses that are found by time, here they are not")
+    if not 0 <= max_gap < math.inf:
+        raise DatasetError(f"max_gap: expected seconds, got {max_gap}")
+    return reader.read(storage, truth, max_gap)
 
 
 def _split(storage: Storage, recording: Recording) -> tuple[Frames, Frames]:

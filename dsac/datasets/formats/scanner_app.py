@@ -1,0 +1,60 @@
+"""3D Scanner App, "all data": `frame_00000.jpg`, `frame_00000.json` and `depth_00000.png` beside each other.
+
+A frame's JSON has `cameraPoseARFrame`, the world-from-camera matrix row by row with ARKit's axes (x right, y
+up, z backward), and `intrinsics`, the camera's matrix. Only some of the frames have an image. Depth is in
+millimetres.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from dsac.datasets.format import Recording
+from dsac.datasets.posed_files import OPENGL_AXES, Lens, PosedImages, pick, poses_from_matrices
+from dsac.datasets.recording import ResampledDepth
+from dsac.datasets.storage import Storage
+from dsac.datasets.tables import IMAGE_ENDINGS, files_with, read_json
+from dsac.errors import DatasetError
+
+LOOKS_FOR = "frame_00000.json beside frame_00000.jpg (3D Scanner App)"
+
+
+def recognises(storage: Storage) -> bool:
+    return bool(_frames(storage))
+
+
+def read(storage: Storage, truth: str | None) -> Recording:
+    """Frames in the order of their numbers; the truth is `arkit`."""
+    names = _frames(storage)
+    matrices, lenses = [], []
+    for name in names:
+        path = storage.join(_json_of(name))
+        entry = read_json(path)
+        matrices.append(
+            torch.tensor(_numbers(entry, "cameraPoseARFrame", 16, path)[:12]).double().reshape(3, 4)
+        )
+        lenses.append(Lens.from_matrix(_numbers(entry, "intrinsics", 9, path), path))
+    rows, cam_from_world = poses_from_matrices(names, matrices, storage.path, OPENGL_AXES)
+    names = pick(names, rows)
+    depth = {name: f"depth_{name.rpartition('.')[0].removeprefix('frame_')}.png" for name in names}
+    images = PosedImages(names, cam_from_world, pick(lenses, rows), storage.path, depth, ResampledDepth(0.001))
+    return images.recording(storage, "3D Scanner App", "arkit", truth)
+
+
+def _frames(storage: Storage) -> list[str]:
+    images = (name for name in files_with(storage, ".", IMAGE_ENDINGS) if name.startswith("frame_"))
+    return [name for name in images if storage.has(_json_of(name))]
+
+
+def _json_of(image: str) -> str:
+    return image.rpartition(".")[0] + ".json"
+
+
+def _numbers(entry: object, key: str, count: int, path: str) -> list[float]:
+    values = entry.get(key) if isinstance(entry, dict) else None
+    if not isinstance(values, list) or len(values) != count:
+        raise DatasetError(f"{path}: expected `{key}` as {count} numbers")
+    try:
+        return [float(value) for value in values]
+    except (TypeError, ValueError, OverflowError):
+        raise DatasetError(f"{path}: expected `{key}` as {count} numbers") from None
