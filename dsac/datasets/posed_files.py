@@ -34,7 +34,7 @@ OPENGL_AXES = (1.0, -1.0, -1.0)  # x right, y up, z backward, as ours: OpenGL, A
 
 @dataclass(frozen=True)
 class Lens:
-    """Intrinsics of images. A lens of one parameter, its focal length, has the principal point in the middle."""
+    """Intrinsics of images. With one parameter, the focal length, the principal point is the middle."""
 
     model: str
     params: tuple[float, ...]  # COLMAP's

@@ -63,8 +63,8 @@ class Trajectory:
         if len(lost) == len(names):
             raise DatasetError(
                 f"{self.source}: no image has a pose within {max_gap:g} s; images are from "
-                f"{times.min():.3f} to {times.max():.3f} s, poses from {self.times[0]:.3f} to {self.times[-1]:.3f} s "
-                "(a larger gap is allowed by max_gap)"
+                f"{times.min():.3f} to {times.max():.3f} s, poses from {self.times[0]:.3f} to "
+                f"{self.times[-1]:.3f} s (a larger gap is allowed by max_gap)"
             )
         log = logger.warning if lost else logger.info
         log(
@@ -115,7 +115,7 @@ def seconds(times: Float64[np.ndarray, " N"]) -> Float64[np.ndarray, " N"]:
 def pair_by_time(
     times: Float64[np.ndarray, " N"], others: Float64[np.ndarray, " M"], max_gap: float
 ) -> dict[int, int]:
-    """Row of `times` -> row of `others` for the pairs that are nearest to each other, `max_gap` apart at most."""
+    """Row of `times` -> row of `others`, of pairs that are nearest to each other, `max_gap` apart at most."""
     if not len(times) or not len(others):
         return {}
     forth, back = nearest(times, others), nearest(others, times)

@@ -1,5 +1,4 @@
-"""KITTI odometry: a sequence's folder with `calib.txt` and `image_2` or `image_0`; poses of the left grey
-camera.
+"""KITTI odometry: a sequence's folder with `calib.txt` and `image_2` or `image_0`.
 
 `poses.txt` (or `NN.txt`, here or in `poses`, or in `../../poses` as KITTI lays them out) has a 3x4 matrix a
 line: world from the rectified camera 0. `P2` of `calib.txt` projects from that camera: P2 = K [1 | b], so that

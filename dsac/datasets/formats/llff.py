@@ -36,11 +36,7 @@ def read(storage: Storage, truth: str | None) -> Recording:
     world_from_cam = torch.stack([right, down, -backward, position], dim=-1)
     rows, cam_from_world = poses_from_matrices(names, list(world_from_cam), path)
     size = read_image_size(storage.join(names[0]), as_stored=True)
-    widths = of_image[:, 1].tolist()
-    focals = [
-        size[0] * focal / width if width else 0.0
-        for width, focal in zip(widths, of_image[:, 2].tolist(), strict=True)
-    ]
+    focals = (size[0] * of_image[:, 2] / of_image[:, 1]).tolist()
     lenses = [Lens("SIMPLE_PINHOLE", (focal, size[0] / 2, size[1] / 2), size, path) for focal in focals]
     images = PosedImages(pick(names, rows), cam_from_world, pick(lenses, rows), path)
     return images.recording(storage, "LLFF poses_bounds.npy", "llff", truth, metric=False)

@@ -1,5 +1,4 @@
-"""Polycam's raw data: `keyframes` with `images`, `cameras` and `depth`, or the corrected ones of its own
-refinement.
+"""Polycam's raw data: `keyframes` with `images`, `cameras` and `depth`, or the corrected ones.
 
 A camera's JSON has the world-from-camera matrix as `t_00` to `t_23` with ARKit's axes (x right, y up, z
 backward), and intrinsics for `width` x `height`. Depth is in millimetres, of fewer pixels.

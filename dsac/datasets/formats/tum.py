@@ -97,7 +97,7 @@ def read(storage: Storage, truth: str | None, max_gap: float | None = None) -> R
 
 
 def _listed(storage: Storage) -> tuple[_Stamped, _Stamped]:
-    """Colour and depth images: of the lists, of the associations, or of folders whose files are named by time."""
+    """Colour and depth images: of the lists, the associations, or folders whose files are named by time."""
     associations = storage.first(_ASSOCIATIONS)
     if storage.has("rgb.txt"):
         depth = _list(storage, "depth.txt") if storage.has("depth.txt") else _folder(storage, "depth")
@@ -144,7 +144,7 @@ def _stamped(names: list[str], times: list[float]) -> _Stamped:
 
 
 def _lens(storage: Storage) -> tuple[Lens, bool]:
-    """Intrinsics, and whether the camera's y points up: of a file, else those published for the folder's name."""
+    """Intrinsics and whether y points up: of a file, else those published for the folder's name."""
     if storage.has("cameras.txt"):
         path = storage.join("cameras.txt")
         cameras = list(read_cameras_text(path).values())
