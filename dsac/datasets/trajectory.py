@@ -86,7 +86,7 @@ def read_trajectory(path: str, *, scalar_first: bool = False) -> Trajectory:
         rows = rows[1:]  # headings
     if not rows:
         raise DatasetError(f"{path}: expected lines `{_LINE}`, found none")
-    skip = _columns_before_time(rows[0])
+    skip = _columns_before_time(rows)
     table = torch.tensor([row.numbers(_LINE, skip, 8) for row in rows], dtype=torch.float64)
     kept = finite_rows(table, [row.place for row in rows], path)
     if not len(kept):
@@ -97,13 +97,16 @@ def read_trajectory(path: str, *, scalar_first: bool = False) -> Trajectory:
     return Trajectory.of(path, seconds(table[:, 0].numpy()), poses)
 
 
-def _columns_before_time(row: Row) -> int:
-    """1 where an identifier stands first: no number, or a number that leaves the quaternion a column later."""
-    if as_number(row.words[0]) is None:
+def _columns_before_time(rows: Sequence[Row]) -> int:
+    """1 where an identifier stands first: no number, or a number that leaves the quaternions a column later."""
+    if as_number(rows[0].words[0]) is None:
         return 1
-    values = [as_number(word) or 0.0 for word in row.words]
-    norms = [np.linalg.norm(values[first : first + 4]) for first in (4, 5)]
-    return int(len(values) > 8 and abs(norms[0] - 1) > 0.01 and abs(norms[1] - 1) <= 0.01)
+    if min(len(row.words) for row in rows) < 9:
+        return 0
+    values = np.array([[as_number(word) or 0.0 for word in row.words[4:9]] for row in rows])
+    values = values[np.isfinite(values).all(axis=1)]
+    off = [np.abs(np.linalg.norm(values[:, first : first + 4], axis=1) - 1).max(initial=0) for first in (0, 1)]
+    return int(off[1] < off[0])
 
 
 def seconds(times: Float64[np.ndarray, " N"]) -> Float64[np.ndarray, " N"]:

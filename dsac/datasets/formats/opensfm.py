@@ -1,4 +1,4 @@
-"""OpenSfM's `reconstruction.json`, also of OpenDroneMap: poses are axis-angle and translation, camera from world.
+"""OpenSfM's `reconstruction.json`, also OpenDroneMap's: poses are axis-angle and translation, camera from world.
 
 Focal lengths and centres are in units of the longer side, counted from the image's middle. Of several
 reconstructions the largest is taken. The scale is that of the reconstruction, which GPS makes about metres at
