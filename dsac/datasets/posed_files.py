@@ -97,6 +97,7 @@ class PosedImages:
         """
         pick_truth(storage.path, [truth_name], truth)
         check_no_repeats(self.names, self.source)
+        self._check_size_of_numbers()
         folder, present = find_images(storage, self.names, roots, self.source)
         names = [self.names[i] for i in present]
         lenses = [self.lenses[i] for i in present]
@@ -113,6 +114,12 @@ class PosedImages:
         truths = {truth_name: NamedPoses(self.names, self.cam_from_world)}
         frames = Frames(names, cameras, index, self.cam_from_world[torch.from_numpy(present)], reader)
         return Recording(label, frames, truths, split, metric)
+
+    def _check_size_of_numbers(self) -> None:
+        """Raises: `DatasetError` for poses of numbers so large that products of them are none."""
+        for vectors in (self.cam_from_world.translation, self.cam_from_world.center):
+            for i in torch.nonzero(~torch.isfinite(vectors).all(-1))[:1, 0].tolist():
+                raise DatasetError(f"{self.source}, {self.names[i]}: the numbers of its pose are too large")
 
 
 def poses_from_matrices(
@@ -132,6 +139,13 @@ def poses_from_matrices(
     rows = finite_rows(matrices, names, source)
     poses = rigid_from_matrices(matrices[torch.from_numpy(rows)], lambda i: f"{source}, {names[rows[i]]}")
     return rows, Pose(poses.rotation * poses.rotation.new_tensor(axes), poses.translation).inverse()
+
+
+def image_size(width: float, height: float, where: str) -> tuple[int, int]:
+    """Raises: `DatasetError` for anything but whole pixels."""
+    if not all(1 <= side < 2**31 and float(side).is_integer() for side in (width, height)):
+        raise DatasetError(f"{where}: expected a width and height in pixels, got {width:g}, {height:g}")
+    return int(width), int(height)
 
 
 def pick(values: Sequence, rows: Int[np.ndarray, " M"]) -> list:

@@ -53,7 +53,8 @@ class ResampledDepth:
         taken = []
         for axis in (0, 1):
             focal, center = camera.focal_px[axis].item(), camera.center_px[axis].item()
-            plane = (np.arange(camera.size[axis]) + 0.5 - center) / focal
+            with np.errstate(over="ignore", invalid="ignore"):  # focal lengths of next to nothing
+                plane = (np.arange(camera.size[axis]) + 0.5 - center) / focal
             pixel = np.floor(seen.focal_px[axis].item() * plane + seen.center_px[axis].item() + 1e-9)
             taken.append(np.where((pixel >= 0) & (pixel < size[axis]), pixel, -1).astype(np.int64))
         columns, rows = taken

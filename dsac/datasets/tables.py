@@ -84,11 +84,30 @@ def json_numbers(entry: Mapping[str, Any], keys: Sequence[str], where: str) -> l
     """Finite numbers of a JSON object by key. Raises: `DatasetError` that names the first that is missing."""
     values = []
     for key in keys:
-        value = entry.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise DatasetError(f"{where}: expected `{key}` as a number, got {str(value)[:80]}")
-        values.append(float(value))
+        number = _as_float(entry.get(key))
+        if number is None or not math.isfinite(number):
+            raise DatasetError(f"{where}: expected `{key}` as a number, got {str(entry.get(key))[:80]}")
+        values.append(number)
     return values
+
+
+def json_list(entry: Any, key: str | int, count: int, where: str) -> list[float]:
+    """The first numbers, perhaps NaN, of a list in a JSON object or list. Raises: `DatasetError` for fewer."""
+    try:
+        values = [_as_float(value) for value in entry[key][:count]]
+    except (KeyError, IndexError, TypeError):
+        values = []
+    if len(values) < count or None in values:
+        raise DatasetError(f"{where}: expected `{key}` as {count} numbers")
+    return [value for value in values if value is not None]
+
+
+def _as_float(value: Any) -> float | None:
+    """None for what is no number in JSON, or one that is too large."""
+    try:
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    except OverflowError:
+        return None
 
 
 def as_number(word: str) -> float | None:

@@ -13,15 +13,13 @@ import numpy as np
 import torch
 
 from dsac.datasets.format import Recording
-from dsac.datasets.posed_files import Lens, PosedImages, pick
+from dsac.datasets.posed_files import Lens, PosedImages, image_size, pick
 from dsac.datasets.recording import ResampledDepth
-from dsac.datasets.rigid import finite_rows
+from dsac.datasets.rigid import finite_rows, rigid_from_vectors
 from dsac.datasets.storage import Storage
 from dsac.datasets.tables import IMAGE_ENDINGS, as_number, files_with, read_numbers, read_rows
 from dsac.datasets.trajectory import Trajectory, nearest, pair_by_time, seconds
 from dsac.errors import DatasetError
-from dsac.geometry import Pose
-from dsac.geometry.rotation import rotation_from_vector
 
 LOOKS_FOR = "lowres_wide beside lowres_wide.traj (ARKitScenes)"
 MAX_GAP = 0.15
@@ -74,10 +72,11 @@ def _trajectory(path: str) -> Trajectory:
     rows = read_rows(path)
     numbers = [row.numbers("timestamp rx ry rz tx ty tz", 0, 7) for row in rows]
     table = torch.tensor(numbers, dtype=torch.float64).reshape(-1, 7)
-    table = table[torch.from_numpy(finite_rows(table, [row.place for row in rows], path))]
+    kept = finite_rows(table, [row.place for row in rows], path)
+    table = table[torch.from_numpy(kept)]
     if not len(table):
         raise DatasetError(f"{path}: expected lines `timestamp rx ry rz tx ty tz`, found none")
-    cam_from_world = Pose(rotation_from_vector(table[:, 1:4]), table[:, 4:])
+    cam_from_world = rigid_from_vectors(table[:, 1:4], table[:, 4:], lambda i: rows[kept[i]].place)
     return Trajectory.of(path, seconds(table[:, 0].numpy()), cam_from_world.inverse())
 
 
@@ -96,4 +95,4 @@ def _read_pincam(path: str) -> Lens:
     if len(values) != 6:
         raise DatasetError(f"{path}: expected `width height fx fy cx cy`, got {len(values)} numbers")
     width, height, *pinhole = values
-    return Lens("PINHOLE", tuple(pinhole), (int(width), int(height)), path)
+    return Lens("PINHOLE", tuple(pinhole), image_size(width, height, path), path)

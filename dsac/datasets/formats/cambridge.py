@@ -9,6 +9,7 @@ neglected, as the field does.
 from __future__ import annotations
 
 import logging
+import re
 
 import torch
 
@@ -92,10 +93,11 @@ def _read_nvm(storage: Storage) -> dict[str, float]:
     """Focal length by image, of VisualSFM's lines `name focal qw qx qy qz x y z k 0`."""
     path = storage.join("reconstruction.nvm")
     lines = [line.split() for line in read_lines(path) if line]
-    count = next((int(line[0]) for line in lines[1:3] if len(line) == 1 and line[0].isdecimal()), 0)
-    start = next((i for i, line in enumerate(lines) if len(line) == 1 and line[0] == str(count)), 0) + 1
+    at = next((i for i, line in enumerate(lines) if re.fullmatch(r"\d{1,9}", " ".join(line))), None)
+    if at is None:
+        raise DatasetError(f"{path}: expected the count of images on a line of its own, found none")
     focals = {}
-    for line in lines[start : start + count]:
+    for line in lines[at + 1 : at + 1 + int(lines[at][0])]:
         focal = as_number(line[1]) if len(line) > 10 else None
         if focal is None or not focal > 0:
             raise DatasetError(f"{path}: expected lines `name focal qw qx qy qz x y z k 0`, got `{line[:3]}`")

@@ -7,13 +7,14 @@ are OpenCV's.
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
 import torch
 
 from dsac.datasets.format import Recording
-from dsac.datasets.posed_files import Lens, PosedImages, pick
+from dsac.datasets.posed_files import Lens, PosedImages, image_size, pick
 from dsac.datasets.rigid import rigid_from_matrices
 from dsac.datasets.storage import Storage, read_lines
 from dsac.datasets.tables import IMAGE_ENDINGS, as_number, files_with, read_rows
@@ -78,7 +79,7 @@ def _sensor(path: str) -> tuple[Lens, Pose]:
     K = [[focal_x, 0, center_x], [0, focal_y, center_y], [0, 0, 1]]
     distortion = _list(text, "distortion_coefficients", 4, path)
     model = re.search(r"distortion_model\s*:\s*['\"]?([\w-]+)", text)
-    size = (int(width), int(height))
+    size = image_size(width, height, path)
     try:
         if model is None or model[1] in ("radial-tangential", "radtan", "plumb_bob"):
             camera = Camera.from_opencv(K, distortion, size)
@@ -98,6 +99,6 @@ def _list(text: str, key: str, count: int, path: str) -> list[float]:
     """The numbers of `key: [...]`."""
     found = re.search(rf"{key}\s*:\s*\[([^\]]*)\]", text)
     values = [as_number(word) for word in re.split(r"[\s,]+", found[1].strip())] if found else []
-    if len(values) != count or None in values:
+    if len(values) != count or not all(value is not None and math.isfinite(value) for value in values):
         raise DatasetError(f"{path}: expected `{key.split(chr(92))[0]}` as a list of {count} numbers")
     return [value for value in values if value is not None]

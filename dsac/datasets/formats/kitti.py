@@ -65,4 +65,5 @@ def _poses(storage: Storage) -> tuple[str, list[torch.Tensor]]:
     path = storage.join(name)
     expected = "a 3x4 matrix as 12 numbers"
     rows = read_rows(path)
-    return path, [torch.tensor(row.numbers(expected, 0, 12)).double().reshape(3, 4) for row in rows]
+    table = torch.tensor([row.numbers(expected, 0, 12) for row in rows], dtype=torch.float64)
+    return path, list(table.reshape(-1, 3, 4))

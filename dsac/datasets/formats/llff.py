@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+from tokenize import TokenError
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from dsac.datasets.tables import IMAGE_ENDINGS, files_with
 from dsac.errors import DatasetError
 
 LOOKS_FOR = "poses_bounds.npy (LLFF)"
+# numpy reads the header of the file as Python, and makes room for what that says
+_UNREADABLE = (ValueError, EOFError, OSError, SyntaxError, TokenError, MemoryError, OverflowError, TypeError)
 
 
 def recognises(storage: Storage) -> bool:
@@ -45,7 +48,7 @@ def read(storage: Storage, truth: str | None) -> Recording:
 def _load(path: str) -> np.ndarray:
     try:
         table = np.load(io.BytesIO(read_bytes(path)), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except _UNREADABLE as error:
         raise DatasetError(f"{path}: expected an array of numpy: {error}") from None
     if not isinstance(table, np.ndarray) or table.ndim != 2 or table.shape[1] not in (15, 17) or not len(table):
         raise DatasetError(f"{path}: expected an array (N, 17), got {getattr(table, 'shape', type(table))}")

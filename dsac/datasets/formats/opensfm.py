@@ -1,4 +1,4 @@
-"""OpenSfM's `reconstruction.json`, also OpenDroneMap's: poses are axis-angle and translation, camera from world.
+"""OpenSfM's `reconstruction.json`, also of OpenDroneMap: poses by axis-angle and translation.
 
 Focal lengths and centres are in units of the longer side, counted from the image's middle. Of several
 reconstructions the largest is taken. The scale is that of the reconstruction, which GPS makes about metres at
@@ -14,13 +14,11 @@ from typing import Any
 import torch
 
 from dsac.datasets.format import Recording
-from dsac.datasets.posed_files import Lens, PosedImages, pick
-from dsac.datasets.rigid import finite_rows, some
+from dsac.datasets.posed_files import Lens, PosedImages, image_size, pick
+from dsac.datasets.rigid import finite_rows, rigid_from_vectors, some
 from dsac.datasets.storage import Storage
-from dsac.datasets.tables import json_numbers, read_json
+from dsac.datasets.tables import json_list, json_numbers, read_json
 from dsac.errors import DatasetError
-from dsac.geometry import Pose
-from dsac.geometry.rotation import rotation_from_vector
 
 logger = logging.getLogger(__name__)
 
@@ -55,10 +53,15 @@ def read(storage: Storage, truth: str | None) -> Recording:
             raise DatasetError(message)
         logger.warning(message)
     names = [name for name in shots if name not in set(unknown)]
-    table = torch.tensor([_pose(shots[name], f"{path}, {name}") for name in names], dtype=torch.float64)
+    places = [f"{path}, {name}" for name in names]
+    values = [
+        json_list(shots[name], "rotation", 3, place) + json_list(shots[name], "translation", 3, place)
+        for name, place in zip(names, places, strict=True)
+    ]
+    table = torch.tensor(values, dtype=torch.float64)
     rows = finite_rows(table, names, path)
     table, names = table[torch.from_numpy(rows)], pick(names, rows)
-    cam_from_world = Pose(rotation_from_vector(table[:, :3]), table[:, 3:])
+    cam_from_world = rigid_from_vectors(table[:, :3], table[:, 3:], lambda i: f"{path}, {names[i]}")
     of_images = [lens for name in names if (lens := lenses[_camera_of(shots[name])]) is not None]
     images = PosedImages(names, cam_from_world, of_images, path)
     roots = ["images", "opensfm/images", "."]
@@ -92,22 +95,12 @@ def _camera_of(shot: Mapping[str, Any]) -> str:
     return str(shot.get("camera"))
 
 
-def _pose(shot: Mapping[str, Any], where: str) -> list[float]:
-    try:
-        values = [float(value) for key in ("rotation", "translation") for value in shot[key]]
-    except (KeyError, TypeError, ValueError, OverflowError):
-        values = []
-    if len(values) != 6:
-        raise DatasetError(f"{where}: expected `rotation` and `translation` as three numbers each")
-    return values
-
-
 def _lens(camera: Mapping[str, Any], where: str) -> Lens | None:
     """None for a camera without counterpart."""
     model, keys = _MODELS.get(str(camera.get("projection_type")), ("", ()))
     if not model:
         return None
-    width, height = (int(value) for value in json_numbers(camera, ["width", "height"], where))
+    width, height = image_size(*json_numbers(camera, ["width", "height"], where), where)
     focal_x, focal_y = json_numbers(
         camera, ["focal_x", "focal_y"] if "focal_x" in camera else ["focal"] * 2, where
     )

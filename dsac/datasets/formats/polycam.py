@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from dsac.datasets.format import Recording
-from dsac.datasets.posed_files import OPENGL_AXES, Lens, PosedImages, pick, poses_from_matrices
+from dsac.datasets.posed_files import OPENGL_AXES, Lens, PosedImages, image_size, pick, poses_from_matrices
 from dsac.datasets.recording import ResampledDepth
 from dsac.datasets.storage import Storage
 from dsac.datasets.tables import IMAGE_ENDINGS, files_with, json_numbers, pair_files, read_json
@@ -38,9 +38,9 @@ def read(storage: Storage, truth: str | None) -> Recording:
         entry = read_json(path)
         if not isinstance(entry, dict):
             raise DatasetError(f"{path}: expected an object with `fx` and `t_00`")
-        width, height = json_numbers(entry, ["width", "height"], path)
+        size = image_size(*json_numbers(entry, ["width", "height"], path), path)
         pinhole = tuple(json_numbers(entry, ["fx", "fy", "cx", "cy"], path))
-        lenses.append(Lens("PINHOLE", pinhole, (int(width), int(height)), path))
+        lenses.append(Lens("PINHOLE", pinhole, size, path))
         matrices.append(torch.tensor(json_numbers(entry, _MATRIX, path), dtype=torch.float64).reshape(3, 4))
     source = storage.join(base, camera_folder)
     rows, cam_from_world = poses_from_matrices(list(camera_of), matrices, source, OPENGL_AXES)

@@ -14,11 +14,19 @@ from typing import Any
 import torch
 
 from dsac.datasets.format import Recording
-from dsac.datasets.posed_files import OPENGL_AXES, Lens, PosedImages, pick
+from dsac.datasets.posed_files import OPENGL_AXES, Lens, PosedImages, image_size, pick
 from dsac.datasets.recording import ResampledDepth
 from dsac.datasets.rigid import finite_rows, rigid_from_quaternions
 from dsac.datasets.storage import Storage
-from dsac.datasets.tables import IMAGE_ENDINGS, as_number, files_with, json_numbers, pair_files, read_json
+from dsac.datasets.tables import (
+    IMAGE_ENDINGS,
+    as_number,
+    files_with,
+    json_list,
+    json_numbers,
+    pair_files,
+    read_json,
+)
 from dsac.errors import DatasetError
 from dsac.geometry import Pose
 
@@ -52,7 +60,9 @@ def read(storage: Storage, truth: str | None) -> Recording:
     files = list(numbered)
     if not files:
         raise DatasetError(f"{storage.join(folder)}: expected images 0.jpg, 1.jpg, ... for {len(poses)} poses")
-    table = torch.tensor([_numbers(poses[i], 7, f"{path}, pose {i}") for i in numbered.values()]).double()
+    table = torch.tensor(
+        [json_list(poses, i, 7, f"{path}, pose") for i in numbered.values()], dtype=torch.float64
+    )
     rows = finite_rows(table, files, path)
     table, files = table[torch.from_numpy(rows)], pick(files, rows)
     world_from_arkit = rigid_from_quaternions(
@@ -70,24 +80,14 @@ def read(storage: Storage, truth: str | None) -> Recording:
 def _lens(metadata: Mapping[str, Any], number: int, path: str) -> Lens:
     size = None
     if "w" in metadata and "h" in metadata:
-        width, height = json_numbers(metadata, ["w", "h"], path)
-        size = (int(width), int(height))
+        size = image_size(*json_numbers(metadata, ["w", "h"], path), path)
     per_frame = metadata.get("perFrameIntrinsicCoeffs")
     if isinstance(per_frame, list) and number < len(per_frame):
-        where = f"{path}, perFrameIntrinsicCoeffs {number}"
-        return Lens("PINHOLE", tuple(_numbers(per_frame[number], 4, where)), size, where)
-    K = _numbers(metadata.get("K"), 9, f"{path}, K")
+        where = f"{path}, perFrameIntrinsicCoeffs"
+        return Lens("PINHOLE", tuple(json_list(per_frame, number, 4, where)), size, where)
+    K = json_list(metadata, "K", 9, path)
     rows = [K[0::3], K[1::3], K[2::3]] if K[6] or K[7] else [K[0:3], K[3:6], K[6:9]]
     return Lens.from_matrix([value for row in rows for value in row], path, size)
-
-
-def _numbers(values: Any, count: int, where: str) -> list[float]:
-    if not isinstance(values, list) or len(values) < count:
-        raise DatasetError(f"{where}: expected {count} numbers, got {str(values)[:80]}")
-    try:
-        return [float(value) for value in values[:count]]
-    except (TypeError, ValueError, OverflowError):
-        raise DatasetError(f"{where}: expected {count} numbers, got {str(values)[:80]}") from None
 
 
 def _depth(storage: Storage, files: list[str]) -> dict[str, str]:

@@ -13,8 +13,7 @@ from dsac.datasets.format import Recording
 from dsac.datasets.posed_files import OPENGL_AXES, Lens, PosedImages, pick, poses_from_matrices
 from dsac.datasets.recording import ResampledDepth
 from dsac.datasets.storage import Storage
-from dsac.datasets.tables import IMAGE_ENDINGS, files_with, read_json
-from dsac.errors import DatasetError
+from dsac.datasets.tables import IMAGE_ENDINGS, files_with, json_list, read_json
 
 LOOKS_FOR = "frame_00000.json beside frame_00000.jpg (3D Scanner App)"
 
@@ -31,9 +30,9 @@ def read(storage: Storage, truth: str | None) -> Recording:
         path = storage.join(_json_of(name))
         entry = read_json(path)
         matrices.append(
-            torch.tensor(_numbers(entry, "cameraPoseARFrame", 16, path)[:12]).double().reshape(3, 4)
+            torch.tensor(json_list(entry, "cameraPoseARFrame", 16, path), dtype=torch.float64).reshape(4, 4)[:3]
         )
-        lenses.append(Lens.from_matrix(_numbers(entry, "intrinsics", 9, path), path))
+        lenses.append(Lens.from_matrix(json_list(entry, "intrinsics", 9, path), path))
     rows, cam_from_world = poses_from_matrices(names, matrices, storage.path, OPENGL_AXES)
     names = pick(names, rows)
     depth = {name: f"depth_{name.rpartition('.')[0].removeprefix('frame_')}.png" for name in names}
@@ -48,13 +47,3 @@ def _frames(storage: Storage) -> list[str]:
 
 def _json_of(image: str) -> str:
     return image.rpartition(".")[0] + ".json"
-
-
-def _numbers(entry: object, key: str, count: int, path: str) -> list[float]:
-    values = entry.get(key) if isinstance(entry, dict) else None
-    if not isinstance(values, list) or len(values) != count:
-        raise DatasetError(f"{path}: expected `{key}` as {count} numbers")
-    try:
-        return [float(value) for value in values]
-    except (TypeError, ValueError, OverflowError):
-        raise DatasetError(f"{path}: expected `{key}` as {count} numbers") from None

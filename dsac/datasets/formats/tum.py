@@ -15,7 +15,7 @@ import numpy as np
 
 from dsac.datasets.colmap import read_cameras_text
 from dsac.datasets.format import Recording
-from dsac.datasets.posed_files import Lens, PosedImages, pick
+from dsac.datasets.posed_files import Lens, PosedImages, image_size, pick
 from dsac.datasets.recording import ScaledDepth
 from dsac.datasets.storage import Storage
 from dsac.datasets.tables import (
@@ -175,7 +175,7 @@ def _lens_of_numbers(values: list[float], path: str) -> tuple[Lens, bool]:
     """From OpenCV's `[width height] (fx fy cx cy | 3x3 matrix) [k1 k2 p1 p2 [k3 ...]]`."""
     size = None
     if len(values) > 10 and values[3] == values[5] == 0:
-        size, values = (int(values[0]), int(values[1])), values[2:]
+        size, values = image_size(values[0], values[1], path), values[2:]
     if len(values) < 9 or any(values[i] for i in (1, 3, 6, 7)) or values[8] != 1:
         values = _as_matrix(tuple(values)) if len(values) >= 4 else []
     y_up = len(values) > 8 and values[4] < 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from dsac.datasets.format import Recording, Split
-from dsac.datasets.posed_files import Lens, PosedImages, pick, poses_from_matrices
+from dsac.datasets.posed_files import Lens, PosedImages, image_size, pick, poses_from_matrices
 from dsac.datasets.recording import ResampledDepth
 from dsac.datasets.storage import Storage, read_lines
 from dsac.datasets.tables import as_number, files_with, folder_names, read_pose_matrix
@@ -84,7 +84,8 @@ def _read_info(path: str) -> dict[str, list[float]]:
 
 
 def _lens(info: dict[str, list[float]], kind: str, path: str) -> Lens:
-    size = (int(info[f"m_{kind.lower()}Width"][0]), int(info[f"m_{kind.lower()}Height"][0]))
+    width, height = (info[f"m_{kind.lower()}{side}"][0] for side in ("Width", "Height"))
+    size = image_size(width, height, path)
     return Lens.from_matrix(info[f"m_calibration{kind}Intrinsic"], path, size)
 
 

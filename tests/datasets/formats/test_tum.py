@@ -97,7 +97,7 @@ def test_pose_between_two_poses_is_interpolated(recording):
     last[:3, :3] = [[np.cos(turned), -np.sin(turned), 0], [np.sin(turned), np.cos(turned), 0], [0, 0, 1]]
     path = recording(np.stack([first, first]))
     poses = [
-        f"{START + time!r} {numbers(matrix[:3, 3])} {numbers(quaternion_xyzw(matrix) if time else [0, 0, 0, 1])}"
+        f"{START + time!r} {numbers(matrix[:3, 3])} {numbers(quaternion_xyzw(matrix))}"
         for time, matrix in ((1 / 64, last), (-1 / 64, first))  # in any order
     ]
     (path / "groundtruth.txt").write_text("\n".join(poses))
