@@ -100,7 +100,8 @@ def _lens(camera: Mapping[str, Any], where: str) -> Lens | None:
     model, keys = _MODELS.get(str(camera.get("projection_type")), ("", ()))
     if not model:
         return None
-    width, height = image_size(*json_numbers(camera, ["width", "height"], where), where)
+    width, height = json_numbers(camera, ["width", "height"], where)
+    size = image_size(width, height, where)
     focal_x, focal_y = json_numbers(
         camera, ["focal_x", "focal_y"] if "focal_x" in camera else ["focal"] * 2, where
     )
@@ -113,4 +114,4 @@ def _lens(camera: Mapping[str, Any], where: str) -> Lens | None:
     coefficients = tuple(values[key] for key in keys)
     if model != "OPENCV_FISHEYE" and not any(coefficients):
         model, coefficients = "PINHOLE", ()
-    return Lens(model, (*pinhole, *coefficients), (width, height), where)
+    return Lens(model, (*pinhole, *coefficients), size, where)

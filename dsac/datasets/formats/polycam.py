@@ -38,7 +38,8 @@ def read(storage: Storage, truth: str | None) -> Recording:
         entry = read_json(path)
         if not isinstance(entry, dict):
             raise DatasetError(f"{path}: expected an object with `fx` and `t_00`")
-        size = image_size(*json_numbers(entry, ["width", "height"], path), path)
+        width, height = json_numbers(entry, ["width", "height"], path)
+        size = image_size(width, height, path)
         pinhole = tuple(json_numbers(entry, ["fx", "fy", "cx", "cy"], path))
         lenses.append(Lens("PINHOLE", pinhole, size, path))
         matrices.append(torch.tensor(json_numbers(entry, _MATRIX, path), dtype=torch.float64).reshape(3, 4))

@@ -80,7 +80,8 @@ def read(storage: Storage, truth: str | None) -> Recording:
 def _lens(metadata: Mapping[str, Any], number: int, path: str) -> Lens:
     size = None
     if "w" in metadata and "h" in metadata:
-        size = image_size(*json_numbers(metadata, ["w", "h"], path), path)
+        width, height = json_numbers(metadata, ["w", "h"], path)
+        size = image_size(width, height, path)
     per_frame = metadata.get("perFrameIntrinsicCoeffs")
     if isinstance(per_frame, list) and number < len(per_frame):
         where = f"{path}, perFrameIntrinsicCoeffs"
