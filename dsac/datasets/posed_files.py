@@ -19,6 +19,7 @@ from dsac.datasets.recording import (
     FileReader,
     ScaledDepth,
     check_no_repeats,
+    find_depth,
     find_images,
     pick_truth,
 )
@@ -104,12 +105,7 @@ class PosedImages:
         cameras, index = _cameras(storage, folder, names, lenses)
         sizes = {name: lens.size for name, lens in zip(names, lenses, strict=True) if lens.size is not None}
         here = set(names)
-        depth = {name: path for name, path in self.depth_names.items() if name in here and storage.has(path)}
-        if depth and len(depth) < len(names):
-            logger.warning(
-                "%s: %d of %d images have no depth, it counts as unknown there",
-                storage.path, len(names) - len(depth), len(names),
-            )  # fmt: skip
+        depth = find_depth(storage, {name: path for name, path in self.depth_names.items() if name in here})
         reader = FileReader(storage.path, folder, depth, self.depth_to_metres, sizes)
         truths = {truth_name: NamedPoses(self.names, self.cam_from_world)}
         frames = Frames(names, cameras, index, self.cam_from_world[torch.from_numpy(present)], reader)

@@ -64,7 +64,7 @@ class Trajectory:
             raise DatasetError(
                 f"{self.source}: no image has a pose within {max_gap:g} s; images are from "
                 f"{times.min():.3f} to {times.max():.3f} s, poses from {self.times[0]:.3f} to "
-                f"{self.times[-1]:.3f} s (a larger gap is allowed by max_gap)"
+                f"{self.times[-1]:.3f} s (--max-gap allows a larger gap)"
             )
         log = logger.warning if lost else logger.info
         log(

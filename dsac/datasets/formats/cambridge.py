@@ -81,7 +81,7 @@ def _lenses(storage: Storage, names: list[str]) -> list[Lens]:
     focals = _read_nvm(storage) if storage.has("reconstruction.nvm") else {}
     unknown = [name for name in names if _key(name) not in focals]
     if unknown:
-        logger.info(
+        logger.warning(
             "%s: %d of %d images have no focal length in reconstruction.nvm, %g px of %d are taken",
             storage.path, len(unknown), len(names), FOCAL_PX, _WIDTH,
         )  # fmt: skip
