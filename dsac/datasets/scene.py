@@ -22,6 +22,7 @@ from dsac.datasets.formats import (
     opensfm,
     polycam,
     record3d,
+    ros_bag,
     scanner_app,
     scannet,
     tum,
@@ -53,6 +54,7 @@ FORMATS: tuple[Format, ...] = (
     polycam,
     record3d,
     scanner_app,
+    ros_bag,
 )
 _IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
