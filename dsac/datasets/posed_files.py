@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from dsac.datasets.format import Recording, Split
@@ -55,6 +55,20 @@ class Lens:
                 f"{source}: expected a camera matrix `fx 0 cx 0 fy cy 0 0 1`, got {list(K)[:16]}"
             )
         return Lens("PINHOLE", (K[0], K[4], K[2], K[5]), size, source)
+
+    @staticmethod
+    def from_opencv(
+        K: Float64[np.ndarray, "3 3"],
+        distortion: Sequence[float] | None,
+        source: str,
+        size: tuple[int, int] | None = None,
+    ) -> Lens:
+        """See `Camera.from_opencv`. Raises: `DatasetError`."""
+        try:
+            camera = Camera.from_opencv(K, distortion or None, size or (1, 1))  # the size changes nothing
+        except ValueError as error:
+            raise DatasetError(f"{source}: {error}") from None
+        return replace(Lens.of(camera, source), size=size)
 
     @staticmethod
     def of(camera: Camera, source: str) -> Lens:

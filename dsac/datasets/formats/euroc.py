@@ -1,4 +1,4 @@
-"""EuRoC MAV and data sets in its layout (TUM-VI): `mav0/cam0` and the poses of the body.
+"""EuRoC MAV and recordings in its layout: `mav0/cam0` and the poses of the body.
 
 A row of `mav0/state_groundtruth_estimate0/data.csv` (or `mocap0`) is `timestamp [ns], position, quaternion w x
 y z`, world from the body; `T_BS` of the camera's `sensor.yaml` is body from camera. Intrinsics and distortion

@@ -7,15 +7,21 @@ camera 2 is moved by b. K counts pixels from the centre of the first, as OpenCV 
 
 from __future__ import annotations
 
+import logging
+import re
+
 import numpy as np
 import torch
 
 from dsac.datasets.format import Recording
 from dsac.datasets.posed_files import Lens, PosedImages, pick, poses_from_matrices
+from dsac.datasets.rigid import some
 from dsac.datasets.storage import Storage
 from dsac.datasets.tables import IMAGE_ENDINGS, files_with, folder_names, read_rows
 from dsac.errors import DatasetError
-from dsac.geometry import Camera, Pose
+from dsac.geometry import Pose
+
+logger = logging.getLogger(__name__)
 
 LOOKS_FOR = "calib.txt beside image_2 or image_0 (KITTI odometry)"
 _CAMERAS = (2, 0, 3, 1)  # colour first
@@ -28,17 +34,28 @@ def recognises(storage: Storage) -> bool:
 def read(storage: Storage, truth: str | None) -> Recording:
     """Frames of the best camera there is; the truth is `poses`."""
     number = next(i for i in _CAMERAS if storage.has(f"image_{i}"))
-    names = [f"image_{number}/{name}" for name in files_with(storage, f"image_{number}", IMAGE_ENDINGS)]
     lens, cam_from_cam0 = _calibration(storage, number)
     path, matrices = _poses(storage)
-    if len(matrices) != len(names):
-        raise DatasetError(
-            f"{path}: expected a pose for each of {len(names)} images in image_{number}, got {len(matrices)}"
-        )
+    names = [f"image_{number}/{name}" for name in _images(storage, f"image_{number}", len(matrices))]
     rows, cam0_from_world = poses_from_matrices(names, matrices, path)
     names = pick(names, rows)
     images = PosedImages(names, cam_from_cam0 @ cam0_from_world, [lens] * len(names), path)
     return images.recording(storage, f"KITTI odometry, image_{number}", "poses", truth)
+
+
+def _images(storage: Storage, folder: str, count: int) -> list[str]:
+    """The image of each pose: in their order if there are as many, else by their numbers, which begin at 0."""
+    files = files_with(storage, folder, IMAGE_ENDINGS)
+    if len(files) == count:
+        return files
+    numbered = {int(name.partition(".")[0]): name for name in files if re.fullmatch(r"\d{1,12}\.\w+", name)}
+    without = [name for number, name in numbered.items() if number >= count]
+    if without:
+        logger.warning(
+            "%s: %d of %d images have no pose, left out: %s",
+            storage.join(folder), len(without), len(files), some(without),
+        )  # fmt: skip
+    return [numbered.get(i, f"{i:06d}.png") for i in range(count)]
 
 
 def _calibration(storage: Storage, number: int) -> tuple[Lens, Pose]:
@@ -46,12 +63,8 @@ def _calibration(storage: Storage, number: int) -> tuple[Lens, Pose]:
     for row in read_rows(path):
         if row.words[0].rstrip(":") in (f"P{number}", f"P_rect_0{number}"):
             P = np.array(row.numbers("P2: and 12 numbers", 1, 12)).reshape(3, 4)
-            try:
-                camera = Camera.from_opencv(P[:, :3], None, (1, 1))
-                offset = torch.from_numpy(np.linalg.solve(P[:, :3], P[:, 3]))
-            except (ValueError, np.linalg.LinAlgError) as error:
-                raise DatasetError(f"{row.place}: {error}") from None
-            lens = Lens(camera.model, tuple(camera.params.tolist()), source=path)
+            lens = Lens.from_opencv(P[:, :3], None, row.place)  # whose K has an inverse
+            offset = torch.from_numpy(np.linalg.solve(P[:, :3], P[:, 3]))
             return lens, Pose(torch.eye(3, dtype=torch.float64), offset)
     raise DatasetError(f"{path}: expected a line `P{number}:` with 12 numbers for image_{number}, found none")
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from dsac.datasets.colmap import read_cameras_text
+from dsac.datasets.calibration import Calibration, opencv_calibration, read_calibration
 from dsac.datasets.format import Recording
-from dsac.datasets.posed_files import Lens, PosedImages, image_size, pick
+from dsac.datasets.posed_files import PosedImages, pick
 from dsac.datasets.recording import ScaledDepth
 from dsac.datasets.storage import Storage
 from dsac.datasets.tables import (
@@ -24,12 +25,11 @@ from dsac.datasets.tables import (
     files_with,
     folder_names,
     read_depth_scale,
-    read_numbers,
     read_rows,
 )
 from dsac.datasets.trajectory import pair_by_time, read_trajectory, seconds
 from dsac.errors import DatasetError
-from dsac.geometry import Camera, Pose
+from dsac.geometry import Pose
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,6 @@ _PUBLISHED = {
     ),
 }  # fmt: skip
 _ASSOCIATIONS = ["associations.txt", "associated.txt", "associate.txt", "association.txt"]
-_CALIBRATION = re.compile(r"(calib|calibration|camera|cameras|intrinsics?|k)\b.*|intrinsics?_.*", re.IGNORECASE)
 _Y_MIRRORED = (1.0, -1.0, 1.0)
 
 
@@ -74,8 +73,8 @@ def read(storage: Storage, truth: str | None, max_gap: float | None = None) -> R
     colour, depth = _listed(storage)
     trajectory = read_trajectory(storage.join("groundtruth.txt"))
     rows, world_from_cam = trajectory.at(colour.names, colour.times, max_gap)
-    lens, y_up = _lens(storage)
-    if y_up:
+    calibration = _calibration(storage)
+    if calibration.y_up:
         mirror = world_from_cam.translation.new_tensor(_Y_MIRRORED)
         rotation = mirror[:, None] * world_from_cam.rotation * mirror
         world_from_cam = Pose(rotation, mirror * world_from_cam.translation)
@@ -88,7 +87,7 @@ def read(storage: Storage, truth: str | None, max_gap: float | None = None) -> R
     images = PosedImages(
         names,
         world_from_cam.inverse(),
-        [lens] * len(names),
+        [calibration.lens] * len(names),
         storage.path,
         {names[i]: depth.names[j] for i, j in depth_of.items()},
         ScaledDepth(read_depth_scale(storage, default=METRES_PER_UNIT)),
@@ -143,49 +142,17 @@ def _stamped(names: list[str], times: list[float]) -> _Stamped:
     return _Stamped(names, seconds(np.array(times, dtype=np.float64)))
 
 
-def _lens(storage: Storage) -> tuple[Lens, bool]:
-    """Intrinsics and whether y points up: of a file, else those published for the folder's name."""
-    if storage.has("cameras.txt"):
-        path = storage.join("cameras.txt")
-        cameras = list(read_cameras_text(path).values())
-        if len(cameras) != 1:
-            raise DatasetError(f"{path}: expected one camera for all images, got {len(cameras)}")
-        return Lens.of(cameras[0], path), False
-    files = [name for name in files_with(storage, ".", [".txt"]) if _CALIBRATION.fullmatch(name)]
-    if files:
-        path = storage.join(files[0])
-        return _lens_of_numbers(read_numbers(path), path)
+def _calibration(storage: Storage) -> Calibration:
+    """Of a file, else what is published for the folder's name."""
+    if (found := read_calibration(storage)) is not None:
+        return found
     name = "/".join(folder_names(storage)[-2:]).lower()
     for pattern, numbers in _PUBLISHED.items():
-        if found := re.search(pattern, name):
-            logger.info("%s: intrinsics published for %s are taken", storage.path, found[0])
-            return _lens_of_numbers([640, 480, *_as_matrix(numbers)], storage.path)
+        if match := re.search(pattern, name):
+            logger.info("%s: intrinsics published for %s are taken", storage.path, match[0])
+            lens, y_up = opencv_calibration(numbers, storage.path)
+            return Calibration(replace(lens, size=(640, 480)), y_up)
     raise DatasetError(
         f"{storage.path}: no intrinsics; add a cameras.txt with the line `1 PINHOLE WIDTH HEIGHT FX FY CX CY` "
         "(freiburg1, 2 or 3 in the folder's name stands for TUM's own cameras)"
     )
-
-
-def _as_matrix(numbers: tuple[float, ...]) -> list[float]:
-    focal_x, focal_y, center_x, center_y, *distortion = numbers
-    return [focal_x, 0, center_x, 0, focal_y, center_y, 0, 0, 1, *distortion]
-
-
-def _lens_of_numbers(values: list[float], path: str) -> tuple[Lens, bool]:
-    """From OpenCV's `[width height] (fx fy cx cy | 3x3 matrix) [k1 k2 p1 p2 [k3 ...]]`."""
-    size = None
-    if len(values) > 10 and values[3] == values[5] == 0:
-        size, values = image_size(values[0], values[1], path), values[2:]
-    if len(values) < 9 or any(values[i] for i in (1, 3, 6, 7)) or values[8] != 1:
-        values = _as_matrix(tuple(values)) if len(values) >= 4 else []
-    y_up = len(values) > 8 and values[4] < 0
-    try:
-        if not values:
-            raise ValueError("expected at least `fx fy cx cy`")
-        K = np.abs(np.array(values[:9]).reshape(3, 3))
-        camera = Camera.from_opencv(K, values[9:] or None, size or (1, 1))
-        if y_up and camera.distortion is not None:
-            raise ValueError("a negative fy beside distortion is not understood")
-    except ValueError as error:
-        raise DatasetError(f"{path}: expected [width height] fx fy cx cy [k1 k2 p1 p2 [k3]]: {error}") from None
-    return Lens(camera.model, tuple(camera.params.tolist()), size, path), y_up

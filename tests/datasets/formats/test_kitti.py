@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 from known_cameras import expect_camera, numbers, world_from_cams
@@ -51,10 +53,21 @@ def test_grey_camera_and_poses_in_the_folder_itself(recording):
         expect_camera(frame, matrix, (10, 10, 3.5, 2.5))
 
 
-def test_another_count_of_poses_than_images_is_an_error(recording):
-    (recording / "image_2" / "000002.png").unlink()
-    with pytest.raises(DatasetError, match="04.txt: expected a pose for each of 2 images in image_2, got 3"):
-        load_scene(recording)
+def test_a_missing_image_is_named_and_the_others_keep_their_poses(recording, caplog):
+    (recording / "image_2" / "000001.png").unlink()
+    with caplog.at_level(logging.WARNING):
+        frames = load_scene(recording).mapping
+    assert frames.names == ["image_2/000000.png", "image_2/000002.png"]
+    expect_camera(frames[1], world_from_cam2(MATRICES[2]), (10, 10, 3.5, 2.5))
+    assert "1 of 3 images named in" in caplog.text and "left out: image_2/000001.png" in caplog.text
+
+
+def test_images_without_a_pose_are_named(recording, caplog):
+    poses = recording.parents[1] / "poses" / "04.txt"
+    poses.write_text("".join(poses.read_text().splitlines(keepends=True)[:2]))
+    with caplog.at_level(logging.WARNING):
+        assert len(load_scene(recording).mapping) == 2
+    assert "1 of 3 images have no pose, left out: 000002.png" in caplog.text
 
 
 def test_missing_poses_or_calibration_are_an_error(recording):
