@@ -20,7 +20,7 @@ from dsac.geometry.rotation import rotation_from_vector, vector_from_rotation
 logger = logging.getLogger(__name__)
 
 _UNITS = ((1e17, 1e-9), (1e14, 1e-6), (1e11, 1e-3))  # times since 1970 from here on are in these seconds
-_LINE = "timestamp tx ty tz qx qy qz qw"
+_LINES = {False: "timestamp tx ty tz qx qy qz qw", True: "timestamp tx ty tz qw qx qy qz"}  # by scalar_first
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,10 +84,11 @@ def read_trajectory(path: str, *, scalar_first: bool = False) -> Trajectory:
     rows = read_rows(path)
     while rows and not any(as_number(word) is not None for word in rows[0].words):
         rows = rows[1:]  # headings
+    line = _LINES[scalar_first]
     if not rows:
-        raise DatasetError(f"{path}: expected lines `{_LINE}`, found none")
+        raise DatasetError(f"{path}: expected lines `{line}`, found none")
     skip = _columns_before_time(rows)
-    table = torch.tensor([row.numbers(_LINE, skip, 8) for row in rows], dtype=torch.float64)
+    table = torch.tensor([row.numbers(line, skip, 8) for row in rows], dtype=torch.float64)
     kept = finite_rows(table, [row.place for row in rows], path)
     if not len(kept):
         raise DatasetError(f"{path}: expected poses, all {len(rows)} are NaN or infinite")
@@ -111,7 +112,7 @@ def _columns_before_time(rows: Sequence[Row]) -> int:
 
 def seconds(times: Float64[np.ndarray, " N"]) -> Float64[np.ndarray, " N"]:
     """Times since 1970 in nanoseconds, microseconds or milliseconds as seconds; smaller ones are seconds."""
-    largest = np.abs(times).max(initial=0)
+    largest = np.abs(times[np.isfinite(times)]).max(initial=0)
     return times * next((unit for least, unit in _UNITS if largest >= least), 1.0)
 
 
