@@ -124,6 +124,17 @@ def files_with(storage: Storage, folder: str, endings: Sequence[str]) -> list[st
     return sorted((name for name in names if name.lower().endswith(tuple(endings))), key=natural_order)
 
 
+def files_by_number(files: Sequence[str], count: int, source: str) -> dict[int, str]:
+    """Number -> file, of those named by a number below `count`; one warning names the others, left out."""
+    found = {int(name.partition(".")[0]): name for name in files if re.fullmatch(r"\d{1,12}\.\w+", name)}
+    found = {number: name for number, name in found.items() if number < count}
+    if without := sorted(set(files) - set(found.values()), key=natural_order):
+        logger.warning(
+            "%s: %d of %d images have no pose, left out: %s", source, len(without), len(files), some(without)
+        )
+    return found
+
+
 def natural_order(name: str) -> tuple[list[str | int], str]:
     """A key that sorts runs of digits as numbers."""
     parts = re.split(r"([0-9]+)", name)

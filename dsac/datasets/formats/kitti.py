@@ -7,21 +7,15 @@ camera 2 is moved by b. K counts pixels from the centre of the first, as OpenCV 
 
 from __future__ import annotations
 
-import logging
-import re
-
 import numpy as np
 import torch
 
 from dsac.datasets.format import Recording
 from dsac.datasets.posed_files import Lens, PosedImages, pick, poses_from_matrices
-from dsac.datasets.rigid import some
 from dsac.datasets.storage import Storage
-from dsac.datasets.tables import IMAGE_ENDINGS, files_with, folder_names, read_rows
+from dsac.datasets.tables import IMAGE_ENDINGS, files_by_number, files_with, folder_names, read_rows
 from dsac.errors import DatasetError
 from dsac.geometry import Pose
-
-logger = logging.getLogger(__name__)
 
 LOOKS_FOR = "calib.txt beside image_2 or image_0 (KITTI odometry)"
 _CAMERAS = (2, 0, 3, 1)  # colour first
@@ -48,13 +42,7 @@ def _images(storage: Storage, folder: str, count: int) -> list[str]:
     files = files_with(storage, folder, IMAGE_ENDINGS)
     if len(files) == count:
         return files
-    numbered = {int(name.partition(".")[0]): name for name in files if re.fullmatch(r"\d{1,12}\.\w+", name)}
-    without = [name for number, name in numbered.items() if number >= count]
-    if without:
-        logger.warning(
-            "%s: %d of %d images have no pose, left out: %s",
-            storage.join(folder), len(without), len(files), some(without),
-        )  # fmt: skip
+    numbered = files_by_number(files, count, storage.join(folder))
     return [numbered.get(i, f"{i:06d}.png") for i in range(count)]
 
 

@@ -20,7 +20,7 @@ from dsac.datasets.rigid import finite_rows, rigid_from_quaternions
 from dsac.datasets.storage import Storage
 from dsac.datasets.tables import (
     IMAGE_ENDINGS,
-    as_number,
+    files_by_number,
     files_with,
     json_list,
     json_numbers,
@@ -52,29 +52,26 @@ def read(storage: Storage, truth: str | None) -> Recording:
     poses = metadata.get("poses") if isinstance(metadata, dict) else None
     if not isinstance(poses, list) or not poses:
         raise DatasetError(f"{path}: expected an object with a list of `poses`")
-    numbered = {
-        name: int(number)
-        for name in files_with(storage, folder, IMAGE_ENDINGS)
-        if (number := as_number(name.rpartition(".")[0])) is not None and 0 <= number < len(poses)
-    }
-    files = list(numbered)
+    images = files_with(storage, folder, IMAGE_ENDINGS)
+    number_of = {name: i for i, name in files_by_number(images, len(poses), storage.join(folder)).items()}
+    files = list(number_of)
     if not files:
         raise DatasetError(f"{storage.join(folder)}: expected images 0.jpg, 1.jpg, ... for {len(poses)} poses")
     table = torch.tensor(
-        [json_list(poses, i, 7, f"{path}, pose") for i in numbered.values()], dtype=torch.float64
+        [json_list(poses, i, 7, f"{path}, pose") for i in number_of.values()], dtype=torch.float64
     )
     rows = finite_rows(table, files, path)
     table, files = table[torch.from_numpy(rows)], pick(files, rows)
     world_from_arkit = rigid_from_quaternions(
-        table[:, [3, 0, 1, 2]], table[:, 4:], lambda i: f"{path}, pose {numbered[files[i]]}"
+        table[:, [3, 0, 1, 2]], table[:, 4:], lambda i: f"{path}, pose {number_of[files[i]]}"
     )
     axes = table.new_tensor(OPENGL_AXES)
     cam_from_world = Pose(world_from_arkit.rotation * axes, world_from_arkit.translation).inverse()
-    lenses = [_lens(metadata, numbered[file], path) for file in files]
+    lenses = [_lens(metadata, number_of[file], path) for file in files]
     depth_of = {f"{folder}/{file}": depth for file, depth in _depth(storage, files).items()}
     names = [f"{folder}/{file}" for file in files]
-    images = PosedImages(names, cam_from_world, lenses, path, depth_of, ResampledDepth(0.001))
-    return images.recording(storage, "Record3D export", "arkit", truth)
+    posed = PosedImages(names, cam_from_world, lenses, path, depth_of, ResampledDepth(0.001))
+    return posed.recording(storage, "Record3D export", "arkit", truth)
 
 
 def _lens(metadata: Mapping[str, Any], number: int, path: str) -> Lens:

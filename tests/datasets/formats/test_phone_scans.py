@@ -126,6 +126,14 @@ def test_record3d_intrinsics_of_each_frame_win_and_rows_are_told_from_columns(re
     expect_camera(frames[0], MATRICES[0])
 
 
+def test_record3d_images_without_a_pose_are_named(record3d, write_image, caplog):
+    path = record3d()
+    write_image(path / "rgb" / "3.jpg")
+    with caplog.at_level(logging.WARNING):
+        assert load_scene(path).mapping.names == ["rgb/0.jpg", "rgb/1.jpg", "rgb/2.jpg"]
+    assert "1 of 4 images have no pose, left out: 3.jpg" in caplog.text
+
+
 def test_record3d_depth_that_is_not_read_is_told(record3d, caplog):
     path = record3d()
     (path / "depth").mkdir()
