@@ -22,8 +22,16 @@ PARAMS = {
     "FULL_OPENCV": [10, 11, 4, 3, 0.1, 0.01, 0.001, 0.002, 0.01, 0.02, 0.03, 0.04],
     "SIMPLE_RADIAL_FISHEYE": [10, 4, 3, 0.1],
     "RADIAL_FISHEYE": [10, 4, 3, 0.1, 0.01],
+    "SIMPLE_FISHEYE": [10, 4, 3],
+    "FISHEYE": [10, 11, 4, 3],
+    "THIN_PRISM_FISHEYE": [10, 11, 4, 3, 0.1, 0.01, 0.001, 0.002, 0.01, 0.02, 0.03, 0.04],
+    "RAD_TAN_THIN_PRISM_FISHEYE": [10, 11, 4, 3] + [0.01 * i for i in range(12)],
+    "FOV": [10, 11, 4, 3, 0.9],
+    "SIMPLE_DIVISION": [10, 4, 3, 0.1],
+    "DIVISION": [10, 11, 4, 3, 0.1],
+    "EUCM": [10, 11, 4, 3, 0.6, 1.1],
 }
-assert set(PARAMS) == set(MODELS)
+assert set(PARAMS) == {model.name for model in MODELS.values() if model.colmap_id is not None}
 
 
 def reconstruction(models=tuple(PARAMS)):
