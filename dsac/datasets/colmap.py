@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 
 from dsac.datasets.format import Recording
 from dsac.datasets.frame import Frames, NamedPoses
+from dsac.datasets.number_lines import as_number, fields, numbers, unquoted
 from dsac.datasets.recording import FileReader, check_no_repeats, find_images, pick_truth, sizes_by_name
 from dsac.datasets.rigid import finite_rows, rigid_from_quaternions
 from dsac.datasets.storage import Storage, open_file, read_lines
@@ -22,7 +24,7 @@ from dsac.geometry.camera_models import MODELS
 LOOKS_FOR = "cameras.bin + images.bin or cameras.txt + images.txt (COLMAP) here, in sparse or in sparse/0"
 
 _MODEL_OF_ID = {model.colmap_id: model for model in MODELS.values()}
-_OF_NUMBERS = b"0123456789+-.eE \t"  # the characters of lines that hold nothing else
+_OF_NUMBERS = b"0123456789+-.eE,; \t"  # the characters of lines that hold nothing else
 _IMAGE_LINE = "IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME"
 
 
@@ -74,10 +76,13 @@ def read_cameras_text(path: str) -> dict[int, Camera]:
         if not line or line.startswith("#"):
             continue
         try:
-            if len(line.split()) < 4:
+            parts = next((parts for parts in fields(line) if len(parts) >= 4 and parts[0].isdecimal()), None)
+            if parts is None:
                 raise ValueError(f"expected `CAMERA_ID MODEL WIDTH HEIGHT PARAMS...`, got `{line[:120]}`")
-            camera_id, model, width, height, *params = line.split()
-            camera = Camera.from_params(model, [float(value) for value in params], (int(width), int(height)))
+            camera_id, model, width, height, *params = parts
+            camera = Camera.from_params(
+                model.upper(), [as_number(value) for value in params], (_whole(width), _whole(height))
+            )
             _add_camera(cameras, int(camera_id), camera)
         except ValueError as error:
             raise DatasetError(f"{path}, line {number}: {error}") from None
@@ -159,14 +164,28 @@ def _read_images_text(path: str) -> Iterator[_Image]:
 
 def _holds_points(line: str) -> bool:
     """Whether a line is `X Y POINT3D_ID ...`; an image's has a name, or ten numbers if the name is a number."""
-    return not line.encode().translate(None, _OF_NUMBERS) and len(line.split()) % 3 == 0
+    if line.encode().translate(None, _OF_NUMBERS):
+        return False
+    try:
+        return len(numbers(line) if "," in line or ";" in line else line.split()) % 3 == 0
+    except ValueError:
+        return False
 
 
 def _parse_image(line: str) -> _Image:
-    image_id, *pose, camera_id, name = line.split(maxsplit=9)
-    if len(pose) != 7 or not image_id.isdecimal():
-        raise ValueError
-    return _Image(name, int(camera_id), tuple(float(value) for value in pose))
+    for parts in fields(line, 10):
+        with suppress(ValueError):
+            image_id, *pose, camera_id, name = parts
+            if len(pose) == 7 and image_id.isdecimal():
+                return _Image(unquoted(name), int(camera_id), tuple(as_number(value) for value in pose))
+    raise ValueError
+
+
+def _whole(text: str) -> int:
+    value = float(text)
+    if not value.is_integer():
+        raise ValueError(f"expected a width and height in whole pixels, got {text}")
+    return int(value)
 
 
 def _unpack(file: BinaryIO, layout: str, path: str) -> tuple:

@@ -7,19 +7,22 @@ size of the camera decides; where no size is known, a photo is rotated upright, 
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8, UInt16
+from jaxtyping import Float32, UInt8, UInt16
 
 from dsac.datasets.storage import open_file, read_bytes
 from dsac.errors import DatasetError
 
+DepthUnits = UInt16[np.ndarray, "H W"] | Float32[np.ndarray, "H W"]
 ENOUGH_PX = 720  # short side down to which large photos are read smaller: mapping looks at 480, seldom at more
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+_NPY = b"\x93NUMPY"
 _LARGEST_SIDE = 2**31 - 1
 _START_OF_SCAN = 0xDA
 _FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
@@ -45,20 +48,39 @@ def read_image(
     return _turned(image, _orientation(data))
 
 
-def read_depth(path: str | Path) -> UInt16[np.ndarray, "H W"]:
-    """A 16-bit depth image in the file's own units.
+def read_depth(path: str | Path) -> DepthUnits:
+    """A depth image in the file's own units: whole numbers of 16 bits, or floating-point numbers; `.npy` too.
 
     Raises: `DatasetError` like `read_image`, and for an image of another kind.
     """
     import cv2  # here, because importing the package should not load it
 
-    depth = _decode(read_bytes(path), path, cv2.IMREAD_UNCHANGED)
-    if depth.dtype != np.uint16 or depth.ndim != 2:
-        channels = 1 if depth.ndim == 2 else depth.shape[2]
-        raise DatasetError(
-            f"{path}: expected depth as a 16-bit image of one channel, got {depth.dtype}, {channels} channels"
-        )
-    return depth
+    data = read_bytes(path)
+    depth = _load_npy(data, path) if data.startswith(_NPY) else _decode(data, path, cv2.IMREAD_UNCHANGED)
+    depth = depth.squeeze(-1) if depth.ndim == 3 and depth.shape[-1] == 1 else depth
+    whole = depth.dtype.kind in "iu" and depth.dtype.itemsize > 1
+    if depth.ndim == 2 and whole and depth.size and 0 <= depth.min() and depth.max() < 2**16:
+        return depth.astype(np.uint16)
+    if depth.ndim == 2 and depth.dtype.kind == "f":
+        return depth.astype(np.float32)
+    channels = depth.shape[-1] if depth.ndim == 3 else 1
+    raise DatasetError(
+        f"{path}: expected depth as an image of one channel, 16-bit whole numbers or floating-point numbers, "
+        f"got {depth.dtype}, {channels} channels"
+    )
+
+
+def read_depth_size(path: str | Path) -> tuple[int, int]:
+    """(width, height). Raises: `DatasetError` like `read_depth`."""
+    size = _stored_size(_read_head(path))
+    return read_depth(path).shape[1::-1] if size is None else size
+
+
+def _load_npy(data: bytes, path: str | Path) -> np.ndarray:
+    try:
+        return np.load(io.BytesIO(data), allow_pickle=False)
+    except ValueError as error:
+        raise DatasetError(f"{path}: expected an array of numbers: {error}") from None
 
 
 def read_image_size(path: str | Path, as_stored: bool = False) -> tuple[int, int]:

@@ -28,15 +28,15 @@ _IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def load_scene(path: str | Path, truth: str | None = None) -> Scene:
-    """Frames with poses from a folder or a URL.
+    """Frames with poses from a folder, a URL, or the `transforms.json` in a folder.
 
     `truth` names the poses to take where a recording has several (7-Scenes: `sfm`, `dslam`); the map and the
     queries then live in that truth's world. `Scene.truths` holds all of them.
 
     Raises: `DatasetError` that names the file and what to do.
     """
-    storage = Storage(str(path))
-    for reader in FORMATS:
+    storage = Storage.at(path)
+    for reader in (nerfstudio,) if storage.file else FORMATS:
         if reader.recognises(storage):
             recording = reader.read(storage, truth)
             break

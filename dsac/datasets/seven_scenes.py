@@ -14,14 +14,17 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt16
+from jaxtyping import Float32
 
 from dsac.datasets.format import Recording, Split
 from dsac.datasets.frame import Frames, NamedPoses
+from dsac.datasets.image import DepthUnits
+from dsac.datasets.number_lines import numbers
 from dsac.datasets.poses_file import read_poses
 from dsac.datasets.recording import (
     FileReader,
     cameras_from_focals,
+    expect_size_of_image,
     find_depth,
     find_images,
     pick_truth,
@@ -73,12 +76,13 @@ def read(storage: Storage, truth: str | None) -> Recording:
     return Recording(f"7-Scenes ({label})", frames, truths, _official_split(storage, posed.names))
 
 
-def register_depth(units: UInt16[np.ndarray, "H W"], camera: Camera) -> Float32[np.ndarray, "H W"]:
+def register_depth(units: DepthUnits, camera: Camera) -> Float32[np.ndarray, "H W"]:
     """Raw Kinect depth (millimetres, 0 and 65535 unknown) as depth in metres in the colour camera.
 
     Each depth pixel moves to the colour pixel that sees its point; the nearest point wins where several meet.
     The depth camera has the longer focal length, so only 0.2 % of the colour pixels stay unknown.
     """
+    expect_size_of_image(units, camera)
     height, width = units.shape
     slope, offset = _color_pixel_of_depth(width, height, *camera.focal_px.tolist(), *camera.center_px.tolist())
     flat = units.ravel()
@@ -137,7 +141,7 @@ def _read_pose_files(storage: Storage) -> NamedPoses:
             stem = prefix + file.removesuffix(".pose.txt")
             path = storage.join(prefix + file)
             try:
-                values = [float(token) for line in read_lines(path) for token in line.split()]
+                values = [value for line in read_lines(path) if line for value in numbers(line)]
             except ValueError:
                 values = []
             if len(values) != 16:

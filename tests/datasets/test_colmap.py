@@ -224,7 +224,6 @@ def test_more_points_than_the_file_holds_are_an_error(images, num_points):
         ("10 PINHOLE 8 6 10 1e999 4 3", "finite values"),
         ("10 PINHOLE 0 6 10 11 4 3", "width and height"),
         ("10 PINHOLE -8 6 10 11 4 3", "width and height"),
-        ("10 PINHOLE 8e0 6 10 11 4 3", "8e0"),
         (f"10 PINHOLE {10**30} 6 10 11 4 3", "width and height"),
         ("10 PINHOLE 8", "expected `CAMERA_ID MODEL WIDTH HEIGHT PARAMS"),
     ],

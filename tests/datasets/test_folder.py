@@ -73,9 +73,12 @@ def test_bad_depth_scale_is_an_error(image_folder, scale):
 
 def test_depth_of_another_size_is_an_error_that_says_both(image_folder, write_image):
     for i in range(4):
-        write_image(image_folder / "depth" / f"{i}.png", size=(4, 3), dtype=np.uint16, channels=1)
+        write_image(image_folder / "depth" / f"{i}.png", size=(4, 4), dtype=np.uint16, channels=1)
+    with pytest.raises(DatasetError, match=r"depth/0\.png: expected depth of the image's size 8x6, got 4x4"):
+        load_scene(image_folder)
+    write_image(image_folder / "depth" / "0.png", dtype=np.uint16, channels=1)
     frames = load_scene(image_folder).mapping
-    with pytest.raises(DatasetError, match=r"depth/1\.png: expected depth of the image's size 8x6, got 4x3"):
+    with pytest.raises(DatasetError, match=r"depth/1\.png: expected depth of the image's size 8x6, got 4x4"):
         frames[1]
 
 

@@ -231,7 +231,7 @@ def test_depth_keeps_its_sixteen_bits(tmp_path):
 @pytest.mark.parametrize("wrong", [RED, RED.astype(np.uint16), RED[..., 0]])
 def test_depth_of_another_kind_is_an_error(tmp_path: Path, wrong):
     cv2.imwrite(str(tmp_path / "d.png"), wrong)
-    with pytest.raises(DatasetError, match="d.png: expected depth as a 16-bit image of one channel"):
+    with pytest.raises(DatasetError, match="d.png: expected depth as an image of one channel, 16-bit"):
         read_depth(tmp_path / "d.png")
 
 

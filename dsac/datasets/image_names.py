@@ -1,0 +1,53 @@
+"""The image files that a recording means: names as other machines and programs wrote them, found here."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator, Sequence
+
+from dsac.datasets.storage import Storage
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+SMALLER = ("images_2", "images_4", "images_8")  # copies of `images` at a half, a quarter, an eighth
+
+
+def names_found(
+    storage: Storage, names: Sequence[str], roots: Sequence[str] = (".",), endings: Sequence[str] = ENDINGS
+) -> list[str]:
+    """The names below a root under which the files are there, where those written are not: written by
+    Windows, without ending, with another machine's folders before them, or of images of which only smaller
+    copies are there.
+
+    What is not found keeps its name.
+    """
+    return [_found(storage, name, roots, endings) for name in names]
+
+
+def _found(storage: Storage, name: str, roots: Sequence[str], endings: Sequence[str]) -> str:
+    for candidate in (name, *_readings(name, endings)):
+        if any(storage.has(f"{root}/{candidate}") for root in roots):
+            return candidate
+    return name
+
+
+def _readings(name: str, endings: Sequence[str]) -> Iterator[str]:
+    """Other names that the file may have here, the most literal first; none leads out of the folder."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    for start in range(len(parts)):
+        tail = "/".join(parts[start:])
+        for path in (tail, *_smaller(tail)):
+            stem, ending = posixpath.splitext(path)
+            yield path
+            if ending.lower() not in endings:
+                yield from (path + other for other in endings)
+                yield from (path + other.upper() for other in endings)
+            elif ending.lower() in (".jpg", ".jpeg"):
+                yield from (stem + other for other in (".jpg", ".JPG", ".jpeg", ".JPEG"))
+            else:
+                yield from (stem + other for other in (ending.lower(), ending.upper()))
+
+
+def _smaller(path: str) -> Iterator[str]:
+    first, _, rest = path.partition("/")
+    if first == "images" and rest:
+        yield from (f"{folder}/{rest}" for folder in SMALLER)
