@@ -1,8 +1,13 @@
-"""COLMAP models, binary or text, in `.`, `sparse` or `sparse/0`; images in `images` or `.`."""
+"""COLMAP models, binary or text, in `.`, `sparse`, `sparse/0`, ... (`_PLACES`); images in `images`, `.`, ...
+
+Of several models (`sparse/0`, `sparse/1`: pieces that share no points) the one of most images is read.
+"""
 
 from __future__ import annotations
 
 import io
+import logging
+import posixpath
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,23 +18,43 @@ import torch
 
 from dsac.datasets.format import Recording
 from dsac.datasets.frame import Frames, NamedPoses
+from dsac.datasets.image_names import SMALLER, names_found
 from dsac.datasets.number_lines import as_number, fields, numbers, unquoted
-from dsac.datasets.recording import FileReader, check_no_repeats, find_images, pick_truth, sizes_by_name
+from dsac.datasets.recording import (
+    FileReader,
+    ScaledDepth,
+    check_no_repeats,
+    depth_beside,
+    find_images,
+    find_registered_depth,
+    metres_per_depth_unit,
+    of_the_images,
+    pick_truth,
+    sizes_by_name,
+)
 from dsac.datasets.rigid import finite_rows, rigid_from_quaternions
 from dsac.datasets.storage import Storage, open_file, read_lines
 from dsac.errors import DatasetError
 from dsac.geometry import Camera
 from dsac.geometry.camera_models import MODELS
 
-LOOKS_FOR = "cameras.bin + images.bin or cameras.txt + images.txt (COLMAP) here, in sparse or in sparse/0"
+logger = logging.getLogger(__name__)
 
+LOOKS_FOR = (
+    "cameras.bin + images.bin or cameras.txt + images.txt (COLMAP) here, in sparse, sparse/0 or the like"
+)
+
+# the first that has models; in each, the folders that are named by numbers too
+_PLACES = (".", "sparse", "colmap/sparse", "colmap", "dense/sparse", "dense/0/sparse", "dense", "sfm", "models")
+_PANORAMA = 17
+_NO_PANORAMA = "is EQUIRECTANGULAR, a panorama; expected images of less than 180 degrees: cut it into several"
 _MODEL_OF_ID = {model.colmap_id: model for model in MODELS.values()}
 _OF_NUMBERS = b"0123456789+-.eE,; \t"  # the characters of lines that hold nothing else
 _IMAGE_LINE = "IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME"
 
 
 def recognises(storage: Storage) -> bool:
-    return _find_model(storage) is not None
+    return bool(_models(storage))
 
 
 class _Image(NamedTuple):
@@ -39,13 +64,18 @@ class _Image(NamedTuple):
 
 
 def read(storage: Storage, truth: str | None) -> Recording:
-    """Frames of the registered images; the truth is `colmap`, its scale whatever the model has."""
-    model = _find_model(storage)
-    assert model is not None
-    folder, ending = model
+    """Frames of the registered images; the truth is `colmap`, its scale whatever the model has.
+
+    Depth in `depth` or `depths` beside the images' folder says that the model is in metres.
+    """
+    models = _models(storage)
+    folder = _largest(storage, models)
+    ending, roots = models[folder], _image_folders(folder)
     cameras_path, images_path = (storage.join(folder, f"{part}.{ending}") for part in ("cameras", "images"))
     cameras = (_read_cameras_binary if ending == "bin" else read_cameras_text)(cameras_path)
     images = list((_read_images_binary if ending == "bin" else _read_images_text)(images_path))
+    found = names_found(storage, [image.name for image in images], roots)
+    images = [image._replace(name=name) for image, name in zip(images, found, strict=True)]
     check_no_repeats([image.name for image in images], images_path)
     camera_row = {camera_id: row for row, camera_id in enumerate(cameras)}
     for name, camera_id, _ in images:
@@ -59,14 +89,18 @@ def read(storage: Storage, truth: str | None) -> Recording:
     poses = rigid_from_quaternions(table[:, :4], table[:, 4:], lambda i: f"{images_path}, image {names[i]}")
     pick_truth(storage.path, ["colmap"], truth)
 
-    image_folder, present = find_images(storage, names, ["images", "."], images_path)
-    camera_index = np.array([camera_row[image.camera_id] for image in images], dtype=np.int64)
-    models = list(cameras.values())
-    reader = FileReader(storage.path, image_folder, sizes=sizes_by_name(names, models, camera_index))
-    everything = Frames(names, models, camera_index, poses, reader)
+    image_folder, present = find_images(storage, names, roots, images_path)
+    camera_index = np.array([camera_row[image.camera_id] for image in images], dtype=np.int64)[present]
+    there = [names[i] for i in present]
+    lenses = of_the_images(storage, image_folder, there, list(cameras.values()), camera_index)
+    depth = find_registered_depth(storage, depth_beside(storage, there), lenses[camera_index[0]])
+    to_metres = ScaledDepth(metres_per_depth_unit(storage))
+    sizes = sizes_by_name(there, lenses, camera_index)
+    reader = FileReader(storage.path, image_folder, depth, to_metres, sizes)
+    frames = Frames(there, lenses, camera_index, poses[torch.from_numpy(present)], reader)
     kind = {"bin": "binary", "txt": "text"}[ending]
     truths = {"colmap": NamedPoses(names, poses)}
-    return Recording(f"COLMAP model ({folder}, {kind})", everything[present], truths, metric=False)
+    return Recording(f"COLMAP model ({folder}, {kind})", frames, truths, metric=frames.has_depth)
 
 
 def read_cameras_text(path: str) -> dict[int, Camera]:
@@ -80,6 +114,8 @@ def read_cameras_text(path: str) -> dict[int, Camera]:
             if parts is None:
                 raise ValueError(f"expected `CAMERA_ID MODEL WIDTH HEIGHT PARAMS...`, got `{line[:120]}`")
             camera_id, model, width, height, *params = parts
+            if model == "EQUIRECTANGULAR":
+                raise ValueError(f"camera {camera_id} {_NO_PANORAMA}")
             camera = Camera.from_params(
                 model.upper(), [as_number(value) for value in params], (_whole(width), _whole(height))
             )
@@ -89,13 +125,52 @@ def read_cameras_text(path: str) -> dict[int, Camera]:
     return cameras
 
 
-def _find_model(storage: Storage) -> tuple[str, str] | None:
-    """(folder, "bin" or "txt") of the first model."""
-    for folder in (".", "sparse", "sparse/0"):
-        for ending in ("bin", "txt"):
-            if {f"cameras.{ending}", f"images.{ending}"} <= storage.listing(folder):
-                return folder, ending
-    return None
+def _models(storage: Storage) -> dict[str, str]:
+    """The models in the first place that has any: "bin" or "txt" by folder."""
+    for place in _PLACES:
+        numbered = sorted((name for name in storage.listing(place) if name.isdecimal()), key=int)
+        for folders in ([place], [posixpath.join(place, name) for name in numbered]):
+            found = {
+                posixpath.normpath(folder): ending
+                for folder in folders
+                for ending in ("txt", "bin")
+                if {f"cameras.{ending}", f"images.{ending}"} <= storage.listing(folder)
+            }
+            if found:
+                return found
+    return {}
+
+
+def _largest(storage: Storage, models: dict[str, str]) -> str:
+    """The folder of the model with most images; a word in the log on the others."""
+    if len(models) == 1:
+        return next(iter(models))
+    counts = {
+        folder: _count_images(storage.join(folder, f"images.{ending}")) for folder, ending in models.items()
+    }
+    largest = max(counts, key=counts.__getitem__)
+    logger.warning(
+        "%s: %d COLMAP models that share no world: %s is taken; images in each: %s",
+        storage.path, len(counts), largest, ", ".join(f"{folder} {count}" for folder, count in counts.items()),
+    )  # fmt: skip
+    return largest
+
+
+def _count_images(path: str) -> int:
+    if path.endswith(".txt"):
+        return sum(1 for _ in _read_images_text(path))
+    with open_file(path) as file:
+        return _unpack(file, "<Q", path)[0]
+
+
+def _image_folders(model: str) -> list[str]:
+    """Beside the model's folder or one of those above it; where the scene is a model's folder, above it."""
+    parts = [] if model == "." else model.split("/")
+    above = ["/".join(parts[:depth]) or "." for depth in range(len(parts) - 1, -1, -1)]
+    above += [] if parts else [".", "..", "../.."]
+    folders = [posixpath.join(place, name) for place in above for name in ("images", ".")]
+    folders += [posixpath.join(place, name) for name in (*SMALLER, "input") for place in above]
+    return list(dict.fromkeys(map(posixpath.normpath, folders)))
 
 
 def _read_cameras_binary(path: str) -> dict[int, Camera]:
@@ -104,6 +179,8 @@ def _read_cameras_binary(path: str) -> dict[int, Camera]:
         (count,) = _unpack(file, "<Q", path)
         for _ in range(count):
             camera_id, number, width, height = _unpack(file, "<IiQQ", path)
+            if number == _PANORAMA:
+                raise DatasetError(f"{path}: camera {camera_id} {_NO_PANORAMA}")
             model = _MODEL_OF_ID.get(number)
             if model is None:
                 raise DatasetError(

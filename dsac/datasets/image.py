@@ -19,7 +19,7 @@ from jaxtyping import Float32, UInt8, UInt16
 from dsac.datasets.storage import open_file, read_bytes
 from dsac.errors import DatasetError
 
-DepthUnits = UInt16[np.ndarray, "H W"] | Float32[np.ndarray, "H W"]
+DepthUnits = UInt16[np.ndarray, "h w"] | Float32[np.ndarray, "h w"]
 ENOUGH_PX = 720  # short side down to which large photos are read smaller: mapping looks at 480, seldom at more
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _NPY = b"\x93NUMPY"

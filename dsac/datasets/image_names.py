@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 from dsac.datasets.storage import Storage
 
@@ -14,20 +14,28 @@ SMALLER = ("images_2", "images_4", "images_8")  # copies of `images` at a half, 
 def names_found(
     storage: Storage, names: Sequence[str], roots: Sequence[str] = (".",), endings: Sequence[str] = ENDINGS
 ) -> list[str]:
-    """The names below a root under which the files are there, where those written are not: written by
-    Windows, without ending, with another machine's folders before them, or of images of which only smaller
-    copies are there.
+    """The names under which the files are there, in the root that has most of them.
 
-    What is not found keeps its name.
+    Those written may be Windows', without ending, with another machine's folders before them, or of images of
+    which only smaller copies are there. What is not found keeps its name.
     """
-    return [_found(storage, name, roots, endings) for name in names]
+    if any(all(storage.has(f"{root}/{name}") for name in names) for root in roots):
+        return list(names)
+    best: list[str | None] = [None] * len(names)
+    for root in filter(storage.listing, roots):
+        found = [_found(storage, name, root, endings) for name in names]
+        best = max(best, found, key=lambda found: len(found) - found.count(None))
+    return [name if found is None else found for name, found in zip(names, best, strict=True)]
 
 
-def _found(storage: Storage, name: str, roots: Sequence[str], endings: Sequence[str]) -> str:
-    for candidate in (name, *_readings(name, endings)):
-        if any(storage.has(f"{root}/{candidate}") for root in roots):
-            return candidate
-    return name
+def name_among(name: str, known: Container[str]) -> str:
+    """The same, for names that are known instead of files."""
+    return next((candidate for candidate in (name, *_readings(name, ENDINGS)) if candidate in known), name)
+
+
+def _found(storage: Storage, name: str, root: str, endings: Sequence[str]) -> str | None:
+    candidates = (name, *_readings(name, endings))
+    return next((candidate for candidate in candidates if storage.has(f"{root}/{candidate}")), None)
 
 
 def _readings(name: str, endings: Sequence[str]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 
 _SEPARATORS = [re.compile(way) for way in (r"\s+", r"\s*;\s*|,\s+|\s+", r"\s*[,;]\s*|\s+")]
 _AT_THE_END = ",; \t"  # spreadsheets fill rows up
@@ -30,12 +31,11 @@ def fields(line: str, most: int = 0) -> Iterator[list[str]]:
 
 def numbers(line: str) -> list[float]:
     """Raises: `ValueError` for a line that holds anything else."""
-    for parts in fields(line):
-        try:
+    *ways, last = fields(line)
+    for parts in ways:
+        with suppress(ValueError):
             return [as_number(part) for part in parts]
-        except ValueError as caught:
-            error = caught
-    raise error
+    return [as_number(part) for part in last]
 
 
 def numbers_at_end(line: str, least: int) -> tuple[str, list[float]]:

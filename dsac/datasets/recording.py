@@ -134,9 +134,10 @@ def find_images(
     root = max(roots, key=lambda root: len(found[root]))
     rows = np.array(found[root], dtype=np.int64)
     if not len(rows):
+        places = [root for root in roots if storage.listing(root)] or roots
         raise DatasetError(
             f"{storage.path}: none of the {len(names)} images named in {source} (the first is {names[0]}) "
-            f"is in {' or '.join(storage.join(root) for root in roots)}"
+            f"is in {' or '.join(storage.join(root) for root in places)}"
         )
     if len(rows) < len(names):
         there = set(found[root])

@@ -7,11 +7,14 @@ if only one of them is there, the other part is the rest; with neither, all fram
 from __future__ import annotations
 
 import logging
+from collections.abc import Container
 from pathlib import Path
 
 from dsac.datasets import colmap, folder, nerfstudio, seven_scenes
 from dsac.datasets.format import Format, ReadsStoredPhotos, Recording, Split
 from dsac.datasets.frame import Frames, Scene
+from dsac.datasets.image_names import ENDINGS, name_among
+from dsac.datasets.number_lines import unquoted
 from dsac.datasets.rigid import some
 from dsac.datasets.storage import Storage, read_lines
 from dsac.errors import DatasetError
@@ -24,7 +27,6 @@ FORMATS: tuple[Format, ...] = (
     nerfstudio,
     folder,
 )  # the first that recognises a folder reads it
-_IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def load_scene(path: str | Path, truth: str | None = None) -> Scene:
@@ -56,7 +58,8 @@ def _split(storage: Storage, recording: Recording) -> tuple[Frames, Frames]:
     Raises: `DatasetError` when neither list names a frame that is there, or both name the same frame.
     """
     frames = recording.frames
-    named = {part: _read_names(storage, f"{part}.txt") for part in ("mapping", "query")}
+    row_of = {name: i for i, name in enumerate(frames.names)}
+    named = {part: _read_names(storage, f"{part}.txt", row_of) for part in ("mapping", "query")}
     if named["mapping"] is None and named["query"] is None:
         split = recording.split or Split(frames.names, [])
     else:
@@ -64,7 +67,6 @@ def _split(storage: Storage, recording: Recording) -> tuple[Frames, Frames]:
         rest = [name for name in frames.names if name not in either]
         split = Split(*(rest if names is None else names for names in named.values()))
     _check_apart(storage.path, split)
-    row_of = {name: i for i, name in enumerate(frames.names)}
     lost = [name for name in [*split.mapping, *split.query] if name not in row_of]
     if lost:
         logger.warning(
@@ -105,19 +107,17 @@ def _stores_turned(mapping: Frames) -> bool:
 _ASKED = 16
 
 
-def _read_names(storage: Storage, name: str) -> list[str] | None:
-    if not storage.has(name):
+def _read_names(storage: Storage, file: str, frames: Container[str]) -> list[str] | None:
+    if not storage.has(file):
         return None
-    lines = read_lines(storage.join(name))
-    return list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
+    lines = (line for line in read_lines(storage.join(file)) if line and not line.startswith("#"))
+    return list(dict.fromkeys(name_among(unquoted(line), frames) for line in lines))
 
 
 def _not_recognised(storage: Storage) -> str:
     if not storage.listing():
         return f"{storage.path}: expected a folder with images and poses, it is missing, empty or no folder"
-    images = sum(
-        name.lower().endswith(_IMAGE_ENDINGS) for place in (".", "images") for name in storage.listing(place)
-    )
+    images = sum(name.lower().endswith(ENDINGS) for place in (".", "images") for name in storage.listing(place))
     found = f"{images} images but no poses (COLMAP finds them)" if images else "neither images nor poses"
     looked_for = "; ".join(reader.LOOKS_FOR for reader in FORMATS)
     return f"{storage.path}: found {found}. Looked for: {looked_for}"

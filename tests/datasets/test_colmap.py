@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def reconstruction(models=tuple(PARAMS)):
     model = pycolmap.Reconstruction()
     generator = np.random.default_rng(0)
     for i, name in enumerate(models):
-        params = PARAMS.get(name, [10, 11, 4, 3] + [0.0] * 8)
+        params = PARAMS.get(name, [8, 6])
         camera = pycolmap.Camera(model=name, width=8, height=6, params=params, camera_id=10 + i)
         model.add_camera_with_trivial_rig(camera)
         image = pycolmap.Image(name=f"day 1/{i}.png", camera_id=10 + i, image_id=20 + i)
@@ -62,7 +63,21 @@ def write(model, folder, kind) -> None:
 
 
 @pytest.mark.parametrize("kind", ["binary", "text"])
-@pytest.mark.parametrize("place", [".", "sparse", "sparse/0"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        ".",
+        "0",
+        "sparse",
+        "sparse/0",
+        "sparse/3",
+        "colmap/sparse/0",
+        "dense/sparse",
+        "dense/0/sparse",
+        "dense",
+        "sfm",
+    ],
+)
 def test_model_is_read_as_colmap_wrote_it(images, kind, place):
     model = reconstruction()
     write(model, images / place, kind)
@@ -106,16 +121,25 @@ def test_images_may_lie_beside_the_model(tmp_path, write_image):
     assert load_scene(tmp_path).mapping[0].name == "day 1/0.png"
 
 
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        ("binary", r"cameras.bin: camera 10 has COLMAP's model number 10; expected one of SIMPLE_PINHOLE"),
-        ("text", r"cameras.txt, line 4: camera model: expected one of .*, got THIN_PRISM_FISHEYE"),
-    ],
-)
-def test_unknown_camera_model_is_an_error_that_lists_the_known(images, kind, message):
-    write(reconstruction(["THIN_PRISM_FISHEYE"]), images, kind)
+@pytest.mark.parametrize("kind", ["binary", "text"])
+def test_a_panorama_is_an_error_that_names_it(images, kind):
+    write(reconstruction(["EQUIRECTANGULAR"]), images, kind)
+    with pytest.raises(DatasetError, match="cameras.*: camera 10 is EQUIRECTANGULAR, a panorama"):
+        load_scene(images)
+
+
+def test_unknown_camera_model_is_an_error_that_lists_the_known(images):
+    write(reconstruction(["PINHOLE"]), images, "binary")
+    path = images / "cameras.bin"
+    path.write_bytes(path.read_bytes().replace(struct.pack("<Ii", 10, 1), struct.pack("<Ii", 10, 99)))
+    message = "cameras.bin: camera 10 has COLMAP's model number 99; expected one of SIMPLE_PINHOLE"
     with pytest.raises(DatasetError, match=message):
+        load_scene(images)
+    path.unlink()
+    write(reconstruction(["PINHOLE"]), images, "text")
+    path = images / "cameras.txt"
+    path.write_text(path.read_text().replace("PINHOLE", "FISHY"))
+    with pytest.raises(DatasetError, match=r"cameras.txt, line 4: camera model: expected one of .*, got FISHY"):
         load_scene(images)
 
 

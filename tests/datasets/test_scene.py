@@ -29,6 +29,7 @@ def names(frames) -> list[str]:
         ("0.png\n", "1.png\n2.png", "0", "12"),
         ("0.png\n0.png\n", "", "0", ""),
         ("", None, "", "0123"),
+        ('.\\2.png\r\n"0.png"\r\n', "images\\1.png\r\n./3", "20", "13"),
     ],
 )
 def test_split_files_tell_mapping_from_query(image_folder, mapping, query, expected_mapping, expected_query):
@@ -84,9 +85,9 @@ def test_images_of_the_split_without_pose_are_left_out_and_named(image_folder, c
 
 
 def test_split_that_names_no_frame_is_an_error(image_folder):
-    (image_folder / "mapping.txt").write_text("images/0.png\n")
+    (image_folder / "mapping.txt").write_text("images/9.png\n")
     (image_folder / "query.txt").write_text("")
-    with pytest.raises(DatasetError, match="name no frame that has a pose; the first is images/0.png"):
+    with pytest.raises(DatasetError, match="name no frame that has a pose; the first is images/9.png"):
         load_scene(image_folder)
 
 
