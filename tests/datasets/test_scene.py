@@ -9,7 +9,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from dsac.datasets import folder, image, load_scene, scene, storage
+from dsac.datasets import folder, image_header, load_scene, scene, storage
 from dsac.datasets.format import Format
 from dsac.errors import DatasetError
 
@@ -155,7 +155,7 @@ def test_a_long_list_of_frames_costs_a_listing_a_folder_and_one_header(tmp_path,
     listings, opened = [], []
     monkeypatch.setattr(os, "listdir", lambda path: listings.append(path) or listed.get(path, []))
     open_file = storage.open_file
-    for module in (storage, image):
+    for module in (storage, image_header):
         monkeypatch.setattr(module, "open_file", lambda path: opened.append(str(path)) or open_file(path))
     assert len(load_scene(tmp_path).mapping) == count
     assert len(listings) == len(set(listings)) <= 6  # each folder once: the scene, sparse, images, depth
