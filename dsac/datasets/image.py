@@ -14,7 +14,15 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8, UInt16
 
-from dsac.datasets.image_header import JPEG, TIFF, header_of, is_truncated, read_header
+from dsac.datasets.image_header import (
+    JPEG,
+    PNG,
+    TIFF,
+    has_wrong_checksum,
+    header_of,
+    is_truncated,
+    read_header,
+)
 from dsac.datasets.storage import read_bytes
 from dsac.errors import DatasetError
 
@@ -75,6 +83,22 @@ def _load_npy(data: bytes, path: str | Path) -> np.ndarray:
         return np.load(io.BytesIO(data), allow_pickle=False)
     except ValueError as error:
         raise DatasetError(f"{path}: expected an array of numbers: {error}") from None
+
+
+def check_image(path: str | Path) -> None:
+    """Raises: `DatasetError` where reading the image would; JPEG and PNG are not decoded for that."""
+    data = read_bytes(path)
+    if header_of(data).size is None or not data.startswith((JPEG, PNG)):
+        _decode_colour(data, path, 1)
+    _check_whole(data, path)
+
+
+def check_depth(path: str | Path) -> None:
+    """Raises: `DatasetError` where reading the depth would, but for its kind."""
+    data = read_bytes(path)
+    if header_of(data).size is None or not data.startswith(PNG):
+        read_depth(path)
+    _check_whole(data, path)
 
 
 def read_image_size(path: str | Path, as_stored: bool = False) -> tuple[int, int]:
@@ -156,10 +180,7 @@ def _decode_colour(data: bytes, path: str | Path, shrink: int) -> np.ndarray:
 def _decode(data: bytes, path: str | Path, flags: int) -> np.ndarray:
     import cv2
 
-    if not data:
-        raise DatasetError(f"{path}: expected an image, got an empty file")
-    if is_truncated(data):  # decoders would fill the rest with grey and say nothing
-        raise DatasetError(f"{path}: the image is truncated, its end is missing after {len(data)} bytes")
+    _check_whole(data, path)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
@@ -169,6 +190,15 @@ def _decode(data: bytes, path: str | Path, flags: int) -> np.ndarray:
         found = f"{kind}; convert it to JPEG" if kind else "a file that no decoder knows or that is damaged"
         raise DatasetError(f"{path}: expected an image, got {found}")
     return image
+
+
+def _check_whole(data: bytes, path: str | Path) -> None:
+    if not data:
+        raise DatasetError(f"{path}: expected an image, got an empty file")
+    if is_truncated(data):  # decoders would fill the rest with grey and say nothing
+        raise DatasetError(f"{path}: the image is truncated, its end is missing after {len(data)} bytes")
+    if has_wrong_checksum(data):
+        raise DatasetError(f"{path}: the image is damaged, a checksum in it is wrong")
 
 
 def _other_kind(data: bytes) -> str | None:

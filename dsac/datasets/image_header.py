@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,6 +81,19 @@ def is_truncated(data: bytes) -> bool:
         scans = (start for marker, start, _ in _jpeg_segments(data) if marker == _START_OF_SCAN)
         scan = next(scans, len(data))
         return data.rfind(b"\xff\xd9", scan) < 0
+    return False
+
+
+def has_wrong_checksum(data: bytes) -> bool:
+    """Whether pixels or what is needed to read them changed since a PNG was written."""
+    at = len(PNG) if data.startswith(PNG) else len(data)
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 8 + length
+        vital = kind[:1].isupper()
+        if vital and data[end : end + 4] != struct.pack(">I", zlib.crc32(memoryview(data)[at + 4 : end])):
+            return True
+        at = end + 4
     return False
 
 

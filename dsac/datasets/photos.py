@@ -175,7 +175,7 @@ def _serving(camera: Camera, path: Path, size: tuple[int, int]) -> Camera | None
     """The camera for a photo of `size`, larger or smaller or of a phone held the other way; None = for none."""
     if _same_shape(camera.size, size):
         return camera.rescale(size)
-    if not _same_shape(camera.size[::-1], size):
+    if not _same_shape((camera.size[1], camera.size[0]), size):
         return None
     # EXIF data tell the way round; phones are held upright so that the sensor's image turns clockwise
     orientation, is_tall = read_orientation(path), size[0] < size[1]

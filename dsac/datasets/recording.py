@@ -16,6 +16,8 @@ from jaxtyping import Float, Float32, Int, UInt8
 from dsac.datasets.image import (
     ENOUGH_PX,
     DepthUnits,
+    check_depth,
+    check_image,
     is_stored_turned,
     read_depth,
     read_depth_size,
@@ -80,6 +82,12 @@ class FileReader:
         enough_px = None if self.has_depth else ENOUGH_PX  # depth is a pixel's own
         path = join(self.path, self.image_folder, name)
         return read_image(path, self.sizes.get(name), enough_px=enough_px)
+
+    def check(self, name: str, with_depth: bool) -> None:
+        """Raises: `DatasetError` for a damaged file."""
+        check_image(join(self.path, self.image_folder, name))
+        if with_depth and name in self.depth_names:
+            check_depth(join(self.path, self.depth_names[name]))
 
     def stores_turned(self, name: str) -> bool:
         """Whether this photo is read as stored, although viewers would rotate it, as its intrinsics demand."""
