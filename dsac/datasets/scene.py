@@ -13,10 +13,11 @@ from pathlib import Path
 from dsac.datasets import colmap, folder, nerfstudio, seven_scenes
 from dsac.datasets.format import Format, ReadsStoredPhotos, Recording, Split
 from dsac.datasets.frame import Frames, Scene
-from dsac.datasets.image_names import ENDINGS, name_among
+from dsac.datasets.image_names import name_among
 from dsac.datasets.number_lines import unquoted
 from dsac.datasets.rigid import some
 from dsac.datasets.storage import Storage, read_lines
+from dsac.datasets.unrecognised import not_recognised
 from dsac.errors import DatasetError
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ def load_scene(path: str | Path, truth: str | None = None) -> Scene:
             recording = reader.read(storage, truth)
             break
     else:
-        raise DatasetError(_not_recognised(storage))
+        raise DatasetError(not_recognised(storage, FORMATS))
     mapping, query = _split(storage, recording)
     logger.info("%s: %s, %d mapping and %d query frames", path, recording.format, len(mapping), len(query))
     _warn_of_equal_poses(str(path), recording.frames)
@@ -112,12 +113,3 @@ def _read_names(storage: Storage, file: str, frames: Container[str]) -> list[str
         return None
     lines = (line for line in read_lines(storage.join(file)) if line and not line.startswith("#"))
     return list(dict.fromkeys(name_among(unquoted(line), frames) for line in lines))
-
-
-def _not_recognised(storage: Storage) -> str:
-    if not storage.listing():
-        return f"{storage.path}: expected a folder with images and poses, it is missing, empty or no folder"
-    images = sum(name.lower().endswith(ENDINGS) for place in (".", "images") for name in storage.listing(place))
-    found = f"{images} images but no poses (COLMAP finds them)" if images else "neither images nor poses"
-    looked_for = "; ".join(reader.LOOKS_FOR for reader in FORMATS)
-    return f"{storage.path}: found {found}. Looked for: {looked_for}"
