@@ -11,11 +11,13 @@ import posixpath
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
 
+from dsac.datasets.colmap_points import metres_per_unit
 from dsac.datasets.format import Recording
 from dsac.datasets.frame import Frames, NamedPoses
 from dsac.datasets.image_names import SMALLER, names_found
@@ -58,6 +60,7 @@ def recognises(storage: Storage) -> bool:
 
 
 class _Image(NamedTuple):
+    image_id: int
     name: str
     camera_id: int
     pose: tuple[float, ...]  # qw qx qy qz tx ty tz
@@ -66,7 +69,7 @@ class _Image(NamedTuple):
 def read(storage: Storage, truth: str | None) -> Recording:
     """Frames of the registered images; the truth is `colmap`, its scale whatever the model has.
 
-    Depth in `depth` or `depths` beside the images' folder says that the model is in metres.
+    Depth in `depth` or `depths` of the scene is brought to it, and it is metric where the model's points agree.
     """
     models = _models(storage)
     folder = _largest(storage, models)
@@ -78,7 +81,7 @@ def read(storage: Storage, truth: str | None) -> Recording:
     images = [image._replace(name=name) for image, name in zip(images, found, strict=True)]
     check_no_repeats([image.name for image in images], images_path)
     camera_row = {camera_id: row for row, camera_id in enumerate(cameras)}
-    for name, camera_id, _ in images:
+    for _, name, camera_id, _ in images:
         if camera_id not in camera_row:
             raise DatasetError(f"{images_path}: {name} has camera {camera_id}, which {cameras_path} lacks")
 
@@ -94,13 +97,35 @@ def read(storage: Storage, truth: str | None) -> Recording:
     there = [names[i] for i in present]
     lenses = of_the_images(storage, image_folder, there, list(cameras.values()), camera_index)
     depth = find_registered_depth(storage, depth_beside(storage, there), lenses[camera_index[0]])
-    to_metres = ScaledDepth(metres_per_depth_unit(storage))
-    sizes = sizes_by_name(there, lenses, camera_index)
-    reader = FileReader(storage.path, image_folder, depth, to_metres, sizes)
+    scaled = ScaledDepth(metres_per_depth_unit(storage))
+    reader = FileReader(storage.path, image_folder, depth, scaled, sizes_by_name(there, lenses, camera_index))
     frames = Frames(there, lenses, camera_index, poses[torch.from_numpy(present)], reader)
+    metric = False
+    if depth:
+        ids = [images[i].image_id for i in present]
+        scale = metres_per_unit(storage.join(folder, f"points3D.{ending}"), frames, ids)
+        metric = scale == 1
+        frames = replace(frames, reader=_of_scale(reader, scaled, scale))
     kind = {"bin": "binary", "txt": "text"}[ending]
     truths = {"colmap": NamedPoses(names, poses)}
-    return Recording(f"COLMAP model ({folder}, {kind})", frames, truths, metric=frames.has_depth)
+    return Recording(f"COLMAP model ({folder}, {kind})", frames, truths, metric=metric)
+
+
+def _of_scale(reader: FileReader, depth: ScaledDepth, metres_per_unit: float | None) -> FileReader:
+    """With depth in the model's unit; without where it does not fit the model. The log says so."""
+    if metres_per_unit is None:
+        logger.warning(
+            "%s: depth does not fit the COLMAP model's points, it is not used: is it of another camera, or of "
+            "other images?", reader.path,
+        )  # fmt: skip
+        return replace(reader, depth_names={})
+    if metres_per_unit == 1:
+        return reader
+    logger.warning(
+        "%s: the COLMAP model's unit is %.4g m by the depth beside it, which is brought to the model's scale",
+        reader.path, metres_per_unit,
+    )  # fmt: skip
+    return replace(reader, depth_to_metres=replace(depth, world_per_metre=1 / metres_per_unit))
 
 
 def read_cameras_text(path: str) -> dict[int, Camera]:
@@ -209,7 +234,7 @@ def _read_images_binary(path: str) -> Iterator[_Image]:
         file.seek(0)
         (count,) = _unpack(file, "<Q", path)
         for _ in range(count):
-            _, *pose, camera_id = _unpack(file, "<I7dI", path)
+            image_id, *pose, camera_id = _unpack(file, "<I7dI", path)
             name = bytearray()
             while (byte := file.read(1)) not in (b"\0", b""):
                 name += byte
@@ -217,7 +242,7 @@ def _read_images_binary(path: str) -> Iterator[_Image]:
             if 24 * num_points > size - file.tell():
                 raise DatasetError(f"{path}: the file is truncated")
             file.seek(24 * num_points, io.SEEK_CUR)
-            yield _Image(name.decode("utf-8", "replace"), camera_id, tuple(pose))
+            yield _Image(image_id, name.decode("utf-8", "replace"), camera_id, tuple(pose))
 
 
 def _read_images_text(path: str) -> Iterator[_Image]:
@@ -254,7 +279,9 @@ def _parse_image(line: str) -> _Image:
         with suppress(ValueError):
             image_id, *pose, camera_id, name = parts
             if len(pose) == 7 and image_id.isdecimal():
-                return _Image(unquoted(name), int(camera_id), tuple(as_number(value) for value in pose))
+                return _Image(
+                    int(image_id), unquoted(name), int(camera_id), tuple(as_number(value) for value in pose)
+                )
     raise ValueError
 
 

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Container, Iterator, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 from dsac.datasets.storage import Storage
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 SMALLER = ("images_2", "images_4", "images_8")  # copies of `images` at a half, a quarter, an eighth
+
+
+_NOT_READ = {
+    **dict.fromkeys((".heic", ".heif"), "HEIC photos"),
+    **dict.fromkeys((".mov", ".mp4", ".m4v", ".avi", ".mkv", ".insv"), "videos"),
+    **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"), "raw photos"),
+    ".gif": "GIF images",
+}
+
+
+def unread(names: Iterable[str]) -> str:
+    """What of these might be photos but is not read, counted for a message; empty if nothing is."""
+    counts = Counter(kind for name in names if (kind := _NOT_READ.get(posixpath.splitext(name)[1].lower())))
+    return ", ".join(f"{kind}: {count}" for kind, count in counts.items())
 
 
 def names_found(

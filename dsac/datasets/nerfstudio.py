@@ -76,11 +76,15 @@ def read(storage: Storage, truth: str | None) -> Recording:
     cameras, camera_index = _cameras(storage, source, entries, names)
     depth = find_registered_depth(storage, _depth_names(storage, entries, names), cameras[camera_index[0]])
     sizes = sizes_by_name(names, cameras, camera_index)
-    reader = FileReader(storage.path, ".", depth, ScaledDepth(_metres_per_unit(entries[0], source)), sizes)
+    to_metres = ScaledDepth(
+        _scale(entries[0], "integer_depth_scale", source),  # instant-ngp's
+        _scale(entries[0], "applied_scale", source) or 1.0,  # nerfstudio's, from metres to the poses' unit
+    )
+    reader = FileReader(storage.path, ".", depth, to_metres, sizes)
     frames = Frames(names, cameras, camera_index, poses.take(present).cam_from_world, reader)
-    # a depth camera measures metres, photos do not
+    metric = frames.has_depth and to_metres.world_per_metre == 1  # photos alone know no metres
     label = f"nerfstudio {' + '.join(_files(storage))}"
-    return Recording(label, frames, {"nerfstudio": poses}, split, metric=frames.has_depth)
+    return Recording(label, frames, {"nerfstudio": poses}, split, metric=metric)
 
 
 def _files(storage: Storage) -> list[str]:
@@ -189,12 +193,11 @@ def _depth_names(storage: Storage, entries: Sequence[Entry], names: Sequence[str
     return dict(zip(written, names_found(storage, list(written.values()), endings=DEPTH_ENDINGS), strict=True))
 
 
-def _metres_per_unit(entry: Entry, source: str) -> float | None:
-    """What instant-ngp calls `integer_depth_scale`, for `ScaledDepth`."""
+def _scale(entry: Entry, key: str, source: str) -> float | None:
     try:
-        scale = number_of("integer_depth_scale", entry.get("integer_depth_scale"))
+        scale = number_of(key, entry.get(key))
     except ValueError as error:
         raise DatasetError(f"{source}: {error}") from None
     if scale is not None and not 1e-30 < scale < 1e30:
-        raise DatasetError(f"{source}: expected `integer_depth_scale` as a positive number, got {scale}")
+        raise DatasetError(f"{source}: expected `{key}` as a positive number, got {scale}")
     return scale

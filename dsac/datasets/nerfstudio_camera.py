@@ -44,7 +44,14 @@ class Intrinsics:
         Raises: `ValueError` for intrinsics that are incomplete or make no sense together.
         """
         of = {key: value for key, value in zip(_NUMBERS, self.values, strict=True) if value is not None}
-        width, height = (of["w"], of["h"]) if {"w", "h"} <= of.keys() else map(float, size_of_image())
+        sized = {"w", "h"} <= of.keys()
+        width, height = (of["w"], of["h"]) if sized else map(float, size_of_image())
+        for key, side in () if sized else (("cx", width), ("cy", height)):
+            if not 0.1 < of.get(key, side / 2) / side < 0.9:
+                raise ValueError(
+                    f"`{key}` {of[key]} is no principal point of images of {width:.0f}x{height:.0f}: are the "
+                    "intrinsics for larger ones? Then give `w` and `h`"
+                )
         if not (width.is_integer() and height.is_integer()):
             raise ValueError(f"expected `w` and `h` in whole pixels, got {width}, {height}")
         focal_x = _focal(of, "fl_x", "camera_angle_x", width)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from dsac.datasets.image import (
     read_image_size,
     read_orientation,
 )
+from dsac.datasets.image_names import unread
 from dsac.datasets.storage import is_litter, is_remote
 from dsac.errors import DatasetError
 from dsac.geometry import Camera
@@ -27,12 +27,6 @@ from dsac.geometry import Camera
 logger = logging.getLogger(__name__)
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
-_UNREADABLE = {
-    **dict.fromkeys((".heic", ".heif"), "HEIC photos"),
-    **dict.fromkeys((".mov", ".mp4", ".m4v", ".avi", ".mkv", ".insv"), "videos"),
-    **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"), "raw photos"),
-    ".gif": "GIF images",
-}
 
 
 def load_photos(
@@ -120,13 +114,12 @@ def _files(paths: Sequence[str | Path]) -> dict[str, Path]:
         if path.is_dir():
             files_there = [p for p in sorted(path.rglob("*")) if not is_litter(p.name) and p.is_file()]
             found = {p.relative_to(path).as_posix(): p for p in files_there if p.suffix.lower() in _SUFFIXES}
-            others = Counter(kind for p in files_there if (kind := _UNREADABLE.get(p.suffix.lower())))
-            unread = ", ".join(f"{kind}: {count}" for kind, count in others.items())
+            others = unread(p.name for p in files_there)
             if not found:
-                beside = f"; not read here: {unread}" if unread else ""
+                beside = f"; not read here: {others}" if others else ""
                 raise DatasetError(f"{path}: expected a folder with images, found none in it{beside}")
-            if unread:
-                logger.warning("%s: passed over, since they are not read here, %s", path, unread)
+            if others:
+                logger.warning("%s: passed over, since they are not read here, %s", path, others)
         elif path.is_file():
             found = {str(path): path}
         else:

@@ -54,10 +54,12 @@ class ScaledDepth:
     """
 
     metres_per_unit: float | None = None  # None: millimetres in whole numbers, metres in floating-point numbers
+    world_per_metre: float = 1.0  # where the poses are in a scale of their own
 
     def __call__(self, units: DepthUnits, camera: Camera) -> Float32[np.ndarray, "H W"]:
         usual = 0.001 if units.dtype == np.uint16 else 1.0
-        depth = units * np.float32(usual if self.metres_per_unit is None else self.metres_per_unit)
+        metres_per_unit = usual if self.metres_per_unit is None else self.metres_per_unit
+        depth = units * np.float32(metres_per_unit * self.world_per_metre)
         if units.dtype != np.uint16:
             depth = np.where((depth > 0) & np.isfinite(depth), depth, np.float32(0))
         return _nearest(depth, camera.size)

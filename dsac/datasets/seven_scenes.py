@@ -23,10 +23,10 @@ from dsac.datasets.number_lines import numbers
 from dsac.datasets.poses_file import read_poses
 from dsac.datasets.recording import (
     FileReader,
-    cameras_from_focals,
     expect_size_of_image,
     find_depth,
     find_images,
+    of_the_images,
     pick_truth,
 )
 from dsac.datasets.rigid import finite_rows, rigid_from_matrices
@@ -36,6 +36,7 @@ from dsac.geometry import Camera, Pose
 
 LOOKS_FOR = "poses_sfm.txt, poses_dslam.txt, TrainSplit.txt or seq-*/frame-*.pose.txt (7-Scenes)"
 
+SIZE = (640, 480)  # that focal lengths are for
 FOCAL_PX = 525.0  # of the colour camera, where a truth names none
 DEPTH_FOCAL_PX = 585.0
 DEPTH_CENTER_PX = (320.0, 240.0)
@@ -67,7 +68,9 @@ def read(storage: Storage, truth: str | None) -> Recording:
     image_folder, present = find_images(storage, truths[chosen].names, ["."], f"the {chosen} truth")
     posed = truths[chosen].take(present)
     focal_px = np.full(len(posed.names), FOCAL_PX) if posed.focal_px is None else posed.focal_px.numpy()
-    cameras, camera_index = cameras_from_focals(storage, image_folder, posed.names, focal_px)
+    focals, camera_index = np.unique(focal_px, return_inverse=True)
+    cameras = [Camera.simple(float(focal), SIZE) for focal in focals]
+    cameras = of_the_images(storage, image_folder, posed.names, cameras, camera_index)
 
     depth_names = {name: re.sub(r"\.color\.\w+$", "", name) + ".depth.png" for name in posed.names}
     reader = FileReader(storage.path, image_folder, find_depth(storage, depth_names), register_depth)

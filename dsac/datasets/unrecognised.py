@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from dsac.datasets.format import Format
-from dsac.datasets.image_names import ENDINGS
+from dsac.datasets.image_names import ENDINGS, unread
 from dsac.datasets.rigid import some
 from dsac.datasets.storage import Storage, read_text
 from dsac.errors import DatasetError
 
 _DEEPEST, _MOST_FOLDERS = 4, 300
 _TOOL_OF = {
-    "bundle.out": "Bundler: `kapture_import_bundler.py` and `kapture_export_colmap.py` make a COLMAP model of it",
+    "bundle.out": "Bundler: `kapture_import_bundler.py`, then `kapture_export_colmap.py` make COLMAP's of it",
     "sfm_data.json": "OpenMVG: `openMVG_main_openMVG2Colmap` makes a COLMAP model of it",
     "cameras.sfm": "Meshroom: `aliceVision_exportColmap` makes a COLMAP model of it",
     "sensors.txt": "kapture: `kapture_export_colmap.py` makes a COLMAP model of it",
@@ -35,7 +35,8 @@ def not_recognised(storage: Storage, formats: Sequence[Format]) -> str:
             if (count := sum(name.lower().endswith(ENDINGS) for name in storage.listing(folder)))
         }
     )
-    found = "neither images nor poses"
+    others = unread(name for folder in folders for name in storage.listing(folder))
+    found = f"no images that are read here ({others})" if others else "neither images nor poses"
     if images:
         found = f"{images.total()} images but no poses (COLMAP finds them)"
         if list(images) != ["."]:

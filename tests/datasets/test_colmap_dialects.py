@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import struct
 from pathlib import Path
 
 import cv2
@@ -117,6 +118,67 @@ def test_depth_beside_a_model_is_read(room, folder, ending, caplog):
     depth = scene.mapping[1].depth
     assert depth is not None and depth.dtype == torch.float32
     np.testing.assert_allclose(depth.numpy(), metres.repeat(2, 0).repeat(2, 1), atol=5.1e-4)
+
+
+@pytest.mark.parametrize("ending", ["txt", "bin"])
+@pytest.mark.parametrize("metres_per_unit", [1.0, 2.5, 0.3])
+def test_depth_is_brought_to_the_scale_of_the_model(room, caplog, ending, metres_per_unit):
+    """Photos alone give a model no scale; its points are seen in the depth."""
+    write_model(room, ["0.png", "1.png"])
+    (room / "depth").mkdir()
+    for i in range(2):
+        cv2.imwrite(str(room / "depth" / f"{i}.png"), np.full((6, 8), 2000 * metres_per_unit, np.uint16))
+    # two units before the cameras, which are at x = 0 and x = -1
+    points = np.stack(
+        [*np.meshgrid(np.linspace(-0.5, 0.5, 6), np.linspace(-0.2, 0.2, 6)), np.full((6, 6), 2)], -1
+    )
+    write_points(room / f"points3D.{ending}", points.reshape(-1, 3), [0])
+    if ending == "bin":
+        write_binary(room)
+    with caplog.at_level(logging.WARNING):
+        scene = load_scene(room)
+    depth = scene.mapping[1].depth
+    assert depth is not None
+    np.testing.assert_allclose(depth.numpy(), 2, rtol=1e-4)
+    assert scene.metric == (metres_per_unit == 1)
+    assert ("unit is" in caplog.text) == (metres_per_unit != 1)
+
+
+def write_points(path: Path, points: np.ndarray, image_ids: list[int]) -> None:
+    track = [value for image_id in image_ids for value in (image_id, 0)]
+    if path.suffix == ".txt":
+        lines = [
+            f"{i} {x} {y} {z} 0 0 0 0.1 {' '.join(map(str, track))}\n" for i, (x, y, z) in enumerate(points)
+        ]
+        path.write_text("# points\n" + "".join(lines))
+    else:
+        tail = struct.pack(f"<Q{len(track)}I", len(image_ids), *track)
+        heads = [struct.pack("<Q3d3Bd", i, *point, 0, 0, 0, 0.1) for i, point in enumerate(points)]
+        path.write_bytes(struct.pack("<Q", len(points)) + b"".join(head + tail for head in heads))
+
+
+def write_binary(room: Path) -> None:
+    """The model of `write_model` with the images 0.png and 1.png."""
+    (room / "cameras.bin").write_bytes(struct.pack("<QIiQQ4d", 1, 1, 1, 8, 6, 10, 11, 4, 3))
+    images = [
+        struct.pack("<I7dI", i, 1, 0, 0, 0, i, 0, 0, 1) + f"{i}.png\0".encode() + bytes(8) for i in range(2)
+    ]
+    (room / "images.bin").write_bytes(struct.pack("<Q", 2) + b"".join(images))
+
+
+def test_depth_that_does_not_fit_the_model_is_not_used(room, caplog):
+    write_model(room, ["0.png"])
+    (room / "depth").mkdir()
+    noise = np.random.default_rng(0).integers(200, 20000, (6, 8), dtype=np.uint16)
+    cv2.imwrite(str(room / "depth" / "0.png"), noise)
+    grid = np.stack(
+        [*np.meshgrid(np.linspace(-0.5, 0.5, 8), np.linspace(-0.4, 0.4, 8)), np.full((8, 8), 2)], -1
+    )
+    write_points(room / "points3D.txt", grid.reshape(-1, 3), [0])
+    with caplog.at_level(logging.WARNING):
+        scene = load_scene(room)
+    assert scene.mapping[0].depth is None and not scene.metric
+    assert "depth does not fit the COLMAP model's points, it is not used" in caplog.text
 
 
 def test_depth_that_is_no_number_is_unknown(room):

@@ -144,6 +144,15 @@ def test_smaller_copies_of_the_images_have_rescaled_intrinsics(scene_of, caplog,
     assert "images are 8x6, their cameras are for 32x24: intrinsics are rescaled" in caplog.text
 
 
+@pytest.mark.parametrize(("cx", "cy"), [(8.0, 3.0), (4.0, 6.1), (16.0, 12.0)])
+def test_a_principal_point_of_larger_images_is_an_error(scene_of, cx, cy):
+    """Where the file does not say for what size its intrinsics are."""
+    lens = {"fl_x": 10.0, "cx": cx, "cy": cy}
+    with pytest.raises(DatasetError, match=r"is no principal point of images of 8x6.*give `w` and `h`"):
+        scene_of(lens, ["a.png"], ["a.png"])
+    assert len(scene_of(lens | {"w": 8, "h": 6}, ["a.png"], []).mapping) == 1  # so be it
+
+
 def test_images_of_another_shape_are_an_error_when_read(scene_of):
     frames = scene_of(LENS, ["a.png"], ["a.png"], size=(8, 8)).mapping
     with pytest.raises(DatasetError, match="a.png: the image is 8x8, but its intrinsics are for 8x6"):
@@ -161,6 +170,14 @@ def test_depth_in_units_of_instant_ngp(scene_of, tmp_path, key):
     np.testing.assert_allclose(frame.depth.numpy(), units * 0.0002, rtol=1e-6)
     with pytest.raises(DatasetError, match="`integer_depth_scale` as a positive number, got -1"):
         scene_of(LENS | {"integer_depth_scale": -1}, ["a.png"], [], **{key: "./d.png"})
+
+
+def test_depth_is_brought_to_the_scale_that_nerfstudio_gave_the_poses(scene_of, tmp_path):
+    cv2.imwrite(str(tmp_path / "d.png"), np.full((6, 8), 3000, np.uint16))
+    scene = scene_of(LENS | {"applied_scale": 0.5}, ["a.png"], ["a.png"], depth_file_path="d.png")
+    depth = scene.mapping[0].depth
+    assert depth is not None and depth.unique().tolist() == pytest.approx([1.5])
+    assert not scene.metric
 
 
 def test_depth_names_without_ending_are_found(scene_of, tmp_path):

@@ -64,6 +64,13 @@ def test_pose_files_with_other_separators_and_decimal_marks(official):
         torch.testing.assert_close(pose.center, expected)
 
 
+def test_focal_lengths_belong_to_the_size_of_the_release(official):
+    for path in official.glob("seq-*/*.color.png"):
+        cv2.imwrite(str(path), np.full((240, 320, 3), 100, np.uint8))
+    camera = load_scene(official).mapping.camera(0)
+    assert camera.size == (320, 240) and camera.params.tolist() == [262.5, 160, 120]
+
+
 def test_single_sequence_is_a_scene(official):
     scene = load_scene(official / "seq-01")
     assert scene.mapping.names == ["frame-000000.color.png", "frame-000001.color.png"]

@@ -52,6 +52,13 @@ def test_recordings_of_others_are_named_with_the_tool_that_turns_them(tmp_path, 
         path.unlink()
 
 
+def test_photos_that_are_not_read_are_counted(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for name in ("a.HEIC", "b.heic", "c.MOV", "._d.heic"):
+        (tmp_path / "photos" / name).write_bytes(b"x")
+    assert "found no images that are read here (HEIC photos: 2, videos: 1)" in message_of(tmp_path)
+
+
 def test_a_recording_further_in_is_pointed_at(tmp_path, write_image):
     for room in ("kitchen", "hall"):
         write_image(tmp_path / "rooms" / room / "0.png")
