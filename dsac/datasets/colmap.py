@@ -47,7 +47,7 @@ LOOKS_FOR = (
 )
 
 # the first that has models; in each, the folders that are named by numbers too
-_PLACES = (".", "sparse", "colmap/sparse", "colmap", "dense/sparse", "dense/0/sparse", "dense", "sfm", "models")
+_PLACES = (".", "sparse", "colmap/sparse", "colmap", "dense/sparse", "dense/0/sparse", "dense", "models")
 _PANORAMA = 17
 _NO_PANORAMA = "is EQUIRECTANGULAR, a panorama; expected images of less than 180 degrees: cut it into several"
 _MODEL_OF_ID = {model.colmap_id: model for model in MODELS.values()}
@@ -135,6 +135,7 @@ def read_cameras_text(path: str) -> dict[int, Camera]:
         if not line or line.startswith("#"):
             continue
         try:
+            line, _, _ = line.partition("#")
             parts = next((parts for parts in fields(line) if len(parts) >= 4 and parts[0].isdecimal()), None)
             if parts is None:
                 raise ValueError(f"expected `CAMERA_ID MODEL WIDTH HEIGHT PARAMS...`, got `{line[:120]}`")
@@ -152,7 +153,12 @@ def read_cameras_text(path: str) -> dict[int, Camera]:
 
 def _models(storage: Storage) -> dict[str, str]:
     """The models in the first place that has any: "bin" or "txt" by folder."""
-    for place in _PLACES:
+    # nerfstudio's programs leave the model that they began with beside their own file
+    of_nerfstudio = storage.has("transforms.json")
+    of_hloc = sorted(name for name in storage.listing() if name.startswith("sfm"))
+    for place in (*_PLACES, *of_hloc):
+        if of_nerfstudio and place.startswith("colmap"):
+            continue
         numbered = sorted((name for name in storage.listing(place) if name.isdecimal()), key=int)
         for folders in ([place], [posixpath.join(place, name) for name in numbered]):
             found = {

@@ -45,7 +45,7 @@ def recognises(storage: Storage) -> bool:
 def read(storage: Storage, truth: str | None) -> Recording:
     """Frames in the order of `poses.txt`, which is the truth `poses`."""
     poses = read_poses(storage.join("poses.txt"))
-    poses = replace(poses, names=names_found(storage, poses.names, [".", "images"]))
+    poses = replace(poses, names=names_found(storage, poses.names, ["images", "."]))
     check_no_repeats(poses.names, storage.join("poses.txt"))
     pick_truth(storage.path, ["poses"], truth)
     image_folder, present = find_images(storage, poses.names, [".", "images"], storage.join("poses.txt"))

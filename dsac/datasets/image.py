@@ -186,8 +186,7 @@ def _decode(data: bytes, path: str | Path, flags: int) -> np.ndarray:
     except cv2.error as error:
         raise DatasetError(f"{path}: expected an image, got {error.err}") from None
     if image is None:
-        kind = _other_kind(data)
-        found = f"{kind}; convert it to JPEG" if kind else "a file that no decoder knows or that is damaged"
+        found = _other_kind(data) or "a file that no decoder knows or that is damaged"
         raise DatasetError(f"{path}: expected an image, got {found}")
     return image
 
@@ -202,10 +201,12 @@ def _check_whole(data: bytes, path: str | Path) -> None:
 
 
 def _other_kind(data: bytes) -> str | None:
-    """What phones and cameras write beside images."""
-    if data[4:8] != b"ftyp":
-        return None
-    brand = data[8:12]
+    """What is no damaged file, and what to do; phones and cameras write such beside images."""
+    if data.startswith(b"\x76\x2f\x31\x01"):
+        return (
+            "an EXR file, which OpenCV reads only if it was built with it and OPENCV_IO_ENABLE_OPENEXR=1 is set"
+        )
+    brand = data[8:12] if data[4:8] == b"ftyp" else b""
     if brand in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"):
-        return "a HEIC photo, which is not decoded here"
-    return None if brand in (b"avif", b"avis") else "a video"
+        return "a HEIC photo, which is not decoded here; convert it to JPEG"
+    return "a video" if brand not in (b"", b"avif", b"avis") else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import unicodedata
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
 
@@ -55,6 +56,12 @@ def _found(storage: Storage, name: str, root: str, endings: Sequence[str]) -> st
 
 def _readings(name: str, endings: Sequence[str]) -> Iterator[str]:
     """Other names that the file may have here, the most literal first; none leads out of the folder."""
+    # macOS takes letters with accents apart
+    for spelling in dict.fromkeys((name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD")))):
+        yield from _readings_as_spelled(spelling, endings)
+
+
+def _readings_as_spelled(name: str, endings: Sequence[str]) -> Iterator[str]:
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
     for start in range(len(parts)):
         tail = "/".join(parts[start:])

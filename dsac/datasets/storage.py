@@ -48,7 +48,7 @@ class Storage:
         if folder not in self._listings:
             above, name = posixpath.split(folder)
             inside = not folder.startswith(("/", ".."))
-            known = folder == "." or not inside or name in self.listing(above or ".")
+            known = folder == "." or not inside or _among(name, self.listing(above or "."))
             names = _list_folder(self.join(folder)) if known else []
             self._listings[folder] = frozenset(name for name in names if not is_litter(name))
         return self._listings[folder]
@@ -147,6 +147,11 @@ def write_atomically(path: Path, data: bytes) -> None:
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def _among(name: str, names: frozenset[str]) -> bool:
+    """In any case of its letters, which some systems do not tell apart."""
+    return name in names or any(name.lower() == other.lower() for other in names)
 
 
 def is_remote(path: str | Path) -> bool:

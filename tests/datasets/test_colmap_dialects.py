@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import struct
@@ -44,6 +45,14 @@ def test_of_several_models_the_largest_is_taken_and_said(room, caplog):
     assert "sparse/1 is taken; images in each: sparse/0 1, sparse/1 3, sparse/10 2" in record.message
 
 
+def test_the_model_that_nerfstudio_began_with_does_not_hide_its_own_file(room):
+    write_model(room / "colmap" / "sparse" / "0", ["0.png"])
+    assert load_scene(room).format == "COLMAP model (colmap/sparse/0, text)"
+    frames = [{"file_path": "images/0.png", "transform_matrix": np.eye(4).tolist()}]
+    (room / "transforms.json").write_text(json.dumps({"fl_x": 10, "frames": frames}))
+    assert load_scene(room).format == "nerfstudio transforms.json"
+
+
 @pytest.mark.parametrize("model", ["sparse/0", "sparse", "."])
 def test_the_model_may_be_what_the_scene_is_called(room, model):
     write_model(room / model, ["0.png", "1.png"])
@@ -75,7 +84,7 @@ def test_names_of_windows_and_of_other_folders_are_found(room):
         ("1,PINHOLE,8,6,10,11,4,3", "7,1,0,0,0,1.5,2,3,1,a b.png"),
         ("1, PINHOLE, 8, 6, 10, 11, 4, 3", "7, 1, 0, 0, 0, 1.5, 2, 3, 1, a b.png"),
         ("1;PINHOLE;8;6;10,0;11,0;4,0;3,0", "7;1,0;0,0;0;0;1,5;2;3;1;a b.png"),
-        ("1 pinhole 8.0 6.0 1e1 11 4 3", "7  1 0 -0 0   1.5e0 2 3 1   a b.png"),
+        ("1 pinhole 8.0 6.0 1e1 11 4 3  # the phone's", "7  1 0 -0 0   1.5e0 2 3 1   a b.png"),
         ("1 PINHOLE 8 6 10,0 11,0 4,0 3,0", '7 1,0 0 0 0 1,5 2 3 1 "a b.png"'),
     ],
 )
