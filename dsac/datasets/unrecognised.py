@@ -32,6 +32,7 @@ def not_recognised(storage: Storage, formats: Sequence[Format]) -> str:
         {
             folder: count
             for folder in folders
+            if not posixpath.basename(folder).lower().startswith(("depth", "mask"))
             if (count := sum(name.lower().endswith(ENDINGS) for name in storage.listing(folder)))
         }
     )
