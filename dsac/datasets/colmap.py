@@ -156,8 +156,8 @@ def _models(storage: Storage) -> dict[str, str]:
     # nerfstudio's programs leave the model that they began with beside their own file
     of_nerfstudio = storage.has("transforms.json")
     of_hloc = sorted(name for name in storage.listing() if name.startswith("sfm"))
-    for place in (*_PLACES, *of_hloc):
-        if of_nerfstudio and place.startswith("colmap"):
+    for place in [storage.chosen] if storage.chosen else [*_PLACES, *of_hloc]:
+        if of_nerfstudio and place.startswith("colmap") and not storage.chosen:
             continue
         numbered = sorted((name for name in storage.listing(place) if name.isdecimal()), key=int)
         for folders in ([place], [posixpath.join(place, name) for name in numbered]):
@@ -195,10 +195,10 @@ def _count_images(path: str) -> int:
 
 
 def _image_folders(model: str) -> list[str]:
-    """Beside the model's folder or one of those above it; where the scene is a model's folder, above it."""
+    """In the model's folder or those above it; where the scene is a model's folder, also above the scene."""
     parts = [] if model == "." else model.split("/")
-    above = ["/".join(parts[:depth]) or "." for depth in range(len(parts) - 1, -1, -1)]
-    above += [] if parts else [".", "..", "../.."]
+    above = ["/".join(parts[:depth]) or "." for depth in range(len(parts), -1, -1)]
+    above += [] if parts else ["..", "../.."]
     folders = [posixpath.join(place, name) for place in above for name in ("images", ".")]
     folders += [posixpath.join(place, name) for name in (*SMALLER, "input") for place in above]
     return list(dict.fromkeys(map(posixpath.normpath, folders)))

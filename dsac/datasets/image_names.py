@@ -24,7 +24,7 @@ _NOT_READ = {
 def unread(names: Iterable[str]) -> str:
     """What of these might be photos but is not read, counted for a message; empty if nothing is."""
     counts = Counter(kind for name in names if (kind := _NOT_READ.get(posixpath.splitext(name)[1].lower())))
-    return ", ".join(f"{kind}: {count}" for kind, count in counts.items())
+    return ", ".join(f"{kind}: {count}" for kind, count in sorted(counts.items()))
 
 
 def names_found(

@@ -88,8 +88,8 @@ def read(storage: Storage, truth: str | None) -> Recording:
 
 
 def _files(storage: Storage) -> list[str]:
-    if storage.file:
-        return [storage.file]
+    if storage.chosen:
+        return [storage.chosen] if storage.chosen.lower().endswith(".json") else []
     parts = [name for part in _PARTS if storage.has(name := f"transforms_{part}.json")]
     whole = ["transforms.json"] if storage.has("transforms.json") else []
     return parts if "transforms_train.json" in parts else whole or parts

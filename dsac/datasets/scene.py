@@ -15,6 +15,7 @@ from dsac.datasets.format import Format, ReadsStoredPhotos, Recording, Split
 from dsac.datasets.frame import Frames, Scene
 from dsac.datasets.image_names import name_among
 from dsac.datasets.number_lines import unquoted
+from dsac.datasets.place import storage_of
 from dsac.datasets.rigid import some
 from dsac.datasets.storage import Storage, read_lines
 from dsac.datasets.unrecognised import not_recognised
@@ -31,15 +32,15 @@ FORMATS: tuple[Format, ...] = (
 
 
 def load_scene(path: str | Path, truth: str | None = None) -> Scene:
-    """Frames with poses from a folder, a URL, or the `transforms.json` in a folder.
+    """Frames with poses from a folder or URL, or from the `transforms.json` or COLMAP model in one.
 
     `truth` names the poses to take where a recording has several (7-Scenes: `sfm`, `dslam`); the map and the
     queries then live in that truth's world. `Scene.truths` holds all of them.
 
     Raises: `DatasetError` that names the file and what to do.
     """
-    storage = Storage.at(path)
-    for reader in (nerfstudio,) if storage.file else FORMATS:
+    storage = storage_of(path)
+    for reader in (nerfstudio, colmap) if storage.chosen else FORMATS:
         if reader.recognises(storage):
             recording = reader.read(storage, truth)
             break

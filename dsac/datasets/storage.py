@@ -27,16 +27,8 @@ class Storage:
     """
 
     path: str
-    file: str = ""  # in the folder, where a person named this file instead of the folder
+    chosen: str = ""  # what in the folder a person named instead of it
     _listings: dict[str, frozenset[str]] = field(default_factory=dict, repr=False, compare=False)
-
-    @staticmethod
-    def at(path: str | Path) -> Storage:
-        """The folder of that path or URL; of a JSON file, the folder it lies in."""
-        folder, file = posixpath.split(Path(path).as_posix() if not is_remote(path) else str(path))
-        if file.lower().endswith(".json") and file in _list_folder(folder or "."):
-            return Storage(folder or ".", file)
-        return Storage(str(path))
 
     def join(self, *names: str) -> str:
         """The path or URL of a file in the folder."""

@@ -53,11 +53,27 @@ def test_the_model_that_nerfstudio_began_with_does_not_hide_its_own_file(room):
     assert load_scene(room).format == "nerfstudio transforms.json"
 
 
-@pytest.mark.parametrize("model", ["sparse/0", "sparse", "."])
-def test_the_model_may_be_what_the_scene_is_called(room, model):
+@pytest.mark.parametrize("model", ["sparse/0", "sparse", "colmap/sparse/1", "sfm_sift+nn", "."])
+def test_the_model_may_be_what_the_scene_is_called(room, model, monkeypatch):
+    write_model(room / "sparse" / "7", ["2.png"])  # another, which is not asked for
     write_model(room / model, ["0.png", "1.png"])
-    frames = load_scene(room / model).mapping
-    assert frames.names == ["0.png", "1.png"] and frames[1].image.shape == (3, 6, 8)
+    (room / "query.txt").write_text("1.png\n")  # counts, so that queries do not get into the map
+    scene = load_scene(room / model)
+    assert scene.mapping.names == ["0.png"] and scene.query.names == ["1.png"]
+    assert scene.mapping[0].image.shape == (3, 6, 8)
+    monkeypatch.chdir(room / model)
+    assert {*load_scene(".").mapping.names} >= {"0.png"}
+    (room / "transforms.json").write_text("{}")
+    assert load_scene(room / model).query.names == (["1.png"])
+
+
+@pytest.mark.parametrize("images", ["5/images", "5"])
+def test_a_scene_with_images_in_it_is_no_model_of_another(tmp_path, write_image, images):
+    """Though its name looks like one."""
+    write_image(tmp_path / images / "0.png")
+    write_image(tmp_path / "images" / "0.png", (16, 16))
+    write_model(tmp_path / "5", ["0.png"])
+    assert load_scene(tmp_path / "5").mapping[0].image.shape == (3, 6, 8)
 
 
 @pytest.mark.parametrize("folder", ["dense/images", "dense/0/images"])
