@@ -61,14 +61,14 @@ def read_depth(path: str | Path) -> DepthUnits:
     depth = _load_npy(data, path) if data.startswith(_NPY) else _decode(data, path, cv2.IMREAD_UNCHANGED)
     depth = depth.squeeze(-1) if depth.ndim == 3 and depth.shape[-1] == 1 else depth
     whole = depth.dtype.kind in "iu" and depth.dtype.itemsize > 1
-    if depth.ndim == 2 and whole and depth.size and 0 <= depth.min() and depth.max() < 2**16:
+    if depth.size and depth.ndim == 2 and whole and 0 <= depth.min() and depth.max() < 2**16:
         return depth.astype(np.uint16)
-    if depth.ndim == 2 and depth.dtype.kind == "f":
+    if depth.size and depth.ndim == 2 and depth.dtype.kind == "f":
         return depth.astype(np.float32)
     channels = depth.shape[-1] if depth.ndim == 3 else 1
     raise DatasetError(
         f"{path}: expected depth as an image of one channel, 16-bit whole numbers or floating-point numbers, "
-        f"got {depth.dtype}, {channels} channels"
+        f"got {depth.dtype}, {channels} channels, {depth.size} values"
     )
 
 
@@ -81,7 +81,7 @@ def read_depth_size(path: str | Path) -> tuple[int, int]:
 def _load_npy(data: bytes, path: str | Path) -> np.ndarray:
     try:
         return np.load(io.BytesIO(data), allow_pickle=False)
-    except ValueError as error:
+    except Exception as error:  # numpy reads the header as Python, which fails in any way
         raise DatasetError(f"{path}: expected an array of numbers: {error}") from None
 
 

@@ -310,6 +310,26 @@ def test_depth_of_another_kind_is_an_error(tmp_path: Path, wrong):
         read_depth(tmp_path / "d.png")
 
 
+@pytest.mark.parametrize(
+    "array", [np.zeros((0, 0)), np.zeros(5), np.zeros((6, 8), complex), np.full((6, 8), 70000)]
+)
+def test_an_array_that_is_no_depth_is_an_error(tmp_path: Path, array):
+    np.save(tmp_path / "d.npy", array)
+    with pytest.raises(DatasetError, match="d.npy: expected depth as an image of one channel, 16-bit"):
+        read_depth(tmp_path / "d.npy")
+
+
+@pytest.mark.parametrize("at", [8, 40, 60, 120, 140])
+def test_a_damaged_array_is_an_error(tmp_path: Path, at: int):
+    path = tmp_path / "d.npy"
+    np.save(path, np.ones((6, 8), np.float32))
+    data = path.read_bytes()
+    for damaged in (data[:at], data.replace(b"descr': '", b"descr': ({"), data.replace(b"(6, 8)", b"(6, 9)")):
+        path.write_bytes(damaged)
+        with pytest.raises(DatasetError, match="d.npy: expected an array of numbers"):
+            read_depth(path)
+
+
 def _waves(size: tuple[int, int]) -> np.ndarray:
     """Smooth, unlike left to right and top to bottom."""
     x, y = np.meshgrid(np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5)
