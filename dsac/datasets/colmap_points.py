@@ -60,7 +60,7 @@ def _ratios(frames: Frames, row: int, points: list[tuple[float, float, float]]) 
         return np.zeros(0)
     points_cam = poses[row] @ torch.tensor(points, dtype=torch.float64)
     pixels = np.floor(camera.project(points_cam).numpy())
-    shown = (points_cam[:, 2].numpy() > 0) & (pixels >= 0).all(1) & (pixels < np.array(camera.size)).all(1)
+    shown = (points_cam[:, 2].numpy() > 1e-6) & (pixels >= 0).all(1) & (pixels < np.array(camera.size)).all(1)
     column, line = pixels[shown].astype(int).T
     measured, of_model = depth[line, column], points_cam[:, 2].numpy()[shown]
     return measured[measured > 0] / of_model[measured > 0]

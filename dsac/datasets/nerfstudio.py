@@ -140,11 +140,12 @@ def _split(entries: Sequence[Entry], written: Sequence[str], names: Sequence[str
     """The file's own; None = it has none."""
     part_of = {name: entry["_part"] for name, entry in zip(names, entries, strict=True)}
     listed = {part: entries[0].get(f"{part}_filenames") for part in _PARTS}
-    if any(isinstance(files, list) for files in listed.values()):
+    listed = {part: files for part, files in listed.items() if isinstance(files, list)}
+    if listed:
         found = dict(zip(written, names, strict=True))
-        part_of = dict.fromkeys(names, None if listed["train"] else "train")
+        part_of = dict.fromkeys(names, None if listed.get("train") else "train")
         for part, files in listed.items():
-            of_part = [str(file).removeprefix("./") for file in files or []]
+            of_part = [str(file).removeprefix("./") for file in files]
             part_of.update({found.get(file, file): part for file in of_part})
     if set(part_of.values()) == {None}:
         return None
