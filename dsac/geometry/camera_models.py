@@ -227,7 +227,7 @@ class Division:
     two_focals = "DIVISION"
 
     def distort(self, plane: Plane, k: Coefficients) -> Plane:
-        return plane * (2 / (1 + (1 - 4 * k[0] * _square(plane)).sqrt()))
+        return plane * (2 / (1 + (1 - 4 * k[0] * _square(plane)).clamp_min(1e-12).sqrt()))  # finite everywhere
 
     def undistort(self, distorted: Plane, k: Coefficients) -> Plane:
         bent = k[0] * _square(distorted)

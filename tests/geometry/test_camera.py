@@ -264,6 +264,16 @@ def test_pixels_beyond_the_domain_of_the_distortion_are_nan():
     assert fisheye.unproject(far)[0, :2].isnan().all()
 
 
+@models
+def test_points_beyond_the_domain_of_the_distortion_have_finite_pixels(model):
+    """Resampling would meet them, and wait for what is not finite."""
+    angles = torch.linspace(0, 89.9, 50, dtype=torch.float64).deg2rad()
+    points = torch.stack([angles.sin() * 0.8, angles.sin() * 0.6, angles.cos()], -1).requires_grad_()
+    pixels = camera_of(model).project(points)
+    assert torch.isfinite(pixels).all()
+    assert torch.isfinite(torch.autograd.grad(pixels.sum(), points)[0]).all()
+
+
 def test_single_precision_is_good_to_a_hundredth_of_a_pixel():
     for model in MODELS:
         camera, points = camera_of(model), random_points(100)
