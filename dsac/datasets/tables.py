@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dsac.datasets.rigid import some
-from dsac.datasets.storage import Storage, is_remote, read_bytes, read_lines
+from dsac.datasets.storage import Storage, is_remote, read_lines, read_text
 from dsac.errors import DatasetError
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def read_pose_matrix(path: str) -> Float[Tensor, "3 4"]:
 def read_json(path: str) -> Any:
     """Raises: `DatasetError` for what is no JSON."""
     try:
-        return json.loads(read_bytes(path).decode("utf-8-sig"))
+        return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: expected JSON: {error}") from None
 
@@ -147,23 +147,6 @@ def stem(name: str) -> str:
     Dots inside numbers stay: `1305031102.1753` of `rgb/1305031102.1753.png`.
     """
     return re.sub(r"(\.[A-Za-z_]\w*)+$", "", name.rpartition("/")[2])
-
-
-def read_depth_scale(storage: Storage, default: float) -> float:
-    """Metres per unit of depth: the number in `depth_scale.txt`, or the default where there is no such file.
-
-    Raises: `DatasetError` for anything but one positive number.
-    """
-    if not storage.has("depth_scale.txt"):
-        return default
-    path = storage.join("depth_scale.txt")
-    text = " ".join(read_lines(path)).strip()
-    scale = as_number(text) or math.nan
-    if not 1e-30 < scale < 1e30:  # what 16 bits of it are must fit into 32 bits of metres
-        raise DatasetError(
-            f"{path}: expected one positive number, the metres per depth unit, got `{text[:80]}`"
-        )
-    return scale
 
 
 def folder_names(storage: Storage) -> list[str]:

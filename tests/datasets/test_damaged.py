@@ -33,9 +33,13 @@ def recording_of(tmp_path: Path, write_image) -> Callable[[str], dict[str, Damag
             texts["depth_scale.txt"] = "0.001\n"
             for i in range(3):
                 write_image(tmp_path / "depth" / f"{i}.png", dtype=np.uint16, channels=1)
-        elif format == "COLMAP, text":
+        elif format in ("COLMAP, text", "COLMAP with depth"):
             texts["cameras.txt"] = "# cameras\n1 PINHOLE 8 6 10 11 4 3\n2 RADIAL 8 6 10 4 3 0.1 0.01\n"
             texts["images.txt"] = "".join(f"{i} {POSE} {1 + i % 2} {i}.png\n1 2 -1 3 4 5\n" for i in range(3))
+            if format == "COLMAP with depth":
+                texts["points3D.txt"] = "".join(f"{i} -1 -2 {i} 0 0 0 0.1 0 1 1 1\n" for i in range(40))
+                for i in range(3):
+                    write_image(tmp_path / "depth" / f"{i}.png", dtype=np.uint16, channels=1)
         elif format == "7-Scenes":
             for i in range(3):
                 write_image(tmp_path / f"seq-0{i + 1}" / "frame-000000.color.png")
@@ -47,14 +51,22 @@ def recording_of(tmp_path: Path, write_image) -> Callable[[str], dict[str, Damag
         for name, text in texts.items():
             (tmp_path / name).write_text(text)
         damages: dict[str, Damage] = dict.fromkeys(texts, damaged_text)
-        if format == "nerfstudio":
+        if format.startswith("nerfstudio"):
             write_image(tmp_path / "depth.png", dtype=np.uint16, channels=1)
             frames = [
                 {"file_path": name, "transform_matrix": np.eye(4).tolist(), "depth_file_path": "depth.png"}
                 | own
                 for name, own in zip(names, ({}, LENS, {"k1": 0.0}), strict=True)
             ]
-            (tmp_path / "transforms.json").write_text(json.dumps(LENS | {"frames": frames}))
+            top = LENS | {
+                "is_fisheye": False,
+                "integer_depth_scale": 0.001,
+                "applied_scale": 1,
+                "frames": frames,
+            }
+            if format == "nerfstudio with a split":
+                top |= {"train_filenames": names[:2], "val_filenames": [], "test_filenames": names[2:]}
+            (tmp_path / "transforms.json").write_text(json.dumps(top))
             damages["transforms.json"] = damaged_json
         if format == "COLMAP, binary":
             cameras = struct.pack("<QIiQQ4d", 1, 1, 1, 8, 6, 10, 11, 4, 3)
@@ -73,7 +85,16 @@ def recording_of(tmp_path: Path, write_image) -> Callable[[str], dict[str, Damag
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(
     "format",
-    ["folder", "folder with a camera", "COLMAP, text", "COLMAP, binary", "nerfstudio", "7-Scenes"],
+    [
+        "folder",
+        "folder with a camera",
+        "COLMAP, text",
+        "COLMAP, binary",
+        "COLMAP with depth",
+        "nerfstudio",
+        "nerfstudio with a split",
+        "7-Scenes",
+    ],
 )
 def test_a_damaged_recording_is_a_good_scene_or_an_error(tmp_path, recording_of, format, seed):
     expect_scene_or_error(tmp_path, recording_of(format), seed)

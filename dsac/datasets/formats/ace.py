@@ -13,13 +13,12 @@ import torch
 
 from dsac.datasets.format import Recording, Split
 from dsac.datasets.posed_files import Lens, PosedImages, pick, poses_from_matrices
-from dsac.datasets.recording import ResampledDepth
+from dsac.datasets.recording import ResampledDepth, metres_per_depth_unit
 from dsac.datasets.storage import Storage
 from dsac.datasets.tables import (
     IMAGE_ENDINGS,
     files_with,
     pair_files,
-    read_depth_scale,
     read_numbers,
     read_pose_matrix,
 )
@@ -53,7 +52,7 @@ def read(storage: Storage, truth: str | None) -> Recording:
     rows, cam_from_world = poses_from_matrices(names, matrices, storage.path)
     names = pick(names, rows)
     split = Split(*([name for name in names if name.startswith(part)] for part in ("train/", "test/")))
-    to_metres = ResampledDepth(read_depth_scale(storage, default=0.001))
+    to_metres = ResampledDepth(metres_per_depth_unit(storage))
     images = PosedImages(names, cam_from_world, pick(lenses, rows), storage.path, depth_names, to_metres)
     return images.recording(storage, "DSAC*/ACE folders", "poses", truth, split=split)
 

@@ -11,13 +11,12 @@ import logging
 from dsac.datasets.format import Recording
 from dsac.datasets.image import read_image_size
 from dsac.datasets.posed_files import Lens, PosedImages, pick, poses_from_matrices
-from dsac.datasets.recording import ResampledDepth
+from dsac.datasets.recording import ResampledDepth, metres_per_depth_unit
 from dsac.datasets.storage import Storage
 from dsac.datasets.tables import (
     IMAGE_ENDINGS,
     files_with,
     pair_files,
-    read_depth_scale,
     read_numbers,
     read_pose_matrix,
 )
@@ -49,7 +48,7 @@ def read(storage: Storage, truth: str | None) -> Recording:
     depth_of = pair_files(kept, depth, storage.join("depth")) if depth else {}
     depth_names = {f"color/{image}": f"depth/{file}" for image, file in depth_of.items()}
     colour, of_depth = _lenses(storage, names[0], next(iter(depth_names.values()), None))
-    to_metres = ResampledDepth(read_depth_scale(storage, default=0.001), of_depth)
+    to_metres = ResampledDepth(metres_per_depth_unit(storage), of_depth)
     lenses = [colour] * len(names)
     images = PosedImages(names, cam_from_world, lenses, storage.join("pose"), depth_names, to_metres)
     return images.recording(storage, "ScanNet export", "poses", truth)

@@ -17,14 +17,13 @@ import numpy as np
 from dsac.datasets.calibration import Calibration, opencv_calibration, read_calibration
 from dsac.datasets.format import Recording
 from dsac.datasets.posed_files import PosedImages, pick
-from dsac.datasets.recording import ScaledDepth
+from dsac.datasets.recording import ScaledDepth, metres_per_depth_unit
 from dsac.datasets.storage import Storage
 from dsac.datasets.tables import (
     IMAGE_ENDINGS,
     as_number,
     files_with,
     folder_names,
-    read_depth_scale,
     read_rows,
 )
 from dsac.datasets.trajectory import pair_by_time, read_trajectory, seconds
@@ -90,7 +89,7 @@ def read(storage: Storage, truth: str | None, max_gap: float | None = None) -> R
         [calibration.lens] * len(names),
         storage.path,
         {names[i]: depth.names[j] for i, j in depth_of.items()},
-        ScaledDepth(read_depth_scale(storage, default=METRES_PER_UNIT)),
+        ScaledDepth(metres_per_depth_unit(storage) or METRES_PER_UNIT),
     )
     return images.recording(storage, "TUM RGB-D", "groundtruth", truth)
 
