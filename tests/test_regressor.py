@@ -22,8 +22,17 @@ def regressor() -> Regressor:
     return exact_map(192).regressor(ColorEncoder())
 
 
-def test_a_photo_becomes_pixels_with_the_points_that_they_show(regressor: Regressor) -> None:
-    lens = Camera.from_params("OPENCV", [280, 290, 140, 90, -0.2, 0.05, 0.003, -0.002], (256, 192))
+@pytest.mark.parametrize(
+    ("model", "params"),
+    [
+        ("OPENCV", [280, 290, 140, 90, -0.2, 0.05, 0.003, -0.002]),
+        ("SIMPLE_FISHEYE", [260, 140, 90]),  # bends without a coefficient
+    ],
+)
+def test_a_photo_becomes_pixels_with_the_points_that_they_show(
+    regressor: Regressor, model: str, params: list[float]
+) -> None:
+    lens = Camera.from_params(model, [float(x) for x in params], (256, 192))
     photo = photograph(lens)
     c = regressor(photo.image[None], lens)
     assert c.grid is not None and c.grid[0] * c.grid[1] == c.pixels.shape[1]

@@ -38,6 +38,8 @@ class Evaluate:
     """Estimates to score instead of a map (poses file)."""
     truth: Maybe[str] = None
     """With --poses: the file of true poses. With a map: which of the recording's truths comes first."""
+    max_gap: Maybe[float] = None
+    """Seconds between an image and its pose, at most, in formats with timestamps (default: 0.02)."""
     report: Maybe[Path] = None
     """Report page to write (HTML); default: beside the map."""
     csv: Maybe[Path] = None
@@ -60,6 +62,8 @@ class Evaluate:
 
         if self.map is not None or self.truth is None:
             raise DsacError("evaluate --poses FILE needs --truth FILE, and no map")
+        if self.max_gap is not None:
+            raise DsacError("--max-gap: expected with a map, the images of poses files have no times")
         if self.report is not None:
             check_writable(self.report, is_page)
         if self.csv is not None:
@@ -73,7 +77,7 @@ class Evaluate:
         check_writable(report, is_page)
         check_writable(csv, is_table)
         device = choose_device(self.device)
-        scene = read_scene(scene_path, self.truth)
+        scene = read_scene(scene_path, self.truth, self.max_gap)
         if self.figures is not None:
             from dsac.evaluation.plots import require_matplotlib
             from dsac.studies.evidence import check_scene

@@ -47,6 +47,8 @@ class FineTune:
     """The map file to write; default: in place of the old one."""
     truth: Maybe[str] = None
     """Which of the recording's truths the map is in, where it has several (7-Scenes: sfm, dslam)."""
+    max_gap: Maybe[float] = None
+    """Seconds between an image and its pose, at most, in formats with timestamps (default: 0.02)."""
     selection: Literal["dsac", "softam", "argmax"] = "dsac"
     """Which poses the expected loss is taken over: all hypotheses, their mean, or the best."""
     scoring: Maybe[str] = None
@@ -94,7 +96,7 @@ class FineTune:
         check_seed(self.seed)
         device = choose_device(self.device)
         scene_map = Localizer.load(self.map).scene_map  # which looks for its encoder
-        scene = read_scene(self.scene, self.truth)
+        scene = read_scene(self.scene, self.truth, self.max_gap)
         with training_progress(log_path, checkpoint, self.resume) as show:
             tuned = fine_tune(
                 scene_map,

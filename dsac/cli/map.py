@@ -35,7 +35,8 @@ class Map:
     """Learn a map from a folder of posed images.
 
     Formats, recognised by what is in the folder: 7-Scenes, COLMAP models, nerfstudio / instant-ngp
-    transforms.json, or images with poses.txt (docs/conventions.md). Depth is used where it is there.
+    transforms.json, TUM RGB-D, ACE's folders, exports of phone apps and more, or images with poses.txt
+    (docs/recordings.md). Depth is used where it is there.
 
     For example:
       $ dsac map 7scenes/redkitchen kitchen.dsac
@@ -48,6 +49,8 @@ class Map:
     """The map file to write."""
     truth: Maybe[str] = None
     """Which of the recording's truths to map in, where it has several (7-Scenes: sfm, dslam)."""
+    max_gap: Maybe[float] = None
+    """Seconds between an image and its pose, at most, in formats with timestamps (default: 0.02)."""
     regressor: Literal["shared", "dsac", "dsac-star"] = "shared"
     """What learns: a small head behind the shared encoder, or a whole network of the papers (wants a GPU)."""
     width: Maybe[float] = None
@@ -79,7 +82,7 @@ class Map:
         with users_mistakes():
             settings = self.settings()
         device = choose_device(self.device)
-        scene = read_scene(self.scene, self.truth)
+        scene = read_scene(self.scene, self.truth, self.max_gap)
         if not self.depth:
             scene = replace(scene, mapping=scene.mapping.without_depth())
         map_scene(scene, self.map, settings, device, self.seed, self.resume)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import tyro
 
 from dsac.cli.console import out
-from dsac.errors import DsacError
+from dsac.errors import DatasetError, DsacError
 
 if TYPE_CHECKING:
     import torch
@@ -67,14 +67,19 @@ def choose_device(name: Device) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def read_scene(path: str, truth: str | None = None) -> Scene:
+def read_scene(path: str, truth: str | None = None, max_gap: float | None = None) -> Scene:
     """The recording in a folder or behind a URL, or the rendered room for `synthetic`; prints what it has.
 
     Raises: `DatasetError`.
     """
     from dsac.datasets import load_scene
 
-    scene = load_scene(path, truth) if path != "synthetic" else _synthetic_scene(truth)
+    if path == "synthetic":
+        if max_gap is not None:
+            raise DatasetError("synthetic: max_gap is for poses that are found by time, here they are not")
+        scene = _synthetic_scene(truth)
+    else:
+        scene = load_scene(path, truth, max_gap=max_gap)
     depth = "with depth" if scene.mapping.has_depth else "without depth"
     out.print(
         f"{path}: {scene.format}, {len(scene.mapping)} mapping frames {depth}, {len(scene.query)} query frames",

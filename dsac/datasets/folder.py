@@ -1,14 +1,14 @@
 """A plain folder: images here or in `images`, and a `poses.txt` (see `poses_file`).
 
 Intrinsics: a focal length in pixels as the ninth column of `poses.txt` (the principal point is the centre),
-or a `cameras.txt` in COLMAP's text format with one camera for all images. Optional: 16-bit PNG depth registered
-to the images, in `depth` under the image's name, and `depth_scale.txt` with the metres per unit (0.001).
+or a `cameras.txt` in COLMAP's text format with one camera for all images. Optional: depth registered to the
+images, in `depth` or `depths` under the image's name (16-bit PNG, or floating-point numbers in TIFF or .npy),
+and `depth_scale.txt` with the metres per unit (0.001 for whole numbers, 1 for others).
 """
 
 from __future__ import annotations
 
-import math
-import posixpath
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Int
@@ -16,17 +16,22 @@ from jaxtyping import Int
 from dsac.datasets.colmap import read_cameras_text
 from dsac.datasets.format import Recording
 from dsac.datasets.frame import Frames, NamedPoses
+from dsac.datasets.image_names import names_found
 from dsac.datasets.poses_file import read_poses
 from dsac.datasets.recording import (
     FileReader,
     ScaledDepth,
     cameras_from_focals,
-    find_depth,
+    check_no_repeats,
+    depth_beside,
     find_images,
+    find_registered_depth,
+    metres_per_depth_unit,
+    of_the_images,
     pick_truth,
     sizes_by_name,
 )
-from dsac.datasets.storage import Storage, read_lines
+from dsac.datasets.storage import Storage
 from dsac.errors import DatasetError
 from dsac.geometry import Camera
 
@@ -40,14 +45,16 @@ def recognises(storage: Storage) -> bool:
 def read(storage: Storage, truth: str | None) -> Recording:
     """Frames in the order of `poses.txt`, which is the truth `poses`."""
     poses = read_poses(storage.join("poses.txt"))
+    poses = replace(poses, names=names_found(storage, poses.names, ["images", "."]))
+    check_no_repeats(poses.names, storage.join("poses.txt"))
     pick_truth(storage.path, ["poses"], truth)
     image_folder, present = find_images(storage, poses.names, [".", "images"], storage.join("poses.txt"))
     posed = poses.take(present)
     cameras, camera_index = _cameras(storage, image_folder, posed)
     sizes = sizes_by_name(posed.names, cameras, camera_index) if storage.has("cameras.txt") else {}
-    depth_names = {name: f"depth/{posixpath.splitext(name)[0]}.png" for name in posed.names}
-    to_metres = ScaledDepth(_metres_per_depth_unit(storage))
-    reader = FileReader(storage.path, image_folder, find_depth(storage, depth_names), to_metres, sizes)
+    depth = find_registered_depth(storage, depth_beside(storage, posed.names), cameras[camera_index[0]])
+    to_metres = ScaledDepth(metres_per_depth_unit(storage))
+    reader = FileReader(storage.path, image_folder, depth, to_metres, sizes)
     frames = Frames(posed.names, cameras, camera_index, posed.cam_from_world, reader)
     return Recording("image folder with poses.txt", frames, {"poses": poses})
 
@@ -61,26 +68,11 @@ def _cameras(
         cameras = list(read_cameras_text(path).values())
         if len(cameras) != 1:
             raise DatasetError(f"{path}: expected one camera for all images, got {len(cameras)}")
-        return cameras, np.zeros(len(poses.names), np.int64)
+        index = np.zeros(len(poses.names), np.int64)
+        return of_the_images(storage, image_folder, poses.names, cameras, index), index
     if poses.focal_px is None:
         raise DatasetError(
             f"{storage.path}: no intrinsics; add the focal length in pixels as ninth column to each line of "
             "poses.txt, or a cameras.txt with the line `1 PINHOLE WIDTH HEIGHT FX FY CX CY`"
         )
     return cameras_from_focals(storage, image_folder, poses.names, poses.focal_px.numpy())
-
-
-def _metres_per_depth_unit(storage: Storage) -> float:
-    if not storage.has("depth_scale.txt"):
-        return 0.001
-    path = storage.join("depth_scale.txt")
-    text = " ".join(read_lines(path)).strip()
-    try:
-        scale = float(text)
-    except ValueError:
-        scale = math.nan
-    if not 1e-30 < scale < 1e30:  # what 16 bits of it are must fit into 32 bits of metres
-        raise DatasetError(
-            f"{path}: expected one positive number, the metres per depth unit, got `{text[:80]}`"
-        )
-    return scale

@@ -52,6 +52,18 @@ class Format(Protocol):
 
 
 @runtime_checkable
+class FormatByTime(Format, Protocol):
+    """A format whose images find their poses by time."""
+
+    @property
+    def MAX_GAP(self) -> float:
+        """How far apart in time an image and its pose may be, where nobody says otherwise."""
+        ...
+
+    def read(self, storage: Storage, truth: str | None, max_gap: float | None = None) -> Recording: ...
+
+
+@runtime_checkable
 class ReadsStoredPhotos(Protocol):
     """A `FrameReader` of photos that viewers may rotate."""
 

@@ -6,6 +6,7 @@ accessed, so a sequence of 100 000 frames costs megabytes and no decoding.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, overload, runtime_checkable
@@ -16,8 +17,11 @@ from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor
 
 from dsac.datasets.image import ENOUGH_PX
+from dsac.datasets.rigid import some
 from dsac.errors import DatasetError
 from dsac.geometry import Camera, Pose
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +51,15 @@ class FrameReader(Protocol):
 
     def read_depth(self, name: str, camera: Camera) -> Float32[np.ndarray, "H W"]:
         """Depth in metres, registered to the colour camera, 0 where unknown; called when `has_depth`."""
+        ...
+
+
+@runtime_checkable
+class ChecksFiles(Protocol):
+    """A `FrameReader` that can tell, for less than reading them, whether a frame's files are damaged."""
+
+    def check(self, name: str, with_depth: bool) -> None:
+        """Raises: `DatasetError`."""
         ...
 
 
@@ -115,6 +128,28 @@ class Frames(
         """The same frames as a colour camera alone would have recorded them."""
         return replace(self, reader=_ColorOnly(self.reader)) if self.has_depth else self
 
+    def without_damaged(self) -> Frames:
+        """The frames whose files are whole, as far as that is known without decoding; one warning names others.
+
+        Raises: `DatasetError` of the first when there is no other.
+        """
+        faults: dict[int, DatasetError] = {}
+        for i, name in enumerate(self.names if isinstance(self.reader, ChecksFiles) else []):
+            try:
+                self.reader.check(name, self.has_depth)  # type: ignore[attr-defined]
+            except DatasetError as error:
+                faults[i] = error
+        if not faults:
+            return self
+        first = next(iter(faults.values()))
+        if len(faults) == len(self):
+            raise first
+        logger.warning(
+            "%d of %d images are damaged, left out: %s (%s)",
+            len(faults), len(self), some([self.names[i] for i in faults]), first,
+        )  # fmt: skip
+        return self[[i for i in range(len(self)) if i not in faults]]
+
     def about(self, origin: Sequence[float]) -> Frames:
         """The same frames in a world whose origin is at that place (metres) of this one; the axes stay."""
         poses = self.cam_from_world
@@ -155,6 +190,10 @@ class _ColorOnly:
 
     def read_depth(self, name: str, camera: Camera) -> Float32[np.ndarray, "H W"]:
         raise ValueError(f"{name}: depth was asked of frames without depth")
+
+    def check(self, name: str, with_depth: bool) -> None:
+        if isinstance(self.reader, ChecksFiles):
+            self.reader.check(name, with_depth)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""`transforms.json` of nerfstudio and instant-ngp.
+"""`transforms.json` of nerfstudio and instant-ngp, or `transforms_train.json`, `_val`, `_test` of NeRF's rooms.
 
 Poses are world-from-camera matrices with OpenGL camera axes (x right, y up, z backward). Intrinsics are given
 at the top or in each frame, in pixels from the image's corner, which is our convention too.
@@ -7,22 +7,26 @@ at the top or in each frame, in pixels from the image's corner, which is our con
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
 
-from dsac.datasets.format import Recording
+from dsac.datasets.format import Recording, Split
 from dsac.datasets.frame import Frames, NamedPoses
 from dsac.datasets.image import read_image_size
+from dsac.datasets.image_names import names_found
+from dsac.datasets.nerfstudio_camera import Intrinsics, number_of
 from dsac.datasets.recording import (
+    DEPTH_ENDINGS,
     FileReader,
     ScaledDepth,
     check_no_repeats,
-    find_depth,
     find_images,
+    find_registered_depth,
+    of_the_images,
     pick_truth,
     sizes_by_name,
 )
@@ -31,70 +35,125 @@ from dsac.datasets.storage import Storage, read_bytes
 from dsac.errors import DatasetError
 from dsac.geometry import Camera, Pose
 
-LOOKS_FOR = "transforms.json (nerfstudio, instant-ngp)"
+LOOKS_FOR = "transforms.json or transforms_train.json (nerfstudio, instant-ngp, NeRF)"
 
-_INTRINSICS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "k1", "k2", "k3", "k4", "p1", "p2", "camera_angle_x")
-_METRES_PER_DEPTH_UNIT = 0.001
-_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "OPENCV_FISHEYE")
+_PARTS = ("train", "val", "test")  # the first is for mapping
+_DEPTH = ("depth_file_path", "depth_path")  # nerfstudio's, instant-ngp's
+
+Entry = Mapping[str, Any]  # a frame, with what stands at the top where it has nothing of its own
 
 
 def recognises(storage: Storage) -> bool:
-    return storage.has("transforms.json")
+    return bool(_files(storage))
 
 
 def read(storage: Storage, truth: str | None) -> Recording:
-    """Frames in the file's order; the truth is `nerfstudio`, its scale whatever the file has."""
-    path = storage.join("transforms.json")
-    top, entries = _load(path)
-    names = [entry["file_path"].removeprefix("./") for entry in entries]
-    check_no_repeats(names, path)
+    """Frames in the file's order; the truth is `nerfstudio`, its scale whatever the file has.
+
+    `train_filenames`, `val_filenames` and `test_filenames`, or files for each part, are the split: what is not
+    for training is for queries.
+    """
+    entries = _load(storage)
+    source = storage.join(_files(storage)[0])
+    written = [_name(entry) for entry in entries]
+    names = names_found(storage, written)
+    check_no_repeats(names, source)
     matrices = torch.stack(
-        [_matrix(entry, f"{path}, {name}") for entry, name in zip(entries, names, strict=True)]
+        [_matrix(entry, f"{source}, {name}") for entry, name in zip(entries, names, strict=True)]
     )
-    rows = finite_rows(matrices, names, path)
+    rows = finite_rows(matrices, names, source)
+    split = _split(entries, written, names)
     entries, names = [entries[i] for i in rows], [names[i] for i in rows]
     pick_truth(storage.path, ["nerfstudio"], truth)
 
-    world_from_opengl = rigid_from_matrices(matrices[torch.from_numpy(rows)], lambda i: f"{path}, {names[i]}")
+    world_from_opengl = rigid_from_matrices(matrices[torch.from_numpy(rows)], lambda i: f"{source}, {names[i]}")
     y_and_z_turned = torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)
     world_from_cam = Pose(world_from_opengl.rotation * y_and_z_turned, world_from_opengl.translation)
     poses = NamedPoses(names, world_from_cam.inverse())
 
-    _, present = find_images(storage, names, ["."], path)
+    _, present = find_images(storage, names, ["."], source)
     entries, names = [entries[i] for i in present], [names[i] for i in present]
-    cameras, camera_index = _cameras(storage, path, top, entries, names)
-    depth_names = {
-        name: entry["depth_file_path"]
-        for name, entry in zip(names, entries, strict=True)
-        if entry.get("depth_file_path") is not None
-    }
-    depth = find_depth(storage, depth_names)
+    cameras, camera_index = _cameras(storage, source, entries, names)
+    depth = find_registered_depth(storage, _depth_names(storage, entries, names), cameras[camera_index[0]])
     sizes = sizes_by_name(names, cameras, camera_index)
-    reader = FileReader(storage.path, ".", depth, ScaledDepth(_METRES_PER_DEPTH_UNIT), sizes)
+    to_metres = ScaledDepth(
+        _scale(entries[0], "integer_depth_scale", source),  # instant-ngp's
+        _scale(entries[0], "applied_scale", source) or 1.0,  # nerfstudio's, from metres to the poses' unit
+    )
+    reader = FileReader(storage.path, ".", depth, to_metres, sizes)
     frames = Frames(names, cameras, camera_index, poses.take(present).cam_from_world, reader)
-    # a depth camera measures metres, photos do not
-    return Recording("nerfstudio transforms.json", frames, {"nerfstudio": poses}, metric=frames.has_depth)
+    metric = frames.has_depth and to_metres.world_per_metre == 1  # photos alone know no metres
+    label = f"nerfstudio {' + '.join(_files(storage))}"
+    return Recording(label, frames, {"nerfstudio": poses}, split, metric=metric)
 
 
-def _load(path: str) -> tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]:
-    """The top object and its frames, each with a `file_path` and a `transform_matrix`."""
+def _files(storage: Storage) -> list[str]:
+    if storage.chosen:
+        return [storage.chosen] if storage.chosen.lower().endswith(".json") else []
+    parts = [name for part in _PARTS if storage.has(name := f"transforms_{part}.json")]
+    whole = ["transforms.json"] if storage.has("transforms.json") else []
+    return parts if "transforms_train.json" in parts else whole or parts
+
+
+def _load(storage: Storage) -> list[Entry]:
+    """The frames of all files, each with a `file_path` and a `transform_matrix`; `_part` is the file's."""
+    entries: list[Entry] = []
+    seen: set[str] = set()
+    for file in _files(storage):
+        part = next((part for part in _PARTS if file == f"transforms_{part}.json"), None)
+        path = storage.join(file)
+        top = _load_object(path)
+        frames = top.pop("frames")
+        for i, frame in enumerate(frames):
+            for key, type_ in (("file_path", str), ("transform_matrix", list)):
+                if not isinstance(frame, dict) or not isinstance(frame.get(key), type_):
+                    raise DatasetError(f"{path}: expected `{key}` in each frame, frame {i} has none")
+            for key in _DEPTH:
+                if not isinstance(depth := frame.get(key), str | None):
+                    raise DatasetError(f"{path}, {frame['file_path']}: expected `{key}` as text, got {depth}")
+            entry = {**top, **{key: value for key, value in frame.items() if value is not None}, "_part": part}
+            if part and _name(entry) in seen:  # some exporters write the frames of `val` into `test` again
+                continue
+            seen.add(_name(entry))
+            entries.append(entry)
+    return entries
+
+
+def _load_object(path: str) -> dict[str, Any]:
     try:
         top = json.loads(read_bytes(path))
     except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path}: expected JSON: {error}") from None
+        raise DatasetError(
+            f"{path}: expected JSON, which has no comments and no comma before a bracket: {error}"
+        ) from None
     frames = top.get("frames") if isinstance(top, dict) else None
     if not isinstance(frames, list) or not frames:
         raise DatasetError(f"{path}: expected an object with a list of `frames`")
-    for i, frame in enumerate(frames):
-        for key, type_ in (("file_path", str), ("transform_matrix", list)):
-            if not isinstance(frame, dict) or not isinstance(frame.get(key), type_):
-                raise DatasetError(f"{path}: expected `{key}` in each frame, frame {i} has none")
-        if not isinstance(depth := frame.get("depth_file_path"), str | None):
-            raise DatasetError(f"{path}, {frame['file_path']}: expected `depth_file_path` as text, got {depth}")
-    return top, frames
+    return top
 
 
-def _matrix(entry: Mapping[str, Any], where: str) -> torch.Tensor:
+def _name(entry: Entry) -> str:
+    return entry["file_path"].removeprefix("./")
+
+
+def _split(entries: Sequence[Entry], written: Sequence[str], names: Sequence[str]) -> Split | None:
+    """The file's own; None = it has none."""
+    part_of = {name: entry["_part"] for name, entry in zip(names, entries, strict=True)}
+    listed = {part: entries[0].get(f"{part}_filenames") for part in _PARTS}
+    listed = {part: files for part, files in listed.items() if isinstance(files, list)}
+    if listed:
+        found = dict(zip(written, names, strict=True))
+        part_of = dict.fromkeys(names, None if listed.get("train") else "train")
+        for part, files in listed.items():
+            of_part = [str(file).removeprefix("./") for file in files]
+            part_of.update({found.get(file, file): part for file in of_part})
+    if set(part_of.values()) == {None}:
+        return None
+    mapping = [name for name, part in part_of.items() if part == "train"]
+    return Split(mapping, [name for name, part in part_of.items() if part in ("val", "test")])
+
+
+def _matrix(entry: Entry, where: str) -> torch.Tensor:
     try:
         matrix = torch.tensor(entry["transform_matrix"], dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError, OverflowError):  # the last two for integers that are too large
@@ -105,79 +164,41 @@ def _matrix(entry: Mapping[str, Any], where: str) -> torch.Tensor:
 
 
 def _cameras(
-    storage: Storage,
-    path: str,
-    top: Mapping[str, Any],
-    entries: Sequence[Mapping[str, Any]],
-    names: Sequence[str],
-) -> tuple[list[Camera], np.ndarray]:
-    """The distinct cameras, and the index of each frame's."""
-    row_of: dict[tuple, int] = {}
+    storage: Storage, source: str, entries: Sequence[Entry], names: Sequence[str]
+) -> tuple[list[Camera], Int[np.ndarray, " N"]]:
+    """The distinct cameras, for the images as they are there, and the index of each frame's."""
+    row_of: dict[Intrinsics, int] = {}
     cameras: list[Camera] = []
-    index = np.empty(len(entries), np.int64)
-    for i, (entry, name) in enumerate(zip(entries, names, strict=True)):
+    rows: list[int] = []
+    for entry, name in zip(entries, names, strict=True):
         try:
-            values = {key: _number(key, _either(entry, top, key)) for key in _INTRINSICS}
+            intrinsics = Intrinsics.of(entry)
+            if intrinsics not in row_of:  # nerfstudio reads photos as they are stored
+                path = storage.join(name)
+                cameras.append(intrinsics.camera(lambda path=path: read_image_size(path, as_stored=True)))
+                row_of[intrinsics] = len(row_of)
         except ValueError as error:
-            raise DatasetError(f"{path}, {name}: {error}") from None
-        model = str(_either(entry, top, "camera_model") or "OPENCV")
-        key = (model, *values.values())
-        if key not in row_of:
-            row_of[key] = len(cameras)
-            if values["w"] is None or values["h"] is None:  # nerfstudio reads photos as they are stored
-                values["w"], values["h"] = map(float, read_image_size(storage.join(name), as_stored=True))
-            try:
-                cameras.append(_camera(model, values))
-            except ValueError as error:
-                raise DatasetError(f"{path}, {name}: {error}") from None
-        index[i] = row_of[key]
-    return cameras, index
+            raise DatasetError(f"{source}, {name}: {error}") from None
+        rows.append(row_of[intrinsics])
+    index = np.array(rows, np.int64)
+    return of_the_images(storage, ".", names, cameras, index), index
 
 
-def _either(entry: Mapping[str, Any], top: Mapping[str, Any], key: str) -> Any:
-    """A frame's own value, else the one at the top."""
-    return top.get(key) if entry.get(key) is None else entry[key]
+def _depth_names(storage: Storage, entries: Sequence[Entry], names: Sequence[str]) -> dict[str, str]:
+    written = {
+        name: entry[key].removeprefix("./")
+        for name, entry in zip(names, entries, strict=True)
+        for key in reversed(_DEPTH)
+        if entry.get(key) is not None
+    }
+    return dict(zip(written, names_found(storage, list(written.values()), endings=DEPTH_ENDINGS), strict=True))
 
 
-def _number(key: str, value: Any) -> float | None:
-    """A finite number or, where there is none, None."""
-    if value is None:
-        return None
+def _scale(entry: Entry, key: str, source: str) -> float | None:
     try:
-        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise ValueError(f"expected `{key}` as a finite number, got {str(value)[:80]}")
-    return number
-
-
-def _camera(model: str, values: Mapping[str, float | None]) -> Camera:
-    if model not in _MODELS:
-        raise ValueError(f"expected `camera_model` among {', '.join(_MODELS)}, got {model[:80]}")
-
-    def value(key: str, default: float = 0.0) -> float:
-        given = values[key]
-        return default if given is None else given
-
-    width, height = value("w"), value("h")
-    if not (width.is_integer() and height.is_integer()):
-        raise ValueError(f"expected `w` and `h` in whole pixels, got {width}, {height}")
-    focal_x = values["fl_x"]
-    if focal_x is None:
-        angle = values["camera_angle_x"]
-        if angle is None:
-            raise ValueError("no intrinsics: expected `fl_x` or `camera_angle_x`, at the top or in the frame")
-        if not 0 < angle / 2 < math.pi / 2:
-            raise ValueError(f"expected `camera_angle_x` between 0 and pi, got {angle}")
-        focal_x = width / 2 / math.tan(angle / 2)
-    size = (int(width), int(height))
-    pinhole = [focal_x, value("fl_y", focal_x), value("cx", width / 2), value("cy", height / 2)]
-    if model == "OPENCV_FISHEYE":
-        return Camera.from_params(model, [*pinhole, *(value(key) for key in ("k1", "k2", "k3", "k4"))], size)
-    if value("k3") or value("k4"):
-        raise ValueError("k3 and k4 other than 0 are understood for OPENCV_FISHEYE only")
-    distortion = [value(key) for key in ("k1", "k2", "p1", "p2")]
-    if model != "OPENCV" or not any(distortion):
-        return Camera.from_params("PINHOLE", pinhole, size)
-    return Camera.from_params("OPENCV", [*pinhole, *distortion], size)
+        scale = number_of(key, entry.get(key))
+    except ValueError as error:
+        raise DatasetError(f"{source}: {error}") from None
+    if scale is not None and not 1e-30 < scale < 1e30:
+        raise DatasetError(f"{source}: expected `{key}` as a positive number, got {scale}")
+    return scale

@@ -12,8 +12,15 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from dsac.datasets.frame import Frames
-from dsac.datasets.image import ENOUGH_PX, read_exif_focal_px, read_image, read_image_size
-from dsac.datasets.storage import is_remote
+from dsac.datasets.image import (
+    ENOUGH_PX,
+    read_exif_focal_px,
+    read_image,
+    read_image_size,
+    read_orientation,
+)
+from dsac.datasets.image_names import unread
+from dsac.datasets.storage import is_litter, is_remote
 from dsac.errors import DatasetError
 from dsac.geometry import Camera
 
@@ -33,10 +40,12 @@ def load_photos(
     """Frames without poses. A file keeps the name given, an image in a folder is named by its path there.
 
     All photos have `camera`, or a pinhole camera with `focal_px`. Without either, `mapping_camera`, which the
-    place was recorded with, serves for photos of its aspect ratio unless their EXIF data contradict it, and the
-    focal length in the EXIF data for the others; warnings say which.
+    place was recorded with, serves unless their EXIF data contradict it, and the focal length in the EXIF data
+    for the others; warnings say which. A camera serves for photos of its aspect ratio in any size, and, turned
+    by a quarter, for those of a phone held the other way.
 
     Photos are upright unless `as_stored`; with `camera`, photos that are stored in its size stay as stored.
+    Files in a folder that are no photos are passed over, those that might be are named in one warning.
     A photo that cannot be read, or whose camera is unknown, raises `DatasetError` when it is accessed.
     Raises: `DatasetError` for a path that is neither a file nor a folder of images, for two photos of one name,
     or when no photo can be read; `ValueError` for a focal length that is not positive.
@@ -49,14 +58,17 @@ def load_photos(
     cameras: dict[str, Camera] = {}
     unusable: dict[str, DatasetError] = {}
     if camera is not None:
-        cameras = dict.fromkeys(files, camera)
+        cameras = {name: _of_given(camera, path) for name, path in files.items()}
     else:
         focal_of_exif = []
         for name, path in files.items():
             try:
                 size = read_image_size(path, as_stored)
                 exif_px = read_exif_focal_px(path) if focal_px is None else None
-                likely = _rescaled(mapping_camera, size) if focal_px is None else Camera.simple(focal_px, size)
+                if focal_px is None:
+                    likely = None if mapping_camera is None else _serving(mapping_camera, path, size)
+                else:
+                    likely = Camera.simple(focal_px, size)
                 if likely is None or (exif_px is not None and not _agree(exif_px, likely)):
                     likely = _of_exif(path, exif_px, size)
                     focal_of_exif.append(exif_px)
@@ -100,13 +112,14 @@ def _files(paths: Sequence[str | Path]) -> dict[str, Path]:
         raise DatasetError(f"{urls[0]}: expected photos on this machine, got a URL")
     for path in map(Path, paths):
         if path.is_dir():
-            found = {
-                p.relative_to(path).as_posix(): p
-                for p in sorted(path.rglob("*"))
-                if p.suffix.lower() in _SUFFIXES and p.is_file()
-            }
+            files_there = [p for p in sorted(path.rglob("*")) if not is_litter(p.name) and p.is_file()]
+            found = {p.relative_to(path).as_posix(): p for p in files_there if p.suffix.lower() in _SUFFIXES}
+            others = unread(p.name for p in files_there)
             if not found:
-                raise DatasetError(f"{path}: expected a folder with images, found none in it")
+                beside = f"; not read here: {others}" if others else ""
+                raise DatasetError(f"{path}: expected a folder with images, found none in it{beside}")
+            if others:
+                logger.warning("%s: passed over, since they are not read here, %s", path, others)
         elif path.is_file():
             found = {str(path): path}
         else:
@@ -140,11 +153,33 @@ def _warn_of_cameras(mapping_camera: Camera | None, num_of_mapping: int, focal_o
         )  # fmt: skip
 
 
-def _rescaled(camera: Camera | None, size: tuple[int, int]) -> Camera | None:
-    """The camera for its images resized to `size`; None when the aspect ratio differs."""
-    if camera is None or abs(size[0] * camera.size[1] / (size[1] * camera.size[0]) - 1) > 0.01:
+def _of_given(camera: Camera, path: Path) -> Camera:
+    """The camera as it serves for a photo; one that it does not serve for says so when it is read."""
+    try:
+        stored, upright = read_image_size(path, as_stored=True), read_image_size(path)
+    except DatasetError:
+        return camera
+    if camera.size in (stored, upright):
+        return camera
+    return _serving(camera, path, stored if _same_shape(camera.size, stored) else upright) or camera
+
+
+def _serving(camera: Camera, path: Path, size: tuple[int, int]) -> Camera | None:
+    """The camera for a photo of `size`, larger or smaller or of a phone held the other way; None = for none."""
+    if _same_shape(camera.size, size):
+        return camera.rescale(size)
+    if not _same_shape((camera.size[1], camera.size[0]), size):
         return None
+    # EXIF data tell the way round; phones are held upright so that the sensor's image turns clockwise
+    orientation, is_tall = read_orientation(path), size[0] < size[1]
+    quarters = {8: 3}.get(orientation, 1) if is_tall else {3: 1}.get(orientation, 3)
+    for _ in range(quarters):
+        camera = camera.turn()
     return camera.rescale(size)
+
+
+def _same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    return abs(size[0] * other[1] / (size[1] * other[0]) - 1) <= 0.01
 
 
 def _agree(exif_focal_px: float, camera: Camera) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from dsac.datasets.frame import NamedPoses
+from dsac.datasets.number_lines import numbers_at_end, unquoted
 from dsac.datasets.rigid import finite_rows, rigid_from_quaternions
 from dsac.datasets.storage import is_remote, read_lines, write_atomically
 from dsac.errors import DatasetError
@@ -22,6 +23,7 @@ _LINE = "name qw qx qy qz tx ty tz [focal_px]"
 def read_poses(path: str | Path) -> NamedPoses:
     """Read a poses file; blank lines and lines that start with `#` are skipped, names may hold spaces.
 
+    Fields may be separated in any way of `number_lines`, and the first line may be a table's head.
     Poses with NaN or infinity are left out and named in one warning.
     Raises: `DatasetError` with the line for wrong columns, a repeated name, a pose that is not a rigid motion,
     or a focal length that is not positive or given in some lines only.
@@ -31,6 +33,8 @@ def read_poses(path: str | Path) -> NamedPoses:
         if not line or line.startswith("#"):
             continue
         name, values = _parse(line)
+        if not values and not names and "qw" in line.lower():
+            continue
         if len(values) < 7:
             raise DatasetError(f"{path}, line {number}: expected `{_LINE}`, got `{line[:120]}`")
         names.append(name)
@@ -96,10 +100,5 @@ def check_names(names: Sequence[str]) -> None:
 
 def _parse(line: str) -> tuple[str, list[float]]:
     """The name, and the numbers at the end of the line."""
-    values: list[float] = []
-    for token in reversed(line.split()[1:]):
-        try:
-            values.append(float(token))
-        except ValueError:
-            break
-    return line.rsplit(maxsplit=len(values))[0], values[::-1]
+    name, values = numbers_at_end(line, 7)
+    return unquoted(name), values

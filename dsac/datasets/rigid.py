@@ -7,6 +7,7 @@ mistake upstream that no later step could notice, so it is an error that names t
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from dsac.errors import DatasetError
 from dsac.geometry import Pose, nearest_rotation
+from dsac.geometry.rotation import rotation_from_vector
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,16 @@ def rigid_from_quaternions(
             f"{where(i)}: expected a unit quaternion qw qx qy qz, got one of length {norm[i]:.4g}"
         )
     return Pose.from_quaternion(quaternion_wxyz, translation)
+
+
+def rigid_from_vectors(
+    vectors: Float[Tensor, "N 3"], translation: Float[Tensor, "N 3"], where: Callable[[int], str]
+) -> Pose:
+    """Like `rigid_from_matrices`, from rotation vectors: axis times angle, a full turn at most."""
+    angle = vectors.norm(dim=-1)
+    for i in torch.nonzero(~(angle <= 2 * math.pi + TOLERANCE))[:1, 0].tolist():
+        raise DatasetError(f"{where(i)}: expected a rotation in radians, got one of {angle[i]:.4g}")
+    return Pose(rotation_from_vector(vectors), translation)
 
 
 def finite_rows(values: Float[Tensor, "N *rest"], names: Sequence[str], source: str) -> Int[np.ndarray, " M"]:

@@ -7,41 +7,79 @@ if only one of them is there, the other part is the rest; with neither, all fram
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Container
 from pathlib import Path
 
 from dsac.datasets import colmap, folder, nerfstudio, seven_scenes
-from dsac.datasets.format import Format, ReadsStoredPhotos, Recording, Split
+from dsac.datasets.format import Format, FormatByTime, ReadsStoredPhotos, Recording, Split
+from dsac.datasets.formats import (
+    ace,
+    arkit_scenes,
+    cambridge,
+    euroc,
+    kitti,
+    llff,
+    opensfm,
+    polycam,
+    record3d,
+    ros_bag,
+    scanner_app,
+    scannet,
+    tum,
+    twelve_scenes,
+)
 from dsac.datasets.frame import Frames, Scene
+from dsac.datasets.image_names import name_among
+from dsac.datasets.number_lines import unquoted
+from dsac.datasets.place import storage_of
 from dsac.datasets.rigid import some
 from dsac.datasets.storage import Storage, read_lines
+from dsac.datasets.unrecognised import not_recognised
 from dsac.errors import DatasetError
 
 logger = logging.getLogger(__name__)
 
+# the first that recognises a folder reads it
 FORMATS: tuple[Format, ...] = (
+    twelve_scenes,  # its data folder looks like a sequence of 7-Scenes
     seven_scenes,
     colmap,
     nerfstudio,
+    kitti,  # its poses.txt is another than a plain folder's
     folder,
-)  # the first that recognises a folder reads it
-_IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+    tum,
+    ace,
+    cambridge,
+    scannet,
+    euroc,
+    opensfm,
+    llff,
+    arkit_scenes,
+    polycam,
+    record3d,
+    scanner_app,
+    ros_bag,
+)
 
 
-def load_scene(path: str | Path, truth: str | None = None) -> Scene:
-    """Frames with poses from a folder or a URL.
+def load_scene(path: str | Path, truth: str | None = None, *, max_gap: float | None = None) -> Scene:
+    """Frames with poses from a folder, a URL, or the `transforms.json` in a folder.
 
     `truth` names the poses to take where a recording has several (7-Scenes: `sfm`, `dslam`); the map and the
     queries then live in that truth's world. `Scene.truths` holds all of them.
+    `max_gap` is how far apart in time an image and its pose may be, in the formats that say (TUM: 0.02).
 
     Raises: `DatasetError` that names the file and what to do.
     """
-    storage = Storage(str(path))
-    for reader in FORMATS:
+    storage = storage_of(path)
+    formats: tuple[Format, ...] = (nerfstudio, colmap) if storage.chosen else FORMATS
+    for reader in formats:
         if reader.recognises(storage):
-            recording = reader.read(storage, truth)
+            recording = _read(reader, storage, truth, max_gap)
             break
     else:
-        raise DatasetError(_not_recognised(storage))
+        raise DatasetError(not_recognised(storage, FORMATS))
     mapping, query = _split(storage, recording)
     logger.info("%s: %s, %d mapping and %d query frames", path, recording.format, len(mapping), len(query))
     _warn_of_equal_poses(str(path), recording.frames)
@@ -50,13 +88,24 @@ def load_scene(path: str | Path, truth: str | None = None) -> Scene:
     )
 
 
+def _read(reader: Format, storage: Storage, truth: str | None, max_gap: float | None) -> Recording:
+    if max_gap is None:
+        return reader.read(storage, truth)
+    if not isinstance(reader, FormatByTime):
+        raise DatasetError(f"{storage.path}: max_gap is for poses that are found by time, here they are not")
+    if not 0 <= max_gap < math.inf:
+        raise DatasetError(f"max_gap: expected seconds, got {max_gap}")
+    return reader.read(storage, truth, max_gap)
+
+
 def _split(storage: Storage, recording: Recording) -> tuple[Frames, Frames]:
     """Mapping and query frames.
 
     Raises: `DatasetError` when neither list names a frame that is there, or both name the same frame.
     """
     frames = recording.frames
-    named = {part: _read_names(storage, f"{part}.txt") for part in ("mapping", "query")}
+    row_of = {name: i for i, name in enumerate(frames.names)}
+    named = {part: _read_names(storage, f"{part}.txt", row_of) for part in ("mapping", "query")}
     if named["mapping"] is None and named["query"] is None:
         split = recording.split or Split(frames.names, [])
     else:
@@ -64,7 +113,6 @@ def _split(storage: Storage, recording: Recording) -> tuple[Frames, Frames]:
         rest = [name for name in frames.names if name not in either]
         split = Split(*(rest if names is None else names for names in named.values()))
     _check_apart(storage.path, split)
-    row_of = {name: i for i, name in enumerate(frames.names)}
     lost = [name for name in [*split.mapping, *split.query] if name not in row_of]
     if lost:
         logger.warning(
@@ -105,19 +153,8 @@ def _stores_turned(mapping: Frames) -> bool:
 _ASKED = 16
 
 
-def _read_names(storage: Storage, name: str) -> list[str] | None:
-    if not storage.has(name):
+def _read_names(storage: Storage, file: str, frames: Container[str]) -> list[str] | None:
+    if not storage.has(file):
         return None
-    lines = read_lines(storage.join(name))
-    return list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
-
-
-def _not_recognised(storage: Storage) -> str:
-    if not storage.listing():
-        return f"{storage.path}: expected a folder with images and poses, it is missing, empty or no folder"
-    images = sum(
-        name.lower().endswith(_IMAGE_ENDINGS) for place in (".", "images") for name in storage.listing(place)
-    )
-    found = f"{images} images but no poses (COLMAP finds them)" if images else "neither images nor poses"
-    looked_for = "; ".join(reader.LOOKS_FOR for reader in FORMATS)
-    return f"{storage.path}: found {found}. Looked for: {looked_for}"
+    lines = (line for line in read_lines(storage.join(file)) if line and not line.startswith("#"))
+    return list(dict.fromkeys(name_among(unquoted(line), frames) for line in lines))

@@ -14,16 +14,19 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt16
+from jaxtyping import Float32
 
 from dsac.datasets.format import Recording, Split
 from dsac.datasets.frame import Frames, NamedPoses
+from dsac.datasets.image import DepthUnits
+from dsac.datasets.number_lines import numbers
 from dsac.datasets.poses_file import read_poses
 from dsac.datasets.recording import (
     FileReader,
-    cameras_from_focals,
+    expect_size_of_image,
     find_depth,
     find_images,
+    of_the_images,
     pick_truth,
 )
 from dsac.datasets.rigid import finite_rows, rigid_from_matrices
@@ -33,6 +36,7 @@ from dsac.geometry import Camera, Pose
 
 LOOKS_FOR = "poses_sfm.txt, poses_dslam.txt, TrainSplit.txt or seq-*/frame-*.pose.txt (7-Scenes)"
 
+SIZE = (640, 480)  # that focal lengths are for
 FOCAL_PX = 525.0  # of the colour camera, where a truth names none
 DEPTH_FOCAL_PX = 585.0
 DEPTH_CENTER_PX = (320.0, 240.0)
@@ -64,7 +68,9 @@ def read(storage: Storage, truth: str | None) -> Recording:
     image_folder, present = find_images(storage, truths[chosen].names, ["."], f"the {chosen} truth")
     posed = truths[chosen].take(present)
     focal_px = np.full(len(posed.names), FOCAL_PX) if posed.focal_px is None else posed.focal_px.numpy()
-    cameras, camera_index = cameras_from_focals(storage, image_folder, posed.names, focal_px)
+    focals, camera_index = np.unique(focal_px, return_inverse=True)
+    cameras = [Camera.simple(float(focal), SIZE) for focal in focals]
+    cameras = of_the_images(storage, image_folder, posed.names, cameras, camera_index)
 
     depth_names = {name: re.sub(r"\.color\.\w+$", "", name) + ".depth.png" for name in posed.names}
     reader = FileReader(storage.path, image_folder, find_depth(storage, depth_names), register_depth)
@@ -73,12 +79,13 @@ def read(storage: Storage, truth: str | None) -> Recording:
     return Recording(f"7-Scenes ({label})", frames, truths, _official_split(storage, posed.names))
 
 
-def register_depth(units: UInt16[np.ndarray, "H W"], camera: Camera) -> Float32[np.ndarray, "H W"]:
+def register_depth(units: DepthUnits, camera: Camera) -> Float32[np.ndarray, "H W"]:
     """Raw Kinect depth (millimetres, 0 and 65535 unknown) as depth in metres in the colour camera.
 
     Each depth pixel moves to the colour pixel that sees its point; the nearest point wins where several meet.
     The depth camera has the longer focal length, so only 0.2 % of the colour pixels stay unknown.
     """
+    expect_size_of_image(units, camera)
     height, width = units.shape
     slope, offset = _color_pixel_of_depth(width, height, *camera.focal_px.tolist(), *camera.center_px.tolist())
     flat = units.ravel()
@@ -137,7 +144,7 @@ def _read_pose_files(storage: Storage) -> NamedPoses:
             stem = prefix + file.removesuffix(".pose.txt")
             path = storage.join(prefix + file)
             try:
-                values = [float(token) for line in read_lines(path) for token in line.split()]
+                values = [value for line in read_lines(path) if line for value in numbers(line)]
             except ValueError:
                 values = []
             if len(values) != 16:

@@ -5,6 +5,7 @@ Each subfolder is listed once, and `has` looks there: 100 000 images do not cost
 
 from __future__ import annotations
 
+import codecs
 import os
 import posixpath
 import stat
@@ -20,9 +21,13 @@ from dsac.errors import DatasetError
 
 @dataclass(frozen=True)
 class Storage:
-    """A folder; names in it are relative, with forward slashes."""
+    """A folder; names in it are relative, with forward slashes.
+
+    What systems leave behind beside people's files (`._IMG.jpg`, `Thumbs.db`) is not there.
+    """
 
     path: str
+    chosen: str = ""  # what in the folder a person named instead of it
     _listings: dict[str, frozenset[str]] = field(default_factory=dict, repr=False, compare=False)
 
     def join(self, *names: str) -> str:
@@ -33,7 +38,11 @@ class Storage:
         """Names of the files and folders in a subfolder; empty if it does not exist."""
         folder = posixpath.normpath(folder)
         if folder not in self._listings:
-            self._listings[folder] = frozenset(_list_folder(self.join(folder)))
+            above, name = posixpath.split(folder)
+            inside = not folder.startswith(("/", ".."))
+            known = folder == "." or not inside or _among(name, self.listing(above or "."))
+            names = _list_folder(self.join(folder)) if known else []
+            self._listings[folder] = frozenset(name for name in names if not is_litter(name))
         return self._listings[folder]
 
     def has(self, name: str) -> bool:
@@ -74,12 +83,33 @@ def read_bytes(path: str | Path) -> bytes:
         return file.read()
 
 
+def read_text(path: str | Path) -> str:
+    """A text in UTF-8, UTF-16 or the old Western encoding of Windows.
+
+    Raises: `DatasetError` for a binary file.
+    """
+    data = read_bytes(path)
+    encodings = ["utf-16"] if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else _ENCODINGS
+    for encoding in encodings:
+        with suppress(UnicodeDecodeError):
+            text = data.decode(encoding)
+            if _NO_TEXT.isdisjoint(text):
+                return text
+    raise DatasetError(f"{path}: expected a text file, got binary data")
+
+
 def read_lines(path: str | Path) -> list[str]:
-    """The lines of a UTF-8 text, stripped. Raises: `DatasetError` for a binary file."""
-    try:
-        return [line.strip() for line in read_bytes(path).decode("utf-8-sig").splitlines()]
-    except UnicodeDecodeError:
-        raise DatasetError(f"{path}: expected a text file, got binary data") from None
+    """The lines of a text, stripped. Raises: `DatasetError` like `read_text`."""
+    return [line.strip() for line in read_text(path).splitlines()]
+
+
+_ENCODINGS = ["utf-8-sig", "cp1252"]
+_NO_TEXT = {chr(code) for code in range(32)} - set("\t\n\v\f\r\x1a")  # control characters
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file is what macOS or Windows leave behind, whatever its ending says."""
+    return name.startswith("._") or name.lower() in (".ds_store", "thumbs.db", "desktop.ini", "__macosx")
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -109,6 +139,11 @@ def write_atomically(path: Path, data: bytes) -> None:
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def _among(name: str, names: frozenset[str]) -> bool:
+    """In any case of its letters, which some systems do not tell apart."""
+    return name in names or any(name.lower() == other.lower() for other in names)
 
 
 def is_remote(path: str | Path) -> bool:

@@ -46,7 +46,7 @@ def photo(frame: Frame, camera: Camera, name: str) -> str:
     """The image as the ideal pinhole `camera` sees it, as a hidden SVG that defines `#name` for the others."""
     width, height = camera.size
     small = cv2.resize(frame.image.permute(1, 2, 0).numpy(), (width, height), interpolation=cv2.INTER_AREA)
-    if frame.camera.distortion is not None:
+    if not frame.camera.is_pinhole:
         pixels = _pixel_centers(width, height).double()
         source = frame.camera.rescale(camera.size).project(camera.to(torch.float64).unproject(pixels))
         across, down = (source - 0.5).float().reshape(height, width, 2).unbind(-1)

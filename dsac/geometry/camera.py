@@ -16,7 +16,14 @@ import torch
 from jaxtyping import Float, Real
 from torch import Tensor
 
-from dsac.geometry.camera_models import MODELS, CameraModel, Coefficients, with_two_focals
+from dsac.geometry.camera_models import (
+    MODELS,
+    CameraModel,
+    Coefficients,
+    Undistorted,
+    of_the_turned_image,
+    with_two_focals,
+)
 
 _LARGEST_SIDE = 2**31 - 1
 
@@ -144,6 +151,11 @@ class Camera:
         return torch.cat(parts, dim=-1)
 
     @property
+    def is_pinhole(self) -> bool:
+        """Whether straight lines are straight in the image."""
+        return isinstance(self._model, Undistorted)
+
+    @property
     def pinhole(self) -> Camera:
         """The ideal camera without the distortion: same focal length, centre and size."""
         return Camera(self.focal_px, self.center_px, self.size)
@@ -172,7 +184,7 @@ class Camera:
 
     def undistort(self, pixels: Float[Tensor, "... N 2"]) -> Float[Tensor, "... N 2"]:
         """Where the ideal camera `self.pinhole` sees what this one sees at each pixel."""
-        return pixels if self.distortion is None else self._to_pixels(self.unproject(pixels)[..., :2])
+        return pixels if self.is_pinhole else self._to_pixels(self.unproject(pixels)[..., :2])
 
     # ---- other images of the same camera ---------------------------------------------------------
 
@@ -189,6 +201,13 @@ class Camera:
         """The camera of the `size` (width, height) window whose top-left pixel is (left, top)."""
         corner = self.center_px.new_tensor([left, top])
         return replace(self, center_px=self.center_px - corner, size=size)
+
+    def turn(self) -> Camera:
+        """The camera of the image turned clockwise by a quarter; three times, of one turned the other way."""
+        width, height = self.size
+        center_px = torch.stack([height - self.center_px[..., 1], self.center_px[..., 0]], dim=-1)
+        distortion = of_the_turned_image(self._model, self.distortion)
+        return Camera(self.focal_px.flip(-1), center_px, (height, width), self.model, distortion)
 
     def to(self, *args, **kwargs) -> Camera:
         return replace(

@@ -34,7 +34,7 @@ class GreyView:
         if camera.size != pinhole.size:
             smaller = pinhole.size[0] < camera.size[0]
             grey = cv2.resize(grey, pinhole.size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
-        if camera.distortion is not None:
+        if not camera.is_pinhole:
             maps = _undistortion(camera.model, camera.size, tuple(camera.params.tolist()), pinhole.size)
             grey = cv2.remap(grey, maps, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)  # type: ignore
         return GreyView(grey, pinhole)

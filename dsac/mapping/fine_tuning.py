@@ -153,7 +153,7 @@ def tuning_views(
     """
     if len(frames) < 4 or frames.cam_from_world is None:
         raise DatasetError(f"fine-tuning needs four or more frames with poses, got {len(frames)}")
-    frames = evenly_spread(frames.without_depth(), max(4, settings.num_frames))
+    frames = evenly_spread(frames.without_depth(), max(4, settings.num_frames)).without_damaged()
     number = min(settings.num_validation_frames, len(frames) // 4)
     held_out = np.linspace(0, len(frames) - 1, number + 2).round().astype(int)[1:-1]
     views = TuningViews([], [])

@@ -75,7 +75,8 @@ def build_map(
     yours to remove once the map is saved.
     The same seed, machine and thread count give the same map, unless `settings.minutes` is used.
 
-    Of more frames than `MappingSettings.num_views` an even selection is used.
+    Of more frames than `MappingSettings.num_views` an even selection is used. Damaged images are named and left
+    out.
 
     Raises: `DatasetError` when no frame has a pose or none can be used, `MapFormatError` when the checkpoint
     is damaged or of another mapping.
@@ -104,12 +105,13 @@ def build_map(
 
     landmarks, described = None, None
     if isinstance(settings, NetworkSettings):
-        frames = with_depth(frames if exact_depth else evenly_spread(frames, _MOST_TRIANGULATED))
+        frames = frames if exact_depth else evenly_spread(frames, _MOST_TRIANGULATED)
+        frames = with_depth(frames.without_damaged())
         learner = network_learner(
             frames, settings, exact_depth=exact_depth, seed=seed, device=device, on_progress=report("features")
         )
     else:
-        frames = with_depth(evenly_spread(frames, settings.num_views))
+        frames = with_depth(evenly_spread(frames, settings.num_views).without_damaged())
         if settings.num_landmarks > 0:
             landmarks, described = remember(frames, settings.num_landmarks, report("landmarks"))
         learner = head_learner(

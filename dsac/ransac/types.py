@@ -58,7 +58,7 @@ class Correspondences:
                 )
         if self.camera.focal_px.shape != (batch, 2):
             raise ValueError(f"camera: expected batch ({batch},), got {tuple(self.camera.focal_px.shape[:-1])}")
-        if self.camera.distortion is not None:
+        if not self.camera.is_pinhole:
             raise ValueError(
                 f"camera: expected a pinhole (undistort the pixels first), got {self.camera.model}"
             )

@@ -50,18 +50,24 @@ def test_no_intrinsics_anywhere_says_what_to_do(room: Path, fails: Fails) -> Non
 
 
 @pytest.mark.parametrize("size", [0, 400])
-def test_a_damaged_image_is_named(room: Path, fails: Fails, size: int) -> None:
+def test_a_damaged_image_is_named_and_left_out(room: Path, run: Run, fails: Fails, size: int) -> None:
     image = room / "images" / "1.jpg"
     image.write_bytes(image.read_bytes()[:size])
-    line = fails("map", room, room.parent / "a.dsac", "--views", 3)
-    assert str(image) in line and ("empty" if size == 0 else "truncated") in line
+    code, _, error = run("map", room, room.parent / "a.dsac", "--views", 3, "--steps", 1, "--landmarks", 0)
+    error = " ".join(error.split())
+    assert code == 0 and "1 of 3 images are damaged, left out: 1.jpg" in error
+    assert str(image) in error.replace(" ", "") and ("empty" if size == 0 else "truncated") in error
+    for other in (room / "images" / "0.jpg", room / "images" / "2.jpg"):
+        other.write_bytes(b"")
+    line = fails("map", room, room.parent / "b.dsac", "--views", 3)
+    assert f"{room / 'images' / '0.jpg'}: expected an image, got an empty file" in line
 
 
 def test_depth_of_another_size_names_both(room: Path, fails: Fails) -> None:
     depth = room / "depth" / "2.png"
-    cv2.imwrite(str(depth), np.full((32, 48), 2000, np.uint16))
+    cv2.imwrite(str(depth), np.full((48, 48), 2000, np.uint16))
     line = fails("map", room, room.parent / "a.dsac", "--views", 3)
-    assert f"{depth}: expected depth of the image's size 96x64, got 48x32" in line
+    assert f"{depth}: expected depth of the image's size 96x64, got 48x48" in line
 
 
 def test_an_image_of_another_size_names_both(room: Path, fails: Fails) -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import unicodedata
+
+import cv2
 import numpy as np
 import pytest
 
@@ -73,9 +76,12 @@ def test_bad_depth_scale_is_an_error(image_folder, scale):
 
 def test_depth_of_another_size_is_an_error_that_says_both(image_folder, write_image):
     for i in range(4):
-        write_image(image_folder / "depth" / f"{i}.png", size=(4, 3), dtype=np.uint16, channels=1)
+        write_image(image_folder / "depth" / f"{i}.png", size=(4, 4), dtype=np.uint16, channels=1)
+    with pytest.raises(DatasetError, match=r"depth/0\.png: expected depth of the image's size 8x6, got 4x4"):
+        load_scene(image_folder)
+    write_image(image_folder / "depth" / "0.png", dtype=np.uint16, channels=1)
     frames = load_scene(image_folder).mapping
-    with pytest.raises(DatasetError, match=r"depth/1\.png: expected depth of the image's size 8x6, got 4x3"):
+    with pytest.raises(DatasetError, match=r"depth/1\.png: expected depth of the image's size 8x6, got 4x4"):
         frames[1]
 
 
@@ -93,3 +99,37 @@ def test_truncated_image_of_a_scene_is_an_error_with_its_path(image_folder):
     frames = load_scene(image_folder).mapping
     with pytest.raises(DatasetError, match=r"1\.png: the image is truncated"):
         frames[1]
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["images\\Küche.png", "Küche", "C:\\room\\images\\Küche.PNG", unicodedata.normalize("NFD", "Küche.png")],
+)
+def test_images_are_found_under_the_names_that_others_write(tmp_path, write_image, written):
+    write_image(tmp_path / "images" / "Küche.png")
+    (tmp_path / "poses.txt").write_text(f"{written} 1 0 0 0 0 0 0 10\n")
+    scene = load_scene(tmp_path)
+    assert scene.mapping.names == scene.truths["poses"].names == ["Küche.png"]
+    assert scene.mapping[0].image.shape == (3, 6, 8)
+
+
+def test_smaller_images_have_a_rescaled_camera(image_folder, caplog):
+    (image_folder / "poses.txt").write_text("".join(f"{i}.png 1 0 0 0 {i} 0 0\n" for i in range(4)))
+    (image_folder / "cameras.txt").write_text("1 SIMPLE_RADIAL 32 24 40 16 12 0.1\n")
+    camera = load_scene(image_folder).mapping[2].camera
+    assert camera.to_text() == "SIMPLE_RADIAL,8,6,10,4,3,0.1"
+    assert "images are 8x6, their cameras are for 32x24: intrinsics are rescaled" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["{}.npy", "{}.tiff"])
+def test_floating_point_depth_is_in_metres_unless_its_scale_is_given(image_folder, name):
+    (image_folder / "depths").mkdir()
+    metres = np.linspace(0, 2, 48, dtype=np.float32).reshape(6, 8)
+    for i in range(4):
+        path = str(image_folder / "depths" / name.format(i))
+        np.save(path, metres) if name.endswith("npy") else cv2.imwrite(path, metres)
+    depth = load_scene(image_folder).mapping[1].depth
+    assert depth is not None and (depth.numpy() == metres).all()
+    (image_folder / "depth_scale.txt").write_text("0,5")
+    depth = load_scene(image_folder).mapping[1].depth
+    assert depth is not None and (depth.numpy() == metres / 2).all()

@@ -88,3 +88,35 @@ def test_frames_scenes_and_poses_are_equal_to_themselves_alone(image_folder):
         (scene.truths["poses"], again.truths["poses"]),
     ):
         assert one == one and one != other and one not in [other] and len({one, other, one}) == 2
+
+
+def damage(data: bytes, how: str) -> bytes:
+    if how == "changed":  # a byte of the pixels
+        at = data.index(b"IDAT") + 12
+        return data[:at] + bytes([data[at] ^ 255]) + data[at + 1 :]
+    return {"empty": b"", "truncated": data[:-20], "text": b"no image"}[how]
+
+
+@pytest.mark.parametrize("how", ["empty", "truncated", "text", "changed"])
+@pytest.mark.parametrize("file", ["2.png", "depth/2.png"])
+def test_damaged_files_are_found_without_reading_frames(image_folder, write_image, caplog, how, file):
+    for i in range(4):
+        write_image(image_folder / "depth" / f"{i}.png", dtype=np.uint16, channels=1)
+    frames = load_scene(image_folder).mapping
+    assert frames.without_damaged() is frames
+    path = image_folder / file
+    path.write_bytes(damage(path.read_bytes(), how))
+    with caplog.at_level(logging.WARNING):
+        assert frames.without_damaged().names == ["0.png", "1.png", "3.png"]
+        of_colour = frames.without_depth().without_damaged().names
+    assert of_colour == (["0.png", "1.png", "3.png"] if file == "2.png" else frames.names)
+    assert "1 of 4 images are damaged, left out: 2.png" in caplog.text and str(path) in caplog.text
+    with pytest.raises(DatasetError, match=str(path)):
+        frames[2]
+
+
+def test_frames_of_which_all_are_damaged_are_an_error(image_folder):
+    for i in range(4):
+        (image_folder / f"{i}.png").write_bytes((image_folder / f"{i}.png").read_bytes()[:60])
+    with pytest.raises(DatasetError, match="0.png: the image is truncated"):
+        load_scene(image_folder).mapping.without_damaged()

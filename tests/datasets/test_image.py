@@ -121,6 +121,81 @@ def test_the_size_of_the_intrinsics_tells_which_pixels_they_are_of(tmp_path, ori
     assert (read_image(path, (24, 40)) == read_image(path)).all()
 
 
+def orientation_block(orientation: int) -> bytes:
+    entry = struct.pack("<HHHIHH", 1, 0x0112, 3, 1, orientation, 0)
+    return b"II" + struct.pack("<HI", 42, 8) + entry + bytes(4)
+
+
+def turned_png(orientation: int, behind: bool, dtype: type) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (24, 40, 3), dtype=dtype)
+    data = cv2.imencode(".png", pixels)[1].tobytes()
+    block = orientation_block(orientation)
+    chunk = struct.pack(">I", len(block)) + b"eXIf" + block
+    chunk += struct.pack(">I", zlib.crc32(chunk[4:]))
+    at = data.rindex(b"IEND") - 4 if behind else 33
+    return data[:at] + chunk + data[at:]
+
+
+def turned_webp(orientation: int) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
+    chunks = cv2.imencode(".webp", pixels, [cv2.IMWRITE_WEBP_QUALITY, 100])[1].tobytes()[12:]
+    if chunks.startswith(b"VP8X"):
+        chunks = chunks[18:]
+    extended = b"VP8X" + struct.pack("<II", 10, 8) + (39).to_bytes(3, "little") + (23).to_bytes(3, "little")
+    block = orientation_block(orientation)
+    body = b"WEBP" + extended + chunks + b"EXIF" + struct.pack("<I", len(block)) + block
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def turned_tiff(orientation: int, dtype: type) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (24, 40, 3), dtype=dtype)
+    entries = [(256, 4, 40), (257, 4, 24), (258, 3, 8 * np.dtype(dtype).itemsize), (259, 3, 1), (262, 3, 2)]
+    entries += [(273, 4, 200), (274, 3, orientation), (277, 3, 3), (278, 4, 24), (279, 4, pixels.nbytes)]
+    entries += [(284, 3, 1)]
+    head = b"II" + struct.pack("<HIH", 42, 8, len(entries))
+    for tag, kind, value in entries:
+        head += struct.pack("<HHII", tag, kind, 1, value)  # little endian: a short is the first half
+    return (head + bytes(4)).ljust(200, b"\0") + pixels.tobytes()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["png", "png, behind the pixels", "png, 16 bit", "webp", "tif", "tif, 16 bit"])
+def test_every_container_that_can_say_how_to_turn_it_is_turned(tmp_path, kind, orientation):
+    ending, _, rest = kind.partition(", ")
+    dtype = np.uint16 if rest == "16 bit" else np.uint8
+    path, straight = tmp_path / f"a.{ending}", tmp_path / f"straight.{ending}"
+    for file, turn in ((path, orientation), (straight, 1)):
+        if ending == "png":
+            file.write_bytes(turned_png(turn, bool(rest) and dtype == np.uint8, dtype))
+        else:
+            file.write_bytes(turned_webp(turn) if ending == "webp" else turned_tiff(turn, dtype))
+    stored = read_image(straight)
+    assert stored.shape == (24, 40, 3) and stored.std() > 20
+    expected = stored.transpose(1, 0, 2) if orientation >= 5 else stored
+    expected = expected[:, ::-1] if orientation in (2, 3, 6, 7) else expected
+    expected = expected[::-1] if orientation in (3, 4, 7, 8) else expected
+    assert (read_image(path) == expected).all()
+    assert read_image_size(path) == expected.shape[1::-1]
+    assert read_image_size(path, as_stored=True) == (40, 24)
+    assert (read_image(path, (40, 24)) == stored).all()
+    assert is_stored_turned(path, (40, 24)) == (orientation > 1)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"\0\0\0\x18ftypheic" + bytes(50), "a HEIC photo, which is not decoded here; convert it to JPEG"),
+        (b"\0\0\0\x18ftypqt  " + bytes(50), "got a video"),
+        (b"\0\0\0\x18ftypmp42" + bytes(50), "got a video"),
+        (b"\x76\x2f\x31\x01" + bytes(50), "got an EXR file, which OpenCV reads only if"),
+    ],
+)
+def test_what_phones_write_beside_images_is_named(tmp_path, data, message):
+    (tmp_path / "a.jpg").write_bytes(data)
+    with pytest.raises(DatasetError, match=f"a.jpg: expected an image, .*{message}"):
+        read_image(tmp_path / "a.jpg")
+
+
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
 def test_an_orientation_that_is_none_turns_nothing(tmp_path, orientation):
     path = tmp_path / "a.jpg"
@@ -231,8 +306,28 @@ def test_depth_keeps_its_sixteen_bits(tmp_path):
 @pytest.mark.parametrize("wrong", [RED, RED.astype(np.uint16), RED[..., 0]])
 def test_depth_of_another_kind_is_an_error(tmp_path: Path, wrong):
     cv2.imwrite(str(tmp_path / "d.png"), wrong)
-    with pytest.raises(DatasetError, match="d.png: expected depth as a 16-bit image of one channel"):
+    with pytest.raises(DatasetError, match="d.png: expected depth as an image of one channel, 16-bit"):
         read_depth(tmp_path / "d.png")
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((0, 0)), np.zeros(5), np.zeros((6, 8), complex), np.full((6, 8), 70000)]
+)
+def test_an_array_that_is_no_depth_is_an_error(tmp_path: Path, array):
+    np.save(tmp_path / "d.npy", array)
+    with pytest.raises(DatasetError, match="d.npy: expected depth as an image of one channel, 16-bit"):
+        read_depth(tmp_path / "d.npy")
+
+
+@pytest.mark.parametrize("at", [8, 40, 60, 120, 140])
+def test_a_damaged_array_is_an_error(tmp_path: Path, at: int):
+    path = tmp_path / "d.npy"
+    np.save(path, np.ones((6, 8), np.float32))
+    data = path.read_bytes()
+    for damaged in (data[:at], data.replace(b"descr': '", b"descr': ({"), data.replace(b"(6, 8)", b"(6, 9)")):
+        path.write_bytes(damaged)
+        with pytest.raises(DatasetError, match="d.npy: expected an array of numbers"):
+            read_depth(path)
 
 
 def _waves(size: tuple[int, int]) -> np.ndarray:

@@ -115,7 +115,9 @@ def sheared(values):
     [
         ({}, {}, "images/0.png: no intrinsics: expected `fl_x` or `camera_angle_x`"),
         (LENS | {"camera_model": "EQUIRECTANGULAR"}, {}, "`camera_model` among .*, got EQUIRECTANGULAR"),
-        (LENS | {"k3": 0.1}, {}, "k3 and k4"),
+        (LENS | {"k5": 0.1}, {}, "k5 other than 0: no coefficients of OPENCV"),
+        (LENS | {"camera_model": "OPENCV", "is_fisheye": True}, {}, "a fisheye `camera_model` where"),
+        (LENS | {"is_fisheye": "yes"}, {}, "`is_fisheye` as true or false, got yes"),
         (LENS | {"fl_x": -1}, {}, "positive focal"),
         (LENS | {"fl_x": "wide"}, {}, "images/0.png: .*wide"),
         (LENS, matrix(scaled), "images/0.png: expected a rigid motion, .* off the identity by 3"),

@@ -113,18 +113,80 @@ def test_the_camera_of_the_mapping_images_serves_where_exif_data_do_not_contradi
         photos = load_photos([tmp_path], mapping_camera=mapping_camera)
     cameras = [photos.camera(i) for i in range(4)]
     assert cameras[0].to_text() == "SIMPLE_RADIAL,360,240,500,178,121,0.1"
-    assert [camera.model for camera in cameras[1:3]] == ["SIMPLE_PINHOLE"] * 2
+    assert cameras[1].model == "SIMPLE_PINHOLE"
     assert cameras[1].params.tolist() == pytest.approx([260, 180, 120])
-    assert cameras[2].params.tolist() == pytest.approx([500, 120, 180])
+    assert cameras[2].to_text() == "SIMPLE_RADIAL,240,360,500,119,178,0.1"  # turned clockwise
     assert cameras[3].to_text() == "SIMPLE_RADIAL,180,120,250,89,60.5,0.1"
     said = " ".join(record.getMessage() for record in caplog.records)
     assert (
-        "the mapping images' is taken: SIMPLE_RADIAL,360,240,500,178,121,0.1 (photos of its shape: 2)" in said
+        "the mapping images' is taken: SIMPLE_RADIAL,360,240,500,178,121,0.1 (photos of its shape: 3)" in said
     )
-    assert "focal length from EXIF data, good to a few percent: 260 to 500 px (photos: 2)" in said
+    assert "focal length from EXIF data, good to a few percent: 260 to 260 px (photos: 1)" in said
     write_image(tmp_path / "e.png", (8, 6))
     with pytest.raises(DatasetError, match="e.png: no focal length"):
         load_photos([tmp_path / "e.png"], mapping_camera=mapping_camera)
+
+
+@pytest.mark.parametrize("orientation", [6, 8])
+@pytest.mark.parametrize("given", [True, False])
+def test_a_camera_serves_for_the_same_phone_held_the_other_way(
+    tmp_path: Path, write_phone_photo: WriteImage, orientation: int, given: bool
+) -> None:
+    """A photo is taken upright; the camera is that of photos taken lengthwise, whose sensor is the same."""
+    lengthwise = Camera.from_params("OPENCV", [60, 61, 38, 25, 0.1, 0, 0.01, 0.02], (80, 48))
+    path = write_phone_photo(tmp_path / "a.jpg", orientation)
+    if given:  # photos that are stored in the camera's size stay as they are stored, in any size
+        assert load_photos([path], camera=lengthwise).camera(0).size == (40, 24)
+        tall = lengthwise.turn() if orientation == 6 else lengthwise.turn().turn().turn()
+        assert load_photos([path], camera=tall).camera(0).to_text() == tall.rescale((24, 40)).to_text()
+        return
+    photos = load_photos([path], mapping_camera=lengthwise)
+    camera = photos.camera(0)
+    assert camera.size == (24, 40) and photos[0].image.shape == (3, 40, 24)
+    # a point to the right on the sensor is below in the photo, or above
+    point = torch.tensor([[0.2, 0.1, 1.0]], dtype=torch.float64)
+    x, y = lengthwise.project(point)[0].tolist()
+    turned = [[-0.1, 0.2, 1.0]] if orientation == 6 else [[0.1, -0.2, 1.0]]
+    expected = [24 - y / 2, x / 2] if orientation == 6 else [y / 2, 40 - x / 2]
+    seen = camera.project(torch.tensor(turned, dtype=torch.float64))[0]
+    assert seen.tolist() == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_camera_of_upright_photos_serves_for_a_lengthwise_one(
+    tmp_path: Path, write_image: WriteImage
+) -> None:
+    lengthwise = Camera.from_params("OPENCV", [60, 61, 38, 25, 0.1, 0, 0.01, 0.02], (80, 48))
+    path = write_image(tmp_path / "a.png", (80, 48))
+    for photos in (
+        load_photos([path], mapping_camera=lengthwise.turn()),
+        load_photos([path], camera=lengthwise.turn()),
+    ):
+        torch.testing.assert_close(photos.camera(0).params, lengthwise.params)
+        assert photos[0].camera.size == (80, 48)
+
+
+def test_a_camera_given_serves_for_photos_of_other_sizes(tmp_path: Path, write_image: WriteImage) -> None:
+    camera = Camera.from_params("RADIAL", [10, 4, 3, 0.1, 0.01], (8, 6))
+    photos = load_photos([write_image(tmp_path / "a.png", (16, 12))], camera=camera)
+    assert photos[0].camera.params.tolist() == [20, 8, 6, 0.1, 0.01]
+
+
+def test_files_that_are_no_photos_are_passed_over_and_those_that_might_be_are_counted(
+    tmp_path: Path, write_image: WriteImage, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_image(tmp_path / "a.png")
+    for name in ("b.HEIC", "c.heic", "d.MOV", "._a.png", ".DS_Store", "notes.txt", "Thumbs.db"):
+        (tmp_path / name).write_bytes(b"x")
+    with caplog.at_level(logging.WARNING):
+        assert load_photos([tmp_path], focal_px=10).names == ["a.png"]
+    (record,) = caplog.records
+    assert (
+        record.getMessage()
+        == f"{tmp_path}: passed over, since they are not read here, HEIC photos: 2, videos: 1"
+    )
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(DatasetError, match="found none in it; not read here: HEIC photos: 2, videos: 1"):
+        load_photos([tmp_path], focal_px=10)
 
 
 def test_a_photo_without_any_focal_length_is_named(tmp_path: Path, write_image: WriteImage) -> None:

@@ -88,6 +88,38 @@ def test_errors_name_file_and_line(tmp_path, line, message):
         read_poses(tmp_path / "p.txt")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a b.png\t0\t1\t0\t0\t1.5\t2\t-3",
+        "a b.png,0,1,0,0,1.5,2,-3",
+        "a b.png, 0, 1, 0, 0, 1.5, 2, -3,",
+        "a b.png;0;1;0;0;1,5;2;-3;;",
+        "a b.png; 0,0; 1,0; 0,0; 0,0; 1,5; 2,0; -3,0",
+        "a b.png 0,0 1,0 0,0 0,0 1,5 2,0 -3,0",
+        "a b.png, 0,0, 1,0, 0,0, 0,0, 1,5, 2,0, -3,0",
+        '"a b.png",0,1,0,0,15e-1,2.,-3E0',
+        "  a b.png   0 1 -0 +0 1.5   2 -3  ",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_fields_are_separated_as_people_and_spreadsheets_do(tmp_path, line, encoding):
+    head = "name,qw,qx,qy,qz,tx,ty,tz"
+    for newline in ("\n", "\r\n", "\r"):
+        text = newline.join(["# für alle", head, line, line.replace("a b", "ü"), ""])
+        (tmp_path / "p.txt").write_bytes(text.encode(encoding))
+        poses = read_poses(tmp_path / "p.txt")
+        assert poses.names == ["a b.png", "ü.png"]
+        assert poses.cam_from_world.rotation[1].diagonal().tolist() == [1, -1, -1]
+        assert poses.cam_from_world.translation.tolist() == [[1.5, 2, -3]] * 2
+
+
+def test_a_focal_length_may_have_a_decimal_comma_too(tmp_path):
+    (tmp_path / "p.txt").write_text("a.png;1;0;0;0;0;0;0;525,5\n")
+    focal_px = read_poses(tmp_path / "p.txt").focal_px
+    assert focal_px is not None and focal_px.tolist() == [525.5]
+
+
 def test_rounded_quaternions_become_exact_rotations(tmp_path):
     (tmp_path / "p.txt").write_text("a.png 0.924 0.383 0 0 0 0 0\n")
     rotation = read_poses(tmp_path / "p.txt").cam_from_world.rotation[0]

@@ -9,7 +9,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from dsac.datasets import folder, image, load_scene, scene, storage
+from dsac.datasets import folder, image_header, load_scene, scene, storage
 from dsac.datasets.format import Format
 from dsac.errors import DatasetError
 
@@ -29,6 +29,7 @@ def names(frames) -> list[str]:
         ("0.png\n", "1.png\n2.png", "0", "12"),
         ("0.png\n0.png\n", "", "0", ""),
         ("", None, "", "0123"),
+        ('.\\2.png\r\n"0.png"\r\n', "images\\1.png\r\n./3", "20", "13"),
     ],
 )
 def test_split_files_tell_mapping_from_query(image_folder, mapping, query, expected_mapping, expected_query):
@@ -84,9 +85,9 @@ def test_images_of_the_split_without_pose_are_left_out_and_named(image_folder, c
 
 
 def test_split_that_names_no_frame_is_an_error(image_folder):
-    (image_folder / "mapping.txt").write_text("images/0.png\n")
+    (image_folder / "mapping.txt").write_text("images/9.png\n")
     (image_folder / "query.txt").write_text("")
-    with pytest.raises(DatasetError, match="name no frame that has a pose; the first is images/0.png"):
+    with pytest.raises(DatasetError, match="name no frame that has a pose; the first is images/9.png"):
         load_scene(image_folder)
 
 
@@ -154,7 +155,7 @@ def test_a_long_list_of_frames_costs_a_listing_a_folder_and_one_header(tmp_path,
     listings, opened = [], []
     monkeypatch.setattr(os, "listdir", lambda path: listings.append(path) or listed.get(path, []))
     open_file = storage.open_file
-    for module in (storage, image):
+    for module in (storage, image_header):
         monkeypatch.setattr(module, "open_file", lambda path: opened.append(str(path)) or open_file(path))
     assert len(load_scene(tmp_path).mapping) == count
     assert len(listings) == len(set(listings)) <= 6  # each folder once: the scene, sparse, images, depth

@@ -51,6 +51,26 @@ def test_sequences_that_are_not_there_have_no_frames(official, line):
     assert len(load_scene(official).query) == 0
 
 
+def test_pose_files_with_other_separators_and_decimal_marks(official):
+    path = official / "seq-02" / "frame-000001.pose.txt"
+    for text in (
+        "1,0,0,4.5\n0,1,0,5\n0,0,1,6\n0,0,0,1\n",
+        "1\t0\t0\t4,5\r\n0 1 0 5,0\r\n0;0;1;6\r\n0, 0, 0, 1",
+    ):
+        path.write_text(text)
+        pose = load_scene(official).query[1].cam_from_world
+        assert pose is not None
+        expected = COLOR_FROM_DEPTH.center + torch.tensor([4.5, 5, 6], dtype=torch.float64)
+        torch.testing.assert_close(pose.center, expected)
+
+
+def test_focal_lengths_belong_to_the_size_of_the_release(official):
+    for path in official.glob("seq-*/*.color.png"):
+        cv2.imwrite(str(path), np.full((240, 320, 3), 100, np.uint8))
+    camera = load_scene(official).mapping.camera(0)
+    assert camera.size == (320, 240) and camera.params.tolist() == [262.5, 160, 120]
+
+
 def test_single_sequence_is_a_scene(official):
     scene = load_scene(official / "seq-01")
     assert scene.mapping.names == ["frame-000000.color.png", "frame-000001.color.png"]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dsac.datasets.storage import Storage, write_atomically
+from dsac.datasets.storage import Storage, read_text, write_atomically
+from dsac.errors import DatasetError
 
 
 @pytest.mark.parametrize("pid", ["own", "the same in two containers"])
@@ -67,3 +68,31 @@ def test_an_error_names_the_file_asked_for(tmp_path: Path) -> None:
 def test_a_name_that_no_file_can_have_is_not_there(tmp_path: Path) -> None:
     assert not Storage(str(tmp_path)).has("a\0b/c.png")
     assert not Storage(str(tmp_path)).has("\ud800/c.png")
+
+
+def test_what_systems_leave_behind_is_not_listed(tmp_path: Path) -> None:
+    for name in ("a.jpg", "._a.jpg", ".DS_Store", "Thumbs.db", "desktop.ini", ".hidden"):
+        (tmp_path / name).write_bytes(b"")
+    assert Storage(str(tmp_path)).listing() == {"a.jpg", ".hidden"}
+
+
+def test_folders_that_are_not_there_are_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "c").write_bytes(b"")
+    listed: list[str] = []
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: listed.append(path) or listdir(path))
+    storage = Storage(str(tmp_path))
+    assert storage.has("a/b/c") and not storage.has("x/y/c") and not storage.has("a/z/c")
+    assert storage.has(f"../{tmp_path.name}/a") and not storage.has("/nowhere/a")
+    assert len(listed) == 5  # the folder, a, a/b, the one above, /nowhere
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252"])
+def test_texts_of_windows_are_read(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a").write_bytes("Tür 1,5\r\n".encode(encoding))
+    if encoding == "utf-16-le":  # without a mark at its start nothing says what it is
+        with pytest.raises(DatasetError, match="expected a text file"):
+            read_text(tmp_path / "a")
+    else:
+        assert read_text(tmp_path / "a") == "Tür 1,5\r\n"

@@ -26,6 +26,29 @@ PARAMS = {
     "SIMPLE_RADIAL_FISHEYE": [300.0, 310.0, 250.0, -0.03],
     "RADIAL_FISHEYE": [300.0, 310.0, 250.0, -0.03, 0.01],
     "OPENCV_FISHEYE": [300.0, 290.0, 310.0, 250.0, -0.03, 0.01, -0.002, 0.0003],
+    "BROWN_CONRADY": [520.0, 500.0, 310.0, 250.0, -0.2, 0.05, 0.002, -0.001, 0.01, -0.004],
+    "SIMPLE_FISHEYE": [300.0, 310.0, 250.0],
+    "FISHEYE": [300.0, 290.0, 310.0, 250.0],
+    "THIN_PRISM_FISHEYE": [
+        300.0,
+        290.0,
+        310.0,
+        250.0,
+        -0.03,
+        0.01,
+        0.002,
+        -0.001,
+        -0.002,
+        0.0003,
+        0.003,
+        -0.002,
+    ],
+    "RAD_TAN_THIN_PRISM_FISHEYE": [300.0, 290.0, 310.0, 250.0, -0.03, 0.01, -0.002, 0.001, 0.0002, -0.0001]
+    + [0.002, -0.001, 0.003, 0.0004, -0.002, 0.0003],
+    "FOV": [300.0, 290.0, 310.0, 250.0, 0.9],
+    "SIMPLE_DIVISION": [520.0, 310.0, 250.0, -0.15],
+    "DIVISION": [520.0, 500.0, 310.0, 250.0, 0.1],
+    "EUCM": [300.0, 290.0, 310.0, 250.0, 0.6, 1.1],
 }
 assert set(PARAMS) == set(MODELS)
 
@@ -69,13 +92,24 @@ def random_camera(model: str, seed: int) -> Camera:
         "SIMPLE_RADIAL_FISHEYE": generator.uniform(-0.05, 0.05, 1),
         "RADIAL_FISHEYE": generator.uniform(-0.05, 0.05, 2) * [1, 0.3],
         "OPENCV_FISHEYE": generator.uniform(-0.05, 0.05, 4) * [1, 0.3, 0.1, 0.05],
+        "BROWN_CONRADY": generator.uniform(-0.08, 0.2, 6) * [1, 0.3, 0.02, 0.02, 0.1, 0.05],
+        "THIN_PRISM_FISHEYE": generator.uniform(-0.05, 0.05, 8) * [1, 0.3, 0.1, 0.1, 0.1, 0.05, 0.1, 0.1],
+        "RAD_TAN_THIN_PRISM_FISHEYE": generator.uniform(-0.05, 0.05, 12)
+        * [1, 0.3, 0.1, 0.05, 0.05, 0.05, 0.1, 0.1, 0.1, 0.02, 0.1, 0.02],
+        "FOV": generator.uniform(0.01, 1.2, 1),
+        "SIMPLE_DIVISION": generator.uniform(-0.2, 0.1, 1),
+        "DIVISION": generator.uniform(-0.2, 0.1, 1),
+        "EUCM": generator.uniform([0.0, 0.5], [0.8, 1.5]),
     }.get(model, [])
     params = [*focal, *generator.uniform(200, 400, 2), *distortion]
     return Camera.from_params(model, [float(x) for x in params], SIZE)
 
 
 @settings(max_examples=60, deadline=None)
-@given(model=st.sampled_from(list(MODELS)), seed=st.integers(0, 100_000))
+@given(
+    model=st.sampled_from([m.name for m in MODELS.values() if m.colmap_id is not None]),
+    seed=st.integers(0, 100_000),
+)
 def test_projection_agrees_with_colmap(model, seed):
     camera = random_camera(model, seed)
     pycolmap = pytest.importorskip("pycolmap")
@@ -147,6 +181,33 @@ def test_cropped_camera_sees_the_window(model):
 
 
 @models
+def test_turned_camera_sees_the_turned_image(model):
+    """A quarter clockwise: what was right of the centre is below it, what was below is left."""
+    camera, points = camera_of(model), random_points(40)
+    turned = camera.turn()
+    assert turned.size == (480, 640)
+    x, y = camera.project(points).unbind(-1)
+    x_cam, y_cam, z_cam = points.unbind(-1)
+    torch.testing.assert_close(
+        turned.project(torch.stack([-y_cam, x_cam, z_cam], -1)), torch.stack([480 - y, x], -1)
+    )
+    torch.testing.assert_close(turned.turn().turn().turn().params, camera.params)
+
+
+def test_every_model_of_colmap_is_known_but_the_panorama():
+    pycolmap = pytest.importorskip("pycolmap")
+    theirs = {int(id.value): name for name, id in pycolmap.CameraModelId.__members__.items()}
+    ours = {model.colmap_id: model.name for model in MODELS.values() if model.colmap_id is not None}
+    assert {-1: "INVALID", **ours} | {17: "EQUIRECTANGULAR"} == theirs
+
+
+def test_a_lens_that_bends_by_no_coefficient_is_no_pinhole():
+    assert [model for model in MODELS if camera_of(model).is_pinhole] == ["SIMPLE_PINHOLE", "PINHOLE"]
+    pixels = random_pixels(5)
+    assert (camera_of("FISHEYE").undistort(pixels) - pixels).abs().max() > 1
+
+
+@models
 def test_parameter_list_is_kept(model):
     assert camera_of(model).params.tolist() == PARAMS[model]
     assert camera_of(model).to(torch.float32).params.dtype == torch.float32
@@ -203,6 +264,16 @@ def test_pixels_beyond_the_domain_of_the_distortion_are_nan():
     assert fisheye.unproject(far)[0, :2].isnan().all()
 
 
+@models
+def test_points_beyond_the_domain_of_the_distortion_have_finite_pixels(model):
+    """Resampling would meet them, and wait for what is not finite."""
+    angles = torch.linspace(0, 89.9, 50, dtype=torch.float64).deg2rad()
+    points = torch.stack([angles.sin() * 0.8, angles.sin() * 0.6, angles.cos()], -1).requires_grad_()
+    pixels = camera_of(model).project(points)
+    assert torch.isfinite(pixels).all()
+    assert torch.isfinite(torch.autograd.grad(pixels.sum(), points)[0]).all()
+
+
 def test_single_precision_is_good_to_a_hundredth_of_a_pixel():
     for model in MODELS:
         camera, points = camera_of(model), random_points(100)
@@ -257,7 +328,7 @@ def test_simple_camera_looks_through_the_middle():
 @pytest.mark.parametrize(
     ("model", "params", "message"),
     [
-        ("FOV", [1, 2, 3], "camera model: expected one of SIMPLE_PINHOLE, .* got FOV"),
+        ("FISHY", [1, 2, 3], "camera model: expected one of SIMPLE_PINHOLE, .* got FISHY"),
         ("SIMPLE_PINHOLE", [10**400, 2, 3], "finite values"),
         ("SIMPLE_PINHOLE", [math.inf, 2, 3], "finite values"),
         ("PINHOLE", [1, 2, 3], "camera PINHOLE: expected 4 parameters, got 3"),

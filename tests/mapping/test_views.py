@@ -22,6 +22,8 @@ CAMERAS = {
     "pinhole": Camera.from_params("PINHOLE", [300, 310, 170, 101], (320, 240)),
     "opencv": Camera.from_params("OPENCV", [300, 310, 170, 101, -0.15, 0.04, 0.003, -0.002], (320, 240)),
     "fisheye": Camera.from_params("OPENCV_FISHEYE", [210, 215, 150, 130, 0.02, -0.01, 0, 0], (320, 240)),
+    "without coefficients": Camera.from_params("FISHEYE", [210, 215, 150, 130], (320, 240)),
+    "division": Camera.from_params("DIVISION", [300, 310, 170, 101, 0.15], (320, 240)),
     "portrait": Camera.from_params("SIMPLE_RADIAL", [500, 190, 330, 0.08], (360, 640)),
 }
 GEOMETRY_ONLY = Augmentation(max_brightness=0.0, max_gamma=1.0, max_blur_px=0.0, max_orbit_deg=0.0)
