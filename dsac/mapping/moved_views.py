@@ -1,8 +1,8 @@
 """Frames from where nobody stood: what a camera that walked around the things it sees would have seen.
 
-With depth a frame can be warped to another place: each pixel's depth is carried there (`splat`), near ones before
-far ones, and the colours are looked up from where it came. What was hidden has no depth there, and its colour is
-that of its surroundings.
+With depth a frame can be warped to another place: each pixel's depth is carried there (`splat`), near ones
+before far ones, and the colours are looked up from where it came. What was hidden has no depth there, and its
+colour is that of its surroundings.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _small_pinhole(frame: Frame) -> tuple[np.ndarray, np.ndarray, Camera]:
     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     depth = cv2.resize(frame.depth.numpy(), size, interpolation=cv2.INTER_NEAREST)
     lens = frame.camera.rescale(size)
-    if lens.distortion is None:
+    if lens.is_pinhole:
         return image, depth, lens
     x, y = torch.meshgrid(torch.arange(size[0]) + 0.5, torch.arange(size[1]) + 0.5, indexing="xy")
     rays = lens.pinhole.unproject(torch.stack([x, y], dim=-1).reshape(-1, 2).double())
@@ -144,6 +144,7 @@ def _nearest(known: Bool[np.ndarray, "H W"]) -> tuple[np.ndarray, Float[np.ndarr
     apart, labels = cv2.distanceTransformWithLabels(
         (~known).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
     )
-    number = np.zeros(int(labels.max()) + 1, int)
+    labels = np.asarray(labels, np.int64)
+    number = np.zeros(int(labels.max()) + 1, np.int64)
     number[labels[known]] = np.flatnonzero(known)
-    return number[labels], apart
+    return number[labels], np.asarray(apart, np.float64)

@@ -1,7 +1,8 @@
-"""Augmented views: what a camera turned, zoomed and exposed differently would have seen, there or from elsewhere.
+"""Augmented views: what a camera turned, zoomed, exposed or placed differently would have seen.
 
-A view is a pinhole camera at the frame's centre with its own focal length and a roll about the optical axis
-(a homography of the image, exact for any scene). Distorted photos become pinhole views on the way.
+A view is a pinhole camera with its own focal length and a roll about the optical axis, at the frame's centre (a
+homography of the image, exact for any scene) or at that of the frame warped to elsewhere (`moved_views.py`).
+Distorted photos become pinhole views on the way.
 """
 
 from __future__ import annotations
