@@ -67,9 +67,7 @@ class NetworkSettings:
     """Of Adam, at the start; halved five times."""
     short_side_px: int = 480
     """Images are resized to this short side."""
-    augmentation: Augmentation = Augmentation(
-        2 / 3, 3 / 2, 30.0, 0.1, max_gamma=1.0, max_blur_px=0.0, max_orbit_deg=0.0
-    )
+    augmentation: Augmentation = Augmentation(2 / 3, 3 / 2, 30.0, 0.1, max_gamma=1.0, max_blur_px=0.0)
     """DSAC*'s."""
 
     def __post_init__(self) -> None:

@@ -1,8 +1,7 @@
-"""Augmented views: what a camera turned, zoomed, exposed or placed differently would have seen.
+"""Augmented views: what a camera turned, zoomed and exposed differently at the same place would have seen.
 
-A view is a pinhole camera with its own focal length and a roll about the optical axis, at the frame's centre (a
-homography of the image, exact for any scene) or at that of the frame warped to elsewhere (`moved_views.py`).
-Distorted photos become pinhole views on the way.
+A view is a pinhole camera at the frame's centre with its own focal length and a roll about the optical axis
+(a homography of the image, exact for any scene). Distorted photos become pinhole views on the way.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from torch import Tensor
 
 from dsac.datasets import Frame
 from dsac.geometry import Camera, Pose
-from dsac.mapping.moved_views import moved
 from dsac.networks.encoder import cell_centers
 
 
@@ -31,7 +29,6 @@ class Augmentation:
     max_brightness: float = 0.25  # gain 1 ± this, offset ± half of it
     max_gamma: float = 1.4  # exponent between 1/this and this
     max_blur_px: float = 1.2  # standard deviation of a Gaussian, in a third of the views
-    max_orbit_deg: float = 45.0  # round what is seen, in half of the views of frames with depth
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ class View:
     image: Float[Tensor, "3 H W"]
     camera: Camera  # pinhole
     cam_from_world: Pose  # batch (), float64
-    inside: Float[Tensor, "h w"]  # 1 where the cell shows the photo, 0 where it lies beside it or was hidden
+    inside: Float[Tensor, "h w"]  # 1 where the cell shows the photo, 0 where it lies beside it
     scene_points: Float[Tensor, "h w 3"]  # of each cell's centre, metres; NaN where unknown
 
 
@@ -54,11 +51,7 @@ def plain_view(frame: Frame, size: tuple[int, int], stride: int) -> View:
 def random_view(
     frame: Frame, size: tuple[int, int], stride: int, limits: Augmentation, rng: np.random.Generator
 ) -> View:
-    """A view with random place, scale (log-uniform), roll, brightness, gamma and blur."""
-    elsewhere = None
-    if limits.max_orbit_deg > 0 and rng.random() < 0.5:
-        elsewhere = moved(frame, limits.max_orbit_deg, rng)
-    frame = frame if elsewhere is None else elsewhere
+    """A view with random scale (log-uniform), roll, brightness, gamma and blur."""
     scale = float(np.exp(rng.uniform(np.log(limits.min_scale), np.log(limits.max_scale))))
     roll = np.deg2rad(rng.uniform(-limits.max_roll_deg, limits.max_roll_deg))
     working = frame.camera.rescale(size)
@@ -67,8 +60,7 @@ def random_view(
     view_from_cam = Pose.exp(torch.tensor([0.0, 0.0, roll, 0.0, 0.0, 0.0], dtype=torch.float64))
     view = _render(frame, camera, view_from_cam, stride)
     image = _expose(view.image.permute(1, 2, 0).numpy(), limits, rng)
-    inside = view.inside if elsewhere is None else view.inside * torch.isfinite(view.scene_points).all(-1)
-    return replace(view, image=torch.from_numpy(image).permute(2, 0, 1), inside=inside)
+    return replace(view, image=torch.from_numpy(image).permute(2, 0, 1))
 
 
 def _render(frame: Frame, camera: Camera, view_from_cam: Pose, stride: int) -> View:

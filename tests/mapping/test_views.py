@@ -26,7 +26,7 @@ CAMERAS = {
     "division": Camera.from_params("DIVISION", [300, 310, 170, 101, 0.15], (320, 240)),
     "portrait": Camera.from_params("SIMPLE_RADIAL", [500, 190, 330, 0.08], (360, 640)),
 }
-GEOMETRY_ONLY = Augmentation(max_brightness=0.0, max_gamma=1.0, max_blur_px=0.0, max_orbit_deg=0.0)
+GEOMETRY_ONLY = Augmentation(max_brightness=0.0, max_gamma=1.0, max_blur_px=0.0)
 
 
 def _views(frame: Frame, size: tuple[int, int] = SIZE) -> list[View]:
@@ -114,7 +114,7 @@ def test_a_plain_view_keeps_pose_and_field_of_view() -> None:
 
 def test_views_stay_within_their_limits() -> None:
     frame = photograph(CAMERAS["pinhole"])
-    limits = Augmentation(min_scale=0.8, max_scale=1.2, max_roll_deg=10.0, max_orbit_deg=0.0)
+    limits = Augmentation(min_scale=0.8, max_scale=1.2, max_roll_deg=10.0)
     rng = np.random.default_rng(1)
     plain = plain_view(frame, SIZE, STRIDE)
     assert frame.cam_from_world is not None
