@@ -14,7 +14,7 @@ LEVELS = [
     ["geometry", "kernels"],
     ["ransac", "networks", "datasets"],
     ["landmarks", "map_scoring", "regressor", "rooms"],
-    ["scene_map"],
+    ["checking", "scene_map"],
     ["localizer"],
     ["mapping", "evaluation"],
     ["studies"],

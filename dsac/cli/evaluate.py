@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dsac.cli.console import err, out, progress_bars
 from dsac.cli.info import describe
-from dsac.cli.options import Device, Maybe, Positional, choose_device, read_scene
+from dsac.cli.options import Device, Maybe, Meaning, Positional, choose_device, read_scene
 from dsac.cli.outputs import check_writable, is_page, is_table
 from dsac.errors import DsacError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Evaluate:
+class Evaluate(Meaning):
     """Score a map on a recording's query images, or a file of estimates against a truth.
 
     For example:
@@ -34,8 +34,8 @@ class Evaluate:
     """The map file."""
     scene: Positional[Maybe[str]] = None
     """Folder of the recording with query images and their poses."""
-    poses: Maybe[Path] = None
-    """Estimates to score instead of a map (poses file)."""
+    poses: Maybe[str] = None
+    """Estimates to score instead of a map (poses file). With a map: `inverted`, if the poses are."""
     truth: Maybe[str] = None
     """With --poses: the file of true poses. With a map: which of the recording's truths comes first."""
     max_gap: Maybe[float] = None
@@ -50,8 +50,9 @@ class Evaluate:
     """Where to compute; auto takes the GPU if there is one."""
 
     def run(self) -> None:
-        if self.poses is not None:
-            self._score_poses(self.poses)
+        of_map = self.map is not None and self.scene is not None
+        if self.poses is not None and not (of_map and self.poses == "inverted"):
+            self._score_poses(Path(self.poses))
         elif self.map is not None and self.scene is not None:
             self._score_map(self.map, self.scene)
         else:
@@ -77,7 +78,7 @@ class Evaluate:
         check_writable(report, is_page)
         check_writable(csv, is_table)
         device = choose_device(self.device)
-        scene = read_scene(scene_path, self.truth, self.max_gap)
+        scene = read_scene(scene_path, self.truth, self.max_gap, self.conventions(self.poses))
         if self.figures is not None:
             from dsac.evaluation.plots import require_matplotlib
             from dsac.studies.evidence import check_scene

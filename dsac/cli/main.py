@@ -15,6 +15,7 @@ from rich.logging import RichHandler
 
 import dsac
 from dsac.cli.bench import Bench
+from dsac.cli.check import Check
 from dsac.cli.console import err, is_out_of_memory, print_mistake
 from dsac.cli.demo import Demo
 from dsac.cli.evaluate import Evaluate
@@ -26,7 +27,16 @@ from dsac.cli.options import check_numbers
 from dsac.cli.process import keep_freed_memory
 from dsac.errors import DsacError
 
-VERBS = (Demo, Map, FineTune, Localize, Evaluate, Info, Bench)  # in the order in which the help shows them
+VERBS = (
+    Demo,
+    Check,
+    Map,
+    FineTune,
+    Localize,
+    Evaluate,
+    Info,
+    Bench,
+)  # in the order in which the help shows them
 
 
 @runtime_checkable

@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from dsac.cli.check import refuse_contradictions
 from dsac.cli.console import err, out, training_progress
 from dsac.cli.options import (
     Device,
     Flag,
+    Inverted,
     Maybe,
+    Meaning,
     Positional,
     check_seed,
     choose_device,
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Map:
+class Map(Meaning):
     """Learn a map from a folder of posed images.
 
     Formats, recognised by what is in the folder: 7-Scenes, COLMAP models, nerfstudio / instant-ngp
@@ -49,6 +52,8 @@ class Map:
     """The map file to write."""
     truth: Maybe[str] = None
     """Which of the recording's truths to map in, where it has several (7-Scenes: sfm, dslam)."""
+    poses: Inverted = None
+    """Its poses are camera from world where the format has world from camera, or the other way round."""
     max_gap: Maybe[float] = None
     """Seconds between an image and its pose, at most, in formats with timestamps (default: 0.02)."""
     regressor: Literal["shared", "dsac", "dsac-star"] = "shared"
@@ -68,6 +73,8 @@ class Map:
     each; 0 for none (shared encoder; default: 8000)."""
     depth: Flag = True
     """Map from poses alone, even if the recording has depth."""
+    check: Flag = True
+    """Learn even what the recording's own images contradict."""
     resume: Flag = False
     """Go on from the checkpoint that an unfinished mapping to the same file left."""
     seed: int = 0
@@ -82,9 +89,11 @@ class Map:
         with users_mistakes():
             settings = self.settings()
         device = choose_device(self.device)
-        scene = read_scene(self.scene, self.truth, self.max_gap)
+        scene = read_scene(self.scene, self.truth, self.max_gap, self.conventions(self.poses))
         if not self.depth:
             scene = replace(scene, mapping=scene.mapping.without_depth())
+        if self.check and self.scene != "synthetic":
+            refuse_contradictions(scene)
         map_scene(scene, self.map, settings, device, self.seed, self.resume)
         if len(scene.query):
             command_line = shlex.join(["dsac", "evaluate", str(self.map), self.scene])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
@@ -15,7 +16,7 @@ from dsac.errors import DatasetError, DsacError
 if TYPE_CHECKING:
     import torch
 
-    from dsac.datasets import Scene
+    from dsac.datasets import Conventions, Scene
 
 T = TypeVar("T")
 Positional = tyro.conf.Positional
@@ -67,12 +68,52 @@ def choose_device(name: Device) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def read_scene(path: str, truth: str | None = None, max_gap: float | None = None) -> Scene:
+@dataclass(frozen=True, kw_only=True)
+class Meaning:
+    """What a recording means where it does not keep to its format; `dsac check` finds out."""
+
+    quaternion: Maybe[Literal["xyzw", "wxyz"]] = None
+    """The order of the recording's quaternions, where its format has the other one."""
+    written: Literal["cam_from_world", "world_from_cam"] = "cam_from_world"
+    """Which of the two those quaternions belong to."""
+    axes: Maybe[str] = None
+    """Where x, y and z of its cameras point: opengl, arkit, unity, ros, or three letters such as RUB (default:
+    RDF, right, down, forward)."""
+    depth_scale: float = 1.0
+    """What depth has to be multiplied by to be in the unit of the poses."""
+    depth_along: Literal["z", "ray"] = "z"
+    """Whether depth is measured along the optical axis or along each pixel's ray."""
+    focal_scale: float = 1.0
+    """What focal lengths have to be multiplied by."""
+
+    def conventions(self, poses: str | None) -> Conventions:
+        """`poses`: "inverted", or None for as they were read.
+
+        Raises: `DsacError` for axes that are none, and factors not above 0.
+        """
+        from dsac.datasets import Conventions
+
+        with users_mistakes():
+            return Conventions(
+                "inverted" if poses == "inverted" else "as read", self.quaternion or "as read", self.written,
+                self.axes or "RDF", self.depth_scale, self.depth_along, self.focal_scale,
+            )  # fmt: skip
+
+
+Inverted = Maybe[Literal["inverted"]]
+
+
+def read_scene(
+    path: str,
+    truth: str | None = None,
+    max_gap: float | None = None,
+    meaning: Conventions | None = None,
+) -> Scene:
     """The recording in a folder or behind a URL, or the rendered room for `synthetic`; prints what it has.
 
     Raises: `DatasetError`.
     """
-    from dsac.datasets import load_scene
+    from dsac.datasets import load_scene, read_as
 
     if path == "synthetic":
         if max_gap is not None:
@@ -85,7 +126,7 @@ def read_scene(path: str, truth: str | None = None, max_gap: float | None = None
         f"{path}: {scene.format}, {len(scene.mapping)} mapping frames {depth}, {len(scene.query)} query frames",
         soft_wrap=True,
     )
-    return scene
+    return scene if meaning is None else read_as(scene, meaning)
 
 
 def _synthetic_scene(truth: str | None) -> Scene:

@@ -1,5 +1,6 @@
 """Scenes in: folders of posed images, in the formats people have them."""
 
+from dsac.datasets.conventions import Conventions, read_as
 from dsac.datasets.frame import Frame, FrameReader, Frames, NamedPoses, Scene
 from dsac.datasets.image import read_exif_focal_px, read_image
 from dsac.datasets.photos import load_photos
@@ -7,6 +8,7 @@ from dsac.datasets.poses_file import read_poses, write_poses
 from dsac.datasets.scene import load_scene
 
 __all__ = [
+    "Conventions",
     "Frame",
     "FrameReader",
     "Frames",
@@ -14,6 +16,7 @@ __all__ = [
     "Scene",
     "load_photos",
     "load_scene",
+    "read_as",
     "read_exif_focal_px",
     "read_image",
     "read_poses",

@@ -1,0 +1,131 @@
+"""Which corners some frames of a recording share, found without believing its poses.
+
+Corners are matched by their descriptors and kept where one fundamental matrix explains them, so that what is
+left is right whatever the poses, the depth and the focal length are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import combinations
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Float32, Int, UInt8
+
+from dsac.datasets import Frames
+from dsac.landmarks import GreyView, Keypoints
+
+_MOST_FRAMES = 30
+_STEPS = (0, 2, 6)  # between frames of a long recording that stand close together: ten such groups
+_CORNERS = 800
+_LEAST_SIMILARITY = 0.82
+_LEAST_SHARED = 20  # in a pair, ...
+_LEAST_AGREED = 0.4  # ... which are that part of all that look alike: fewer are there by chance
+_MOST_SHARED = 60  # in a pair, and ...
+_MOST = 6000  # ... in all: more say nothing new
+_LEAST_MOTION_PX = 8.0  # at a short side of 480: what hardly moves fits any poses
+_FUNDAMENTAL_PX = 1.5
+
+
+@dataclass(frozen=True, eq=False)
+class Sampled:
+    """One frame that was looked at."""
+
+    index: int  # among all frames
+    grey: UInt8[np.ndarray, "H W"]  # undistorted
+    focal_px: Float[np.ndarray, "2"]
+    center_px: Float[np.ndarray, "2"]
+    keypoints: Keypoints
+
+
+@dataclass(frozen=True, eq=False)
+class SharedCorners:
+    """M corners that two frames of a recording both show."""
+
+    frames: list[Sampled]
+    first: Int[np.ndarray, " M"]  # of `frames`
+    second: Int[np.ndarray, " M"]
+    pixels_first: Float[np.ndarray, "M 2"]
+    pixels_second: Float[np.ndarray, "M 2"]
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @property
+    def partners(self) -> Int[np.ndarray, " F"]:
+        """With how many others each frame shares corners."""
+        pairs = np.unique(np.stack([self.first, self.second], axis=1), axis=0)
+        return np.bincount(pairs.ravel(), minlength=len(self.frames))
+
+    def planes(self, focal_scale: float = 1.0) -> tuple[Float[np.ndarray, "M 2"], Float[np.ndarray, "M 2"]]:
+        """Of both, on the plane z = 1, with focal lengths that are so much longer than was read."""
+        both = []
+        for rows, pixels in ((self.first, self.pixels_first), (self.second, self.pixels_second)):
+            focal = np.stack([frame.focal_px for frame in self.frames])[rows]
+            center = np.stack([frame.center_px for frame in self.frames])[rows]
+            both.append((pixels - center) / (focal * focal_scale))
+        return both[0], both[1]
+
+    @property
+    def focal_px(self) -> Float[np.ndarray, " M"]:
+        """Of the second frame."""
+        return np.array([frame.focal_px.mean() for frame in self.frames])[self.second]
+
+    @staticmethod
+    def of(frames: Frames, on_progress: Callable[[float], None] = lambda fraction: None) -> SharedCorners:
+        """Of some tens of the frames: all of few, groups of neighbours of many."""
+        sampled = []
+        chosen = chosen_frames(len(frames))
+        for index in chosen:
+            frame = frames[index]
+            view = GreyView.of(frame.image, frame.camera)
+            focal, center = view.camera.focal_px.numpy(), view.camera.center_px.numpy()
+            sampled.append(Sampled(index, view.pixels, focal, center, Keypoints.of(view.pixels, _CORNERS)))
+            on_progress(0.6 * len(sampled) / len(chosen))
+        pairs = list(combinations(range(len(sampled)), 2))
+        found = []
+        for done, (i, j) in enumerate(pairs):
+            here, there = _shared(sampled[i].keypoints, sampled[j].keypoints)
+            if len(here) >= _LEAST_SHARED:
+                found.append((np.full(len(here), i), np.full(len(here), j), here, there))
+            on_progress(0.6 + 0.4 * (done + 1) / len(pairs))
+        nothing = (np.zeros(0, int), np.zeros(0, int), np.zeros((0, 2)), np.zeros((0, 2)))
+        columns = [np.concatenate(column) for column in zip(nothing, *found, strict=True)]
+        kept = slice(None, None, max(1, -(-len(columns[0]) // _MOST)))
+        return SharedCorners(sampled, *(column[kept] for column in columns))
+
+
+def chosen_frames(count: int) -> list[int]:
+    """Numbers of the frames to look at."""
+    if count <= _MOST_FRAMES:
+        return list(range(count))
+    if count <= 3 * _MOST_FRAMES:
+        return np.linspace(0, count - 1, _MOST_FRAMES).round().astype(int).tolist()
+    starts = np.linspace(0, count - 1 - max(_STEPS), _MOST_FRAMES // len(_STEPS)).round().astype(int)
+    return sorted({int(start + step) for start in starts for step in _STEPS})
+
+
+def _shared(a: Keypoints, b: Keypoints) -> tuple[Float[np.ndarray, "M 2"], Float[np.ndarray, "M 2"]]:
+    """Pixels of corners that are each other's most similar ones and that one fundamental matrix explains."""
+    nothing = np.zeros((0, 2)), np.zeros((0, 2))
+    if len(a) < _LEAST_SHARED or len(b) < _LEAST_SHARED:
+        return nothing
+    alike: Float32[np.ndarray, "K L"] = a.descriptors @ b.descriptors.T
+    nearest = alike.argmax(1)
+    rows = np.arange(len(a))
+    mutual = (alike.argmax(0)[nearest] == rows) & (alike[rows, nearest] > _LEAST_SIMILARITY)
+    here, there = a.pixels[mutual], b.pixels[nearest[mutual]]
+    if len(here) < _LEAST_SHARED:
+        return nothing
+    _, agreed = cv2.findFundamentalMat(here, there, cv2.USAC_FAST, _FUNDAMENTAL_PX, 0.99, 500)
+    if agreed is None:
+        return nothing
+    good = agreed[:, 0] > 0
+    if good.sum() < max(_LEAST_SHARED, _LEAST_AGREED * len(here)):
+        return nothing
+    moved = np.linalg.norm(here - there, axis=1) > _LEAST_MOTION_PX
+    kept = np.flatnonzero(good & moved)
+    kept = kept[:: max(1, len(kept) // _MOST_SHARED)]
+    return here[kept], there[kept]

@@ -1,0 +1,101 @@
+"""`dsac check`: whether a recording agrees with itself, before a minute is lost on it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dsac.cli.console import err, out, progress_bars
+from dsac.cli.options import Inverted, Maybe, Meaning, Positional, read_scene
+from dsac.errors import DsacError
+
+if TYPE_CHECKING:
+    from dsac.checking import SceneCheck
+    from dsac.datasets import Scene
+
+
+@dataclass(frozen=True)
+class Check(Meaning):
+    """Hold a recording's poses, focal lengths and depth against its images; some seconds.
+
+    Corners that frames share are found without believing the poses. Where they disagree, the usual mistakes are
+    tried (inverted poses, the order of quaternions, axes, units of depth, focal lengths, images out of step),
+    and the one that explains it is named with the option that mends it, here and in `dsac map`.
+
+    For example:
+      $ dsac check lab
+      $ dsac check lab --poses inverted --axes opengl
+    """
+
+    scene: Positional[str]
+    """Folder (or URL) of the recording."""
+    truth: Maybe[str] = None
+    """Which of the recording's truths to check, where it has several (7-Scenes: sfm, dslam)."""
+    poses: Inverted = None
+    """Its poses are camera from world where the format has world from camera, or the other way round."""
+    max_gap: Maybe[float] = None
+    """Seconds between an image and its pose, at most, in formats with timestamps (default: 0.02)."""
+
+    def run(self) -> None:
+        """Raises: `DsacError` for a recording that is wrong, after all has been said."""
+        scene = read_scene(self.scene, self.truth, self.max_gap, self.conventions(self.poses))
+        check = _checked(scene)
+        for line in describe(check):
+            out.print(line, soft_wrap=True)
+        for finding in check.findings:
+            out.print(f"{finding.severity:9} {finding.text}", style=_STYLES[finding.severity], soft_wrap=True)
+        cure = _cure(check)
+        if cure:
+            out.print(f"Next: dsac check {self.scene} {cure}", style="dim", soft_wrap=True)
+        if not check.is_right:
+            raise DsacError(f"{self.scene}: the images contradict what was read")
+
+
+_STYLES = {"wrong": "red", "doubtful": "yellow", "note": "dim"}
+
+
+def refuse_contradictions(scene: Scene) -> None:
+    """Check a recording before it is learned, and say what is doubtful.
+
+    Raises: `DsacError` where its own images contradict it, with the cure.
+    """
+    check = _checked(scene)
+    wrong = [finding for finding in check.findings if finding.severity == "wrong"]
+    for finding in check.findings:
+        if finding.severity == "doubtful" and not math.isnan(check.agreed):
+            err.print(finding.text, style="yellow", soft_wrap=True)
+    if wrong:
+        cure = _cure(check)
+        advice = f"try again with {cure}" if cure else "dsac check says more"
+        reasons = "; ".join(finding.text for finding in wrong)
+        raise DsacError(f"{scene.path}: {reasons}; {advice}, or --no-check to learn it as it is")
+
+
+def describe(check: SceneCheck) -> list[str]:
+    """What agrees, in lines."""
+    lines = [f"corners   {check.num_shared} are shared by two of {check.frames_seen} frames"]
+    if not math.isnan(check.agreed):
+        lines.append(
+            f"poses     {check.frames_agreed:.0%} of the frames agree with another one, "
+            f"{check.agreed:.0%} of the corners do"
+        )
+    if check.depth is not None:
+        depth = check.depth
+        lines.append(
+            f"depth     {depth.fits:.0%} of {depth.corners} corners are where poses triangulate them, "
+            f"within 5 % of {depth.ratio:.3g} times the depth"
+        )
+    return lines
+
+
+def _checked(scene: Scene) -> SceneCheck:
+    from dsac.checking import check_scene
+
+    with progress_bars() as bars:
+        bar = bars.add_task("checking", total=1.0, note="")
+        return check_scene(scene, lambda fraction: bars.update(bar, completed=fraction))
+
+
+def _cure(check: SceneCheck) -> str:
+    return "" if check.cure is None else check.cure.options()
