@@ -131,7 +131,7 @@ def map_scene(
 
     Raises: `KeyboardInterrupt` when training was interrupted, after saving the map as far as it was.
     """
-    from dsac.mapping import build_map
+    from dsac.mapping import MappingSettings, build_map
 
     checkpoint, log_path = path.with_name(path.name + ".checkpoint"), path.with_name(path.name + ".jsonl")
     if resume and not checkpoint.is_file():
@@ -151,9 +151,13 @@ def map_scene(
     size_mb = path.stat().st_size / 1e6
     out.print(f"{path}: {size_mb:.1f} MB, mapped in {training['seconds']:.0f} s", soft_wrap=True)
     if (good := training["fraction_good"]) < _FEW_GOOD:
+        found = len(scene_map.landmarks or ())
+        wanted = settings.num_landmarks if isinstance(settings, MappingSettings) else 0
+        reason = "more minutes or steps help"
+        if found < _FEW_LANDMARKS * wanted:
+            reason = f"hardly a corner is where other frames see it ({found} landmarks), dsac check says more"
         err.print(
-            f"only {good:.0%} of the cells are within 10 px, so photos will hardly be localized: "
-            "more minutes or steps help",
+            f"only {good:.0%} of the cells are within 10 px, so photos will hardly be localized: {reason}",
             style="yellow",
             soft_wrap=True,
         )
@@ -169,4 +173,5 @@ def _note(progress: MappingProgress) -> str:
     return f"{progress.fraction_good:.0%} in 10 px, median {progress.median_error_px:.1f}"
 
 
+_FEW_LANDMARKS = 0.25  # of those wanted: so few are found by chance
 _FEW_GOOD = 0.1  # a fifth to nine tenths in maps that localize
