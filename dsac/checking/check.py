@@ -38,7 +38,7 @@ _STEP_BETTER = 1.1, 0.03
 _FOCAL_BETTER = 1.08, 0.02
 _FOCAL_SCALES = np.concatenate([[0.5, 2.0], np.exp(np.arange(-12, 13) * np.log(1.02))])
 _FOCAL_FINE = np.exp(np.arange(-8, 9) * np.log(1.0025))
-_FOCAL_OFF = 0.035  # relative, from which it is said
+_FOCAL_OFF, _FOCAL_WRONG = 0.035, 0.08  # relative, from which it is said, and said to be wrong
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,7 @@ def check_scene(
     if alone > _ALONE * len(shared.frames):
         text = f"{alone} of {len(shared.frames)} frames that were looked at share nothing with another"
         findings.append(Finding("note", text))
+    findings.sort(key=lambda finding: ("wrong", "doubtful", "note").index(finding.severity))
     return SceneCheck(
         len(shared.frames), len(shared), as_read, float(agreed.mean()), frames_agreed,
         None if cure == Conventions() else cure, depth, findings,
@@ -210,4 +211,5 @@ def _of_focal(shared: SharedCorners, poses: Pose, c: Conventions) -> tuple[Conve
         return c, []
     longer = "longer" if best > 1 else "shorter"
     text = f"corners agree best with focal lengths {abs(best - 1):.1%} {longer} than those read"
-    return replace(c, focal_scale=best), [Finding("wrong", text, f"--focal-scale {best:.4g}")]
+    severity = "wrong" if abs(np.log(best)) > _FOCAL_WRONG else "doubtful"
+    return replace(c, focal_scale=best), [Finding(severity, text, f"--focal-scale {best:.4g}")]

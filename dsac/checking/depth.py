@@ -19,7 +19,7 @@ _ENOUGH = 60  # corners with a measured and a triangulated depth
 _MOST_SIGMA = 0.03  # relative, of a triangulated depth
 _NEAR = 0.05  # relative: so near a measured depth fits
 _UNITS = (1e-4, 1 / 5000, 1e-3, 0.01, 0.1, 0.2, 0.25, 0.5, 2.0, 4.0, 5.0, 10.0, 100.0, 1e3, 5e3, 1e4)
-_UNIT_OFF = 0.06  # relative, from which a factor is said
+_UNIT_OFF, _UNIT_WRONG = 0.06, 0.15  # relative, from which a factor is said, and said to be wrong
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def check_depth(
         meant = replace(meant, depth_scale=scale)
         findings.append(
             Finding(
-                "wrong",
+                "wrong" if abs(np.log(ratio)) > _UNIT_WRONG else "doubtful",
                 f"what the poses triangulate is {ratio:.4g} times as far as the depth says: "
                 "another unit, or poses of another scale",
                 f"--depth-scale {scale:.4g}",

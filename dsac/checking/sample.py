@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 
 from dsac.datasets import Frames
+from dsac.errors import DatasetError
 from dsac.landmarks import GreyView, Keypoints
 
 _MOST_FRAMES = 30
@@ -76,14 +77,18 @@ class SharedCorners:
     @staticmethod
     def of(frames: Frames, on_progress: Callable[[float], None] = lambda fraction: None) -> SharedCorners:
         """Of some tens of the frames: all of few, groups of neighbours of many."""
-        sampled = []
+        sampled: list[Sampled] = []
         chosen = chosen_frames(len(frames))
-        for index in chosen:
-            frame = frames[index]
+        frames = frames.without_depth()
+        for done, index in enumerate(chosen):
+            on_progress(0.6 * done / len(chosen))
+            try:
+                frame = frames[index]
+            except DatasetError:  # a damaged image, which mapping names
+                continue
             view = GreyView.of(frame.image, frame.camera)
             focal, center = view.camera.focal_px.numpy(), view.camera.center_px.numpy()
             sampled.append(Sampled(index, view.pixels, focal, center, Keypoints.of(view.pixels, _CORNERS)))
-            on_progress(0.6 * len(sampled) / len(chosen))
         pairs = list(combinations(range(len(sampled)), 2))
         found = []
         for done, (i, j) in enumerate(pairs):

@@ -64,7 +64,8 @@ def refuse_contradictions(scene: Scene) -> None:
     wrong = [finding for finding in check.findings if finding.severity == "wrong"]
     for finding in check.findings:
         if finding.severity == "doubtful" and not math.isnan(check.agreed):
-            err.print(finding.text, style="yellow", soft_wrap=True)
+            advice = f" ({finding.cure} mends it)" if finding.cure else ""
+            err.print(finding.text + advice, style="yellow", soft_wrap=True)
     if wrong:
         cure = _cure(check)
         advice = f"try again with {cure}" if cure else "dsac check says more"
