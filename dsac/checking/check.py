@@ -34,7 +34,7 @@ _FRAME_AGREES = 0.5  # with another: of the corners that the two share
 _ALONE = 0.3  # of the frames
 _BETTER = 1.35, 0.15  # other conventions must explain so many times as much, and by so much more
 _AS_GOOD = 0.93  # of the most: the simplest that explains so much is taken
-_STEP_BETTER = 1.1, 0.03
+_STEP_BETTER, _STEP_WRONG = (1.1, 0.03), 1.5  # likewise of poses a frame away, and so much more is no lag
 _FOCAL_BETTER = 1.08, 0.02
 _FOCAL_SCALES = np.concatenate([[0.5, 2.0], np.exp(np.arange(-12, 13) * np.log(1.02))])
 _FOCAL_FINE = np.exp(np.arange(-8, 9) * np.log(1.0025))
@@ -186,7 +186,7 @@ def _of_order(shared: SharedCorners, poses: Pose, explained: float) -> Finding |
         return None
     which = "after" if by > 0 else "before"
     return Finding(
-        "wrong",
+        "wrong" if best > _STEP_WRONG * explained else "doubtful",
         f"the images fit the poses of the frame {which} them better than their own ({best:.0%} of the corners "
         f"agree, not {explained:.0%}): are images and poses counted from the same frame?",
     )

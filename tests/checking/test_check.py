@@ -134,7 +134,7 @@ def test_a_mistake_is_named_with_its_cure(mistake: str, room: Frames, checked) -
 def test_images_out_of_step_with_their_poses_are_noticed(step: int, room: Frames, checked) -> None:
     rows = (torch.arange(len(room)) + step).clamp(0, len(room) - 1)
     found = checked(_posed(lambda pose: pose[rows])(room))
-    assert not found.is_right and found.cure is None
+    assert found.cure is None and found.findings[0].severity in ("wrong", "doubtful")
     assert f"the frame {'before' if step > 0 else 'after'} them" in found.findings[0].text
 
 
