@@ -381,7 +381,7 @@ def tune(monkeypatch: pytest.MonkeyPatch, frames: Frames, shifted: SceneMap, tmp
     """The command on the ball, whose encoder does not ship: exit code after `dsac fine-tune` with arguments."""
     monkeypatch.setattr(SceneMap, "load_encoder", lambda self, device="cpu": ColorEncoder())
     scene = Scene("ball", "ball", frames, frames[:0])
-    monkeypatch.setattr("dsac.datasets.load_scene", lambda path, truth=None: scene)
+    monkeypatch.setattr("dsac.datasets.load_scene", lambda path, truth=None, max_gap=None: scene)
     of_the_ball = partial(FineTuningSettings, augmentation=SMALL.augmentation)
     monkeypatch.setattr("dsac.mapping.FineTuningSettings", of_the_ball)
     shifted.save(tmp_path / "ball.dsac")
