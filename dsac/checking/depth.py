@@ -12,7 +12,7 @@ from dsac.checking.agreement import agreement_of, depths_in_first, relative_pose
 from dsac.checking.finding import Finding
 from dsac.checking.sample import SharedCorners
 from dsac.datasets import Frames
-from dsac.datasets.conventions import Conventions
+from dsac.datasets.conventions import Conventions, frames_as
 from dsac.geometry import Pose
 
 _ENOUGH = 60  # corners with a measured and a triangulated depth
@@ -39,7 +39,9 @@ def check_depth(
     depth, sigma = depths_in_first(shared, rotation, translation, meant.focal_scale)
     agreed = agreement_of(shared, rotation, translation, meant.focal_scale) > 0.5
     told = agreed & (depth > 0) & (sigma < _MOST_SIGMA * depth)
-    values = _measured(frames, shared, told)
+    # focal lengths first: some recordings' depth is registered by them
+    frames = frames_as(frames, Conventions(focal_scale=meant.focal_scale))
+    values = _measured(frames, shared, told, meant.focal_scale)
     both = told & (values > 0)
     if both.sum() < _ENOUGH:
         return None, [], meant
@@ -76,10 +78,12 @@ def check_depth(
     return DepthCheck(int(both.sum()), fits, ratio), findings, meant
 
 
-def _measured(frames: Frames, shared: SharedCorners, wanted: Bool[np.ndarray, " M"]) -> Float[np.ndarray, " M"]:
-    """Depth of the wanted corners in their first frame as it was read, 0 where unknown."""
+def _measured(
+    frames: Frames, shared: SharedCorners, wanted: Bool[np.ndarray, " M"], focal_scale: float
+) -> Float[np.ndarray, " M"]:
+    """Depth of the wanted corners in their first frame, 0 where unknown."""
     values = np.zeros(len(shared))
-    plane, _ = shared.planes()
+    plane, _ = shared.planes(focal_scale)
     for k in np.unique(shared.first[wanted]):
         frame = frames[shared.frames[k].index]
         assert frame.depth is not None
