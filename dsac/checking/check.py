@@ -16,10 +16,9 @@ from dataclasses import dataclass, replace
 from itertools import permutations, product
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
-from dsac.checking.agreement import FINE_PX, agreement, agreement_of, relative_poses
+from dsac.checking.agreement import FINE_PX, Motions, agreement, mean_agreement
 from dsac.checking.depth import DepthCheck, check_depth
 from dsac.checking.finding import Finding
 from dsac.checking.sample import SharedCorners
@@ -48,7 +47,6 @@ class SceneCheck:
     frames_seen: int
     num_shared: int  # corners, in pairs of frames
     agreed: float  # share of the shared corners, as it was read; NaN if there are too few to say
-    agreed_cured: float  # with the cure; the same if there is none
     frames_agreed: float  # share of the frames that agree with another one, with the cure
     cure: Conventions | None
     depth: DepthCheck | None
@@ -70,38 +68,36 @@ def check_scene(
     frames = scene.mapping if isinstance(scene, Scene) else scene
     if len(frames) == 0 or frames.cam_from_world is None:
         raise DatasetError("check: expected frames with poses, got none")
-    poses = frames.cam_from_world
     shared = SharedCorners.of(frames, lambda fraction: on_progress(0.7 * fraction))
     if len(shared) < _ENOUGH:
         nan = float("nan")
-        return SceneCheck(len(shared.frames), len(shared), nan, nan, nan, None, None, [_too_few(shared)])
-    as_read = float(agreement(shared, poses).mean())
+        return SceneCheck(len(shared.frames), len(shared), nan, nan, None, None, [_too_few(shared)])
+    poses = frames.cam_from_world[shared.indices]
+    as_read = mean_agreement(shared, poses, Conventions())
     cure, findings = _of_poses(shared, poses, as_read)
     on_progress(0.8)
-    out_of_step = _of_order(shared, poses, float(agreement(shared, poses, cure).mean()))
+    depth = None
+    out_of_step = _of_order(shared, frames.cam_from_world, mean_agreement(shared, poses, cure))
     if out_of_step is not None:  # which hides everything else
         cure, findings = Conventions(), [out_of_step]
+        frames_agreed = _frames_agreed(shared, poses, cure)
     else:
         cure, of_focal = _of_focal(shared, poses, cure)
         findings += of_focal
-    agreed = agreement(shared, poses, cure)
-    frames_agreed = _frames_agreed(shared, agreed)
-    depth = None
-    if out_of_step is None and frames_agreed < _GOOD:
-        findings.append(Finding("doubtful", _UNEXPLAINED.format(frames_agreed)))
-    elif out_of_step is None and frames.has_depth:
-        depth, of_depth, cure = check_depth(frames, shared, poses, cure)
-        findings += of_depth
+        frames_agreed = _frames_agreed(shared, poses, cure)
+        if frames_agreed < _GOOD:
+            findings.append(Finding("doubtful", _UNEXPLAINED.format(frames_agreed)))
+        elif frames.has_depth:
+            depth, of_depth, cure = check_depth(frames, shared, poses, cure)
+            findings += of_depth
     on_progress(1.0)
     alone = int((shared.partners == 0).sum())
     if alone > _ALONE * len(shared.frames):
         text = f"{alone} of {len(shared.frames)} frames that were looked at share nothing with another"
         findings.append(Finding("note", text))
     findings.sort(key=lambda finding: ("wrong", "doubtful", "note").index(finding.severity))
-    return SceneCheck(
-        len(shared.frames), len(shared), as_read, float(agreed.mean()), frames_agreed,
-        None if cure == Conventions() else cure, depth, findings,
-    )  # fmt: skip
+    meant = None if cure == Conventions() else cure
+    return SceneCheck(len(shared.frames), len(shared), as_read, frames_agreed, meant, depth, findings)
 
 
 def _too_few(shared: SharedCorners) -> Finding:
@@ -118,8 +114,9 @@ _UNEXPLAINED = (
 )
 
 
-def _frames_agreed(shared: SharedCorners, agreed: Float[np.ndarray, " M"]) -> float:
+def _frames_agreed(shared: SharedCorners, poses: Pose, meant: Conventions) -> float:
     """Share of the frames with partners that agree with one of them."""
+    agreed = agreement(shared, Motions.of(shared, poses, meant))
     count = len(shared.frames)
     pair = shared.first * count + shared.second
     corners, sums = (np.bincount(pair, weights, minlength=count**2) for weights in (None, agreed))
@@ -130,7 +127,7 @@ def _frames_agreed(shared: SharedCorners, agreed: Float[np.ndarray, " M"]) -> fl
 
 def _of_poses(shared: SharedCorners, poses: Pose, as_read: float) -> tuple[Conventions, list[Finding]]:
     """The simplest conventions that explain clearly more than those read."""
-    scored = [(float(agreement(shared, poses, c).mean()), _changes(c), c) for c in _readings()]
+    scored = [(mean_agreement(shared, poses, c), _changes(c), c) for c in _readings()]
     most = max(score for score, _, _ in scored)
     if most < as_read * _BETTER[0] or most < as_read + _BETTER[1]:
         return Conventions(), []
@@ -174,12 +171,11 @@ def _in_words(c: Conventions) -> str:
 
 
 def _of_order(shared: SharedCorners, poses: Pose, explained: float) -> Finding | None:
-    """Whether poses belong to the image before or after."""
-    count = len(poses)
+    """Whether poses (of all frames) belong to the image before or after."""
     best, by = explained, 0
     for step in (-1, 1):
-        rows = (torch.arange(count) + step).clamp(0, count - 1)
-        score = float(agreement(shared, poses[rows]).mean())
+        rows = (shared.indices + step).clamp(0, len(poses) - 1)
+        score = mean_agreement(shared, poses[rows], Conventions())
         if score > best * _STEP_BETTER[0] and score > best + _STEP_BETTER[1]:
             best, by = score, step
     if by == 0:
@@ -194,10 +190,10 @@ def _of_order(shared: SharedCorners, poses: Pose, explained: float) -> Finding |
 
 def _of_focal(shared: SharedCorners, poses: Pose, c: Conventions) -> tuple[Conventions, list[Finding]]:
     """The same conventions with focal lengths that agree clearly better than those read."""
-    rotation, translation = relative_poses(shared, c.mended(poses))
+    motions = Motions.of(shared, poses, c)
 
     def score(scale: float) -> float:
-        return float(agreement_of(shared, rotation, translation, scale, FINE_PX).mean())
+        return float(agreement(shared, replace(motions, focal_scale=scale), FINE_PX).mean())
 
     def best_of(scales: Float[np.ndarray, " S"]) -> tuple[float, float]:
         return max((score(scale), scale) for scale in scales.tolist())

@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from dsac.checking.agreement import agreement_of, depths_in_first, relative_poses
+from dsac.checking.agreement import Motions, agreement, depths_in_first
 from dsac.checking.finding import Finding
 from dsac.checking.sample import SharedCorners
 from dsac.datasets import Frames
 from dsac.datasets.conventions import Conventions, frames_as
 from dsac.geometry import Pose
 
+_AGREES = 0.5  # of a corner whose depth is compared
 _ENOUGH = 60  # corners with a measured and a triangulated depth
 _MOST_SIGMA = 0.03  # relative, of a triangulated depth
 _NEAR = 0.05  # relative: so near a measured depth fits
@@ -34,22 +35,22 @@ class DepthCheck:
 def check_depth(
     frames: Frames, shared: SharedCorners, poses: Pose, meant: Conventions
 ) -> tuple[DepthCheck | None, list[Finding], Conventions]:
-    """Compare them under poses that are meant so, and add to the conventions what would make them fit."""
-    rotation, translation = relative_poses(shared, meant.mended(poses))
-    depth, sigma = depths_in_first(shared, rotation, translation, meant.focal_scale)
-    agreed = agreement_of(shared, rotation, translation, meant.focal_scale) > 0.5
-    told = agreed & (depth > 0) & (sigma < _MOST_SIGMA * depth)
+    """Compare them under poses that are meant so, and add to the conventions what would make them fit.
+
+    `poses` are those of `shared.frames` as they were read.
+    """
+    motions = Motions.of(shared, poses, meant)
+    depth, sigma = depths_in_first(shared, motions)
+    told = (agreement(shared, motions) > _AGREES) & (depth > 0) & (sigma < _MOST_SIGMA * depth)
+    rays, _ = shared.rays(meant.focal_scale)
     # focal lengths first: some recordings' depth is registered by them
-    frames = frames_as(frames, Conventions(focal_scale=meant.focal_scale))
-    values = _measured(frames, shared, told, meant.focal_scale)
+    values = _measured(frames_as(frames, Conventions(focal_scale=meant.focal_scale)), shared, told, rays)
     both = told & (values > 0)
     if both.sum() < _ENOUGH:
         return None, [], meant
-    plane, _ = shared.planes(meant.focal_scale)
-    cosine = 1 / np.sqrt(1 + (plane**2).sum(1))
     logs = np.log(depth[both] / values[both])
     findings: list[Finding] = []
-    obliquely = np.log(cosine[both])
+    obliquely = -np.log(np.linalg.norm(rays[both], axis=1))  # the cosine to the optical axis
     if _slope(obliquely, logs) > 0.6 and _spread(logs - obliquely) < _spread(logs):
         meant, logs = replace(meant, depth_along="ray"), logs - obliquely
         findings.append(Finding("wrong", "depth is measured along each pixel's ray", "--depth-along ray"))
@@ -79,17 +80,18 @@ def check_depth(
 
 
 def _measured(
-    frames: Frames, shared: SharedCorners, wanted: Bool[np.ndarray, " M"], focal_scale: float
+    frames: Frames,
+    shared: SharedCorners,
+    wanted: Bool[np.ndarray, " M"],
+    rays: Float[np.ndarray, "M 3"],  # of the corners' first frames
 ) -> Float[np.ndarray, " M"]:
     """Depth of the wanted corners in their first frame, 0 where unknown."""
     values = np.zeros(len(shared))
-    plane, _ = shared.planes(focal_scale)
     for k in np.unique(shared.first[wanted]):
         frame = frames[shared.frames[k].index]
         assert frame.depth is not None
         rows = np.flatnonzero(wanted & (shared.first == k))
-        rays = torch.from_numpy(np.concatenate([plane[rows], np.ones((len(rows), 1))], axis=1))
-        pixels = frame.camera.project(rays).numpy()
+        pixels = frame.camera.project(torch.from_numpy(rays[rows])).numpy()
         inside = ((pixels >= 0) & (pixels < frame.camera.size)).all(1)
         column, row = pixels[inside].astype(int).T
         values[rows[inside]] = frame.depth.numpy()[row, column]

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Float32, Int, UInt8
+import torch
+from jaxtyping import Float, Float32, Int
+from torch import Tensor
 
 from dsac.datasets import Frames
 from dsac.errors import DatasetError
+from dsac.geometry import Camera
 from dsac.landmarks import GreyView, Keypoints
 
 _MOST_FRAMES = 30
@@ -35,9 +39,7 @@ class Sampled:
     """One frame that was looked at."""
 
     index: int  # among all frames
-    grey: UInt8[np.ndarray, "H W"]  # undistorted
-    focal_px: Float[np.ndarray, "2"]
-    center_px: Float[np.ndarray, "2"]
+    camera: Camera  # of the undistorted image
     keypoints: Keypoints
 
 
@@ -55,24 +57,37 @@ class SharedCorners:
         return len(self.first)
 
     @property
+    def indices(self) -> Int[Tensor, " F"]:
+        """Of the frames that were looked at, among all."""
+        return torch.tensor([frame.index for frame in self.frames])
+
+    @property
     def partners(self) -> Int[np.ndarray, " F"]:
         """With how many others each frame shares corners."""
         pairs = np.unique(np.stack([self.first, self.second], axis=1), axis=0)
         return np.bincount(pairs.ravel(), minlength=len(self.frames))
 
-    def planes(self, focal_scale: float = 1.0) -> tuple[Float[np.ndarray, "M 2"], Float[np.ndarray, "M 2"]]:
-        """Of both, on the plane z = 1, with focal lengths that are so much longer than was read."""
-        both = []
-        for rows, pixels in ((self.first, self.pixels_first), (self.second, self.pixels_second)):
-            focal = np.stack([frame.focal_px for frame in self.frames])[rows]
-            center = np.stack([frame.center_px for frame in self.frames])[rows]
-            both.append((pixels - center) / (focal * focal_scale))
-        return both[0], both[1]
+    @cached_property
+    def planes(self) -> tuple[Float[np.ndarray, "M 2"], Float[np.ndarray, "M 2"]]:
+        """Of both, on the plane z = 1."""
+        focal, center = (
+            np.stack([getattr(frame.camera, name).numpy() for frame in self.frames])
+            for name in ("focal_px", "center_px")
+        )
+        return (
+            (self.pixels_first - center[self.first]) / focal[self.first],
+            (self.pixels_second - center[self.second]) / focal[self.second],
+        )
 
-    @property
+    @cached_property
     def focal_px(self) -> Float[np.ndarray, " M"]:
         """Of the second frame."""
-        return np.array([frame.focal_px.mean() for frame in self.frames])[self.second]
+        return np.array([frame.camera.focal_px.mean().item() for frame in self.frames])[self.second]
+
+    def rays(self, focal_scale: float) -> tuple[Float[np.ndarray, "M 3"], Float[np.ndarray, "M 3"]]:
+        """Of both, with z = 1, through cameras whose focal lengths are so much longer than was read."""
+        first, second = (np.pad(p / focal_scale, ((0, 0), (0, 1)), constant_values=1.0) for p in self.planes)
+        return first, second
 
     @staticmethod
     def of(frames: Frames, on_progress: Callable[[float], None] = lambda fraction: None) -> SharedCorners:
@@ -87,8 +102,7 @@ class SharedCorners:
             except DatasetError:  # a damaged image, which mapping names
                 continue
             view = GreyView.of(frame.image, frame.camera)
-            focal, center = view.camera.focal_px.numpy(), view.camera.center_px.numpy()
-            sampled.append(Sampled(index, view.pixels, focal, center, Keypoints.of(view.pixels, _CORNERS)))
+            sampled.append(Sampled(index, view.camera, Keypoints.of(view.pixels, _CORNERS)))
         pairs = list(combinations(range(len(sampled)), 2))
         found = []
         for done, (i, j) in enumerate(pairs):

@@ -102,18 +102,3 @@ def match(a: SiftKeypoints, b: SiftKeypoints, b_from_a: Float[np.ndarray, "4 4"]
     matched = np.flatnonzero(mutual & distinct & (top > _LEAST_SIMILARITY))
     ratio = np.sqrt(np.maximum(1 - top[matched], 0) / (1 - second[matched]))
     return Matches(matched, best[matched], ratio)
-
-
-def closest_depths(
-    a: SiftKeypoints, b: SiftKeypoints, b_from_a: Float[np.ndarray, "4 4"]
-) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"], Float[np.ndarray, " M"]]:
-    """Depths that bring the rays of matched keypoints closest, and the sine of the angle between the rays.
-
-    In frame b: s R ra + T = t rb.
-    """
-    ra, rb, translation = a.rays @ b_from_a[:3, :3].T, b.rays, b_from_a[:3, 3]
-    aa, ab, bb = (ra * ra).sum(1), (ra * rb).sum(1), (rb * rb).sum(1)
-    at, bt = ra @ translation, rb @ translation
-    determinant = np.maximum(aa * bb - ab * ab, 1e-12)
-    s, t = (ab * bt - bb * at) / determinant, (aa * bt - ab * at) / determinant
-    return s, t, np.sqrt(determinant / (aa * bb))

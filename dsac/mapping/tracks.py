@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from dsac.mapping.keypoints import Matches, SiftKeypoints, closest_depths
+from dsac.geometry.two_rays import closest_depths
+from dsac.mapping.keypoints import Matches, SiftKeypoints
 
 _REPROJECTION_PX = 2.0
 _SIGMA_PX = 0.3  # of a keypoint
@@ -112,7 +113,7 @@ def _propose(
     for (i, j), found in matches.items():
         a, b = keypoints[i].take(found.first), keypoints[j].take(found.second)
         b_from_a = cam_from_world[j] @ world_from_cam[i]
-        s, t, _ = closest_depths(a, b, b_from_a)
+        s, t, _ = closest_depths(a.rays @ b_from_a[:3, :3].T, b.rays, b_from_a[:3, 3])
         good = (s > 0) & (t > 0)
         good[good] = _alike(a.take(good), b.take(good), b_from_a, s[good] / t[good])
         in_a = _moved(world_from_cam[i], a.rays[good] * s[good, None])

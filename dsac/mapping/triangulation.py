@@ -22,7 +22,8 @@ from dsac.datasets import FrameReader, Frames
 from dsac.datasets.rigid import some
 from dsac.errors import DatasetError
 from dsac.geometry import Camera
-from dsac.mapping.keypoints import Matches, SiftKeypoints, closest_depths, detect, match
+from dsac.geometry.two_rays import closest_depths
+from dsac.mapping.keypoints import Matches, SiftKeypoints, detect, match
 from dsac.mapping.tracks import track_depths
 
 _log = logging.getLogger(__name__)
@@ -197,7 +198,8 @@ def _voted_depths(
     votes: list[list[np.ndarray]] = [[] for _ in keypoints]  # rows: keypoint, inverse depth, its sigma
     for (i, j), found in matches.items():
         a, b = keypoints[i].take(found.first), keypoints[j].take(found.second)
-        s, t, sine = closest_depths(a, b, matrices[j] @ np.linalg.inv(matrices[i]))
+        b_from_a = matrices[j] @ np.linalg.inv(matrices[i])
+        s, t, sine = closest_depths(a.rays @ b_from_a[:3, :3].T, b.rays, b_from_a[:3, 3])
         good = (s > 0) & (t > 0) & (sine > np.sin(np.deg2rad(_MIN_ANGLE_DEG)))
         # a pixel moves the inverse depth by about 1 / (focal × distance of the other camera from the ray)
         sigma_a = 1 / (a.focal_px * t * np.linalg.norm(b.rays, axis=1) * sine)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import UInt8
+from recorded_depth import Change, with_other_depth
 
 from dsac.checking import check, check_scene
 from dsac.checking.sample import SharedCorners, chosen_frames
 from dsac.datasets import Conventions, FrameReader, Frames
 from dsac.datasets.conventions import camera_axes, cosines
 from dsac.errors import DatasetError
-from dsac.geometry import Camera, Pose
+from dsac.geometry import Pose
 from dsac.rooms import synthetic_scene
 
 
@@ -35,7 +36,9 @@ def checked(shared: SharedCorners, monkeypatch: pytest.MonkeyPatch):
 
     def run(frames: Frames):
         focal = frames.cameras[0].focal_px[0].item() / _focal(shared)
-        scaled = [replace(f, focal_px=f.focal_px * focal) for f in shared.frames]
+        scaled = [
+            replace(f, camera=replace(f.camera, focal_px=f.camera.focal_px * focal)) for f in shared.frames
+        ]
         monkeypatch.setattr(check.SharedCorners, "of", staticmethod(lambda *_: replace(shared, frames=scaled)))
         return check_scene(frames)
 
@@ -43,7 +46,8 @@ def checked(shared: SharedCorners, monkeypatch: pytest.MonkeyPatch):
 
 
 def _focal(shared: SharedCorners) -> float:
-    return shared.frames[0].focal_px[0] * 240 / shared.frames[0].grey.shape[0]
+    camera = shared.frames[0].camera
+    return camera.focal_px[0].item() * 240 / camera.size[1]
 
 
 def _posed(change: Callable[[Pose], Pose]) -> Callable[[Frames], Frames]:
@@ -71,23 +75,8 @@ def _focals(scale: float) -> Callable[[Frames], Frames]:
     )
 
 
-@dataclass(frozen=True)
-class _Depth:
-    frames: FrameReader
-    scale: float
-    along_ray: bool = False
-    has_depth: bool = True
-
-    def read_image(self, name: str) -> UInt8[np.ndarray, "H W 3"]:
-        return self.frames.read_image(name)
-
-    def read_depth(self, name: str, camera: Camera) -> Float32[np.ndarray, "H W"]:
-        depth = self.frames.read_depth(name, camera) * np.float32(self.scale)
-        return depth / cosines(camera) if self.along_ray else depth
-
-
-def _depth(scale: float, along_ray: bool = False) -> Callable[[Frames], Frames]:
-    return lambda frames: replace(frames, reader=_Depth(frames.reader, scale, along_ray))
+def _with_depth(change: Change) -> Callable[[Frames], Frames]:
+    return lambda frames: with_other_depth(frames, change)
 
 
 MISTAKES: dict[str, tuple[Callable[[Frames], Frames], Conventions]] = {
@@ -104,9 +93,12 @@ MISTAKES: dict[str, tuple[Callable[[Frames], Frames], Conventions]] = {
     ),
     "left-handed": (_posed(_axes("RUF")), Conventions(axes="unity")),
     "robot's axes": (_posed(_axes("FLU")), Conventions(axes="ros")),
-    "millimetres": (_depth(1000.0), Conventions(depth_scale=0.001)),
-    "a fifth": (_depth(0.2), Conventions(depth_scale=5.0)),
-    "along the ray": (_depth(1.0, along_ray=True), Conventions(depth_along="ray")),
+    "millimetres": (_with_depth(lambda depth, _: 1000 * depth), Conventions(depth_scale=0.001)),
+    "a fifth": (_with_depth(lambda depth, _: 0.2 * depth), Conventions(depth_scale=5.0)),
+    "along the ray": (
+        _with_depth(lambda depth, camera: depth / cosines(camera)),
+        Conventions(depth_along="ray"),
+    ),
     "half the focal length": (_focals(0.5), Conventions(focal_scale=2.0)),
     "a tenth too long": (_focals(1.1), Conventions(focal_scale=1 / 1.1)),
     "a twentieth too short": (_focals(0.95), Conventions(focal_scale=1 / 0.95)),

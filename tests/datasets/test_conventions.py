@@ -7,7 +7,8 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 import torch
-from ball_world import POSE, photograph
+from ball_world import POSE, FramesInMemory, photograph
+from recorded_depth import with_other_depth
 
 from dsac.datasets import Conventions, Frames
 from dsac.datasets.conventions import QUATERNIONS, camera_axes, cosines, frames_as
@@ -87,28 +88,15 @@ def test_options_say_what_was_changed() -> None:
     )
 
 
-class _Recorded:
-    """A frame whose depth was written in millimetres, along the rays."""
-
-    has_depth = True
-
-    def read_image(self, name: str) -> np.ndarray:
-        image = photograph(CAMERA).image
-        return (image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-
-    def read_depth(self, name: str, camera: Camera) -> np.ndarray:
-        depth = photograph(CAMERA).depth
-        assert depth is not None
-        return 1000 * depth.numpy() / cosines(camera)
-
-
 def test_depth_along_rays_in_other_units_becomes_metres_along_the_axis() -> None:
-    poses = Pose.stack([POSE.inverse()])
-    recorded = Frames(["ball"], [CAMERA], np.zeros(1, np.int64), poses, _Recorded())
+    photo = photograph(CAMERA)
+    reader = FramesInMemory({photo.name: photo})
+    exact = Frames([photo.name], [CAMERA], np.zeros(1, np.int64), Pose.stack([POSE.inverse()]), reader)
+    recorded = with_other_depth(exact, lambda depth, camera: 1000 * depth / cosines(camera))
     meant = Conventions("inverted", depth_scale=0.001, depth_along="ray", focal_scale=1.0)
     frame = frames_as(recorded, meant)[0]
     assert frame.cam_from_world is not None and frame.depth is not None
     _same(frame.cam_from_world, POSE)
-    torch.testing.assert_close(frame.depth, photograph(CAMERA).depth, rtol=1e-5, atol=0)
+    torch.testing.assert_close(frame.depth, photo.depth, rtol=1e-5, atol=0)
     longer = frames_as(recorded, Conventions(focal_scale=2.0))
     torch.testing.assert_close(longer.cameras[0].focal_px, 2 * CAMERA.focal_px)

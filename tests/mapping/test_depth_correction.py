@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import numpy as np
 import pytest
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float
+from recorded_depth import relative_depths, with_other_depth
 
-from dsac.datasets import FrameReader, Frames
+from dsac.datasets import Frames
 from dsac.geometry import Camera
 from dsac.mapping.depth_correction import DepthCorrection
 from dsac.mapping.landmark_choice import remember
@@ -58,19 +57,9 @@ def test_far_beyond_the_votes_a_correction_stays_small() -> None:
     assert ((ratio >= 0.9) & (ratio <= 1.1)).all()
 
 
-@dataclass(frozen=True)
-class _BadDepth:
-    """The frames of another reader, with depth that is too far by a part that grows across the image."""
-
-    frames: FrameReader
-    has_depth: bool = True
-
-    def read_image(self, name: str) -> UInt8[np.ndarray, "H W 3"]:
-        return self.frames.read_image(name)
-
-    def read_depth(self, name: str, camera: Camera) -> Float32[np.ndarray, "H W"]:
-        across = np.linspace(-0.5, 0.5, camera.size[0])
-        return (self.frames.read_depth(name, camera) * (1.02 + 0.04 * across)).astype(np.float32)
+def _measured_badly(depth: np.ndarray, camera: Camera) -> np.ndarray:
+    """Too far by a part that grows across the image."""
+    return depth * (1.02 + 0.04 * np.linspace(-0.5, 0.5, camera.size[0]))
 
 
 @pytest.fixture(scope="module")
@@ -80,18 +69,11 @@ def walk() -> Frames:
 
 def _median_error(frames: Frames, truth: Frames) -> float:
     """Of the relative depths of landmarks in the frames that show them."""
-    landmarks = remember(frames, 1200).landmarks
-    errors = []
-    for i in range(len(truth)):
-        frame = truth[i]
-        assert frame.depth is not None and frame.cam_from_world is not None
-        points_cam = frame.cam_from_world @ landmarks.points[landmarks.view == i].double()
-        column, row = frame.camera.project(points_cam).long().T
-        errors.append((points_cam[:, 2] / frame.depth[row, column] - 1).abs().numpy())
-    return float(np.median(np.concatenate(errors)))
+    off = relative_depths(remember(frames, 1200).landmarks, truth) - 1
+    return float(np.median(off.abs().numpy()))
 
 
 def test_landmarks_of_a_bad_depth_camera_lie_on_the_surfaces(walk: Frames) -> None:
-    bad = replace(walk, reader=_BadDepth(walk.reader))
+    bad = with_other_depth(walk, _measured_badly)
     assert _median_error(bad, walk) < 0.006
     assert _median_error(walk, walk) < 0.004

@@ -10,6 +10,7 @@ import pytest
 import torch
 from ball_world import exact_map
 from lenses import through
+from recorded_depth import relative_depths
 
 from dsac.datasets import Frames, Scene
 from dsac.geometry import Camera, Pose
@@ -71,21 +72,9 @@ def test_a_distorted_photo_is_aligned_as_well(room: Scene, landmarks: Landmarks)
     assert pose.center_distance(truth) < 0.01
 
 
-def _relative_depths(landmarks: Landmarks, frames: Frames) -> torch.Tensor:
-    """Depth of each landmark in the frame that it was cut from, relative to the depth that is true there."""
-    ratios = []
-    for i in range(len(frames)):
-        frame = frames[i]
-        assert frame.depth is not None and frame.cam_from_world is not None
-        points_cam = frame.cam_from_world @ landmarks.points[landmarks.view == i].double()
-        column, row = frame.camera.project(points_cam).long().T
-        ratios.append(points_cam[:, 2] / frame.depth[row, column])
-    return torch.cat(ratios)
-
-
 def test_landmarks_lie_on_the_surfaces(room: Scene, landmarks: Landmarks) -> None:
     assert 300 < len(landmarks) <= 1200
-    off = (_relative_depths(landmarks, room.mapping) - 1).abs()
+    off = (relative_depths(landmarks, room.mapping) - 1).abs()
     assert off.median() < 0.005 and off.quantile(0.9) < 0.03
 
 
@@ -93,7 +82,7 @@ def test_a_wrong_depth_is_mended_by_the_other_frames(room: Scene) -> None:
     """Every depth 3 % too far: the frames' parallax says so."""
     off = replace(room.mapping, reader=_Stretched(room.mapping.reader, 1.03))
     landmarks = remember(off, 1200).landmarks
-    assert abs(_relative_depths(landmarks, room.mapping).median().item() - 1) < 0.015
+    assert abs(relative_depths(landmarks, room.mapping).median().item() - 1) < 0.015
 
 
 class _Stretched:
