@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dsac.datasets.colmap import read_cameras_text
+from dsac.datasets.colmap import read_camera_text
 from dsac.datasets.posed_files import Lens, image_size
 from dsac.datasets.storage import Storage
 from dsac.datasets.tables import files_with, read_numbers
@@ -32,10 +32,7 @@ def read_calibration(storage: Storage) -> Calibration | None:
     """
     if storage.has("cameras.txt"):
         path = storage.join("cameras.txt")
-        cameras = list(read_cameras_text(path).values())
-        if len(cameras) != 1:
-            raise DatasetError(f"{path}: expected one camera for all images, got {len(cameras)}")
-        return Calibration(Lens.of(cameras[0], path))
+        return Calibration(Lens.of(read_camera_text(path), path))
     named = [name for name in files_with(storage, ".", [".txt"]) if _NAMED.fullmatch(name)]
     if not named:
         return None

@@ -8,11 +8,10 @@ from __future__ import annotations
 import io
 import logging
 import posixpath
-import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,14 +27,12 @@ from dsac.datasets.recording import (
     check_no_repeats,
     depth_beside,
     find_images,
-    find_registered_depth,
-    metres_per_depth_unit,
     of_the_images,
     pick_truth,
     sizes_by_name,
 )
 from dsac.datasets.rigid import finite_rows, rigid_from_quaternions
-from dsac.datasets.storage import Storage, open_file, read_lines
+from dsac.datasets.storage import Storage, open_file, read_lines, unpack
 from dsac.errors import DatasetError
 from dsac.geometry import Camera
 from dsac.geometry.camera_models import MODELS
@@ -96,8 +93,7 @@ def read(storage: Storage, truth: str | None) -> Recording:
     camera_index = np.array([camera_row[image.camera_id] for image in images], dtype=np.int64)[present]
     there = [names[i] for i in present]
     lenses = of_the_images(storage, image_folder, there, list(cameras.values()), camera_index)
-    depth = find_registered_depth(storage, depth_beside(storage, there), lenses[camera_index[0]])
-    scaled = ScaledDepth(metres_per_depth_unit(storage))
+    depth, scaled = depth_beside(storage, there, lenses[camera_index[0]])
     reader = FileReader(storage.path, image_folder, depth, scaled, sizes_by_name(there, lenses, camera_index))
     frames = Frames(there, lenses, camera_index, poses[torch.from_numpy(present)], reader)
     metric = False
@@ -126,6 +122,14 @@ def _of_scale(reader: FileReader, depth: ScaledDepth, metres_per_unit: float | N
         reader.path, metres_per_unit,
     )  # fmt: skip
     return replace(reader, depth_to_metres=replace(depth, world_per_metre=1 / metres_per_unit))
+
+
+def read_camera_text(path: str) -> Camera:
+    """The one camera of all images, from COLMAP's text format. Raises: `DatasetError` for more or none."""
+    cameras = list(read_cameras_text(path).values())
+    if len(cameras) != 1:
+        raise DatasetError(f"{path}: expected one camera for all images, got {len(cameras)}")
+    return cameras[0]
 
 
 def read_cameras_text(path: str) -> dict[int, Camera]:
@@ -191,7 +195,7 @@ def _count_images(path: str) -> int:
     if path.endswith(".txt"):
         return sum(1 for _ in _read_images_text(path))
     with open_file(path) as file:
-        return _unpack(file, "<Q", path)[0]
+        return unpack(file, "<Q", path)[0]
 
 
 def _image_folders(model: str) -> list[str]:
@@ -207,9 +211,9 @@ def _image_folders(model: str) -> list[str]:
 def _read_cameras_binary(path: str) -> dict[int, Camera]:
     cameras = {}
     with open_file(path) as file:
-        (count,) = _unpack(file, "<Q", path)
+        (count,) = unpack(file, "<Q", path)
         for _ in range(count):
-            camera_id, number, width, height = _unpack(file, "<IiQQ", path)
+            camera_id, number, width, height = unpack(file, "<IiQQ", path)
             if number == _PANORAMA:
                 raise DatasetError(f"{path}: camera {camera_id} {_NO_PANORAMA}")
             model = _MODEL_OF_ID.get(number)
@@ -219,7 +223,7 @@ def _read_cameras_binary(path: str) -> dict[int, Camera]:
                     f"{', '.join(MODELS)} (convert with `colmap image_undistorter`)"
                 )
             num_params = (3 if model.one_focal else 4) + len(model.distortion)
-            params = _unpack(file, f"<{num_params}d", path)
+            params = unpack(file, f"<{num_params}d", path)
             try:
                 _add_camera(cameras, camera_id, Camera.from_params(model.name, params, (width, height)))
             except ValueError as error:
@@ -238,13 +242,13 @@ def _read_images_binary(path: str) -> Iterator[_Image]:
     with open_file(path) as file:
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
-        (count,) = _unpack(file, "<Q", path)
+        (count,) = unpack(file, "<Q", path)
         for _ in range(count):
-            image_id, *pose, camera_id = _unpack(file, "<I7dI", path)
+            image_id, *pose, camera_id = unpack(file, "<I7dI", path)
             name = bytearray()
             while (byte := file.read(1)) not in (b"\0", b""):
                 name += byte
-            (num_points,) = _unpack(file, "<Q", path)
+            (num_points,) = unpack(file, "<Q", path)
             if 24 * num_points > size - file.tell():
                 raise DatasetError(f"{path}: the file is truncated")
             file.seek(24 * num_points, io.SEEK_CUR)
@@ -296,10 +300,3 @@ def _whole(text: str) -> int:
     if not value.is_integer():
         raise ValueError(f"expected a width and height in whole pixels, got {text}")
     return int(value)
-
-
-def _unpack(file: BinaryIO, layout: str, path: str) -> tuple:
-    data = file.read(struct.calcsize(layout))
-    if len(data) < struct.calcsize(layout):
-        raise DatasetError(f"{path}: the file is truncated")
-    return struct.unpack(layout, data)

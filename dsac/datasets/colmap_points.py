@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-import struct
 from collections.abc import Iterator, Mapping
-from typing import BinaryIO
 
 import numpy as np
 import torch
 
 from dsac.datasets.frame import Frames
-from dsac.datasets.storage import open_file, read_lines
+from dsac.datasets.storage import open_file, read_lines, unpack
 from dsac.errors import DatasetError
 
 logger = logging.getLogger(__name__)
@@ -33,7 +31,7 @@ def metres_per_unit(path: str, frames: Frames, image_ids: list[int]) -> float | 
     rows = np.unique(np.linspace(0, len(frames) - 1, _IMAGES).round().astype(int)).tolist()
     try:
         seen = _seen(path, {image_ids[row] for row in rows})
-    except (DatasetError, ValueError, struct.error):  # nobody needs the points for anything else
+    except (DatasetError, ValueError):  # nobody needs the points for anything else
         seen = {}
     ratios = np.concatenate(
         [np.zeros(0), *(_ratios(frames, row, seen.get(image_ids[row], [])) for row in rows)]
@@ -83,12 +81,8 @@ def _points_text(path: str) -> Iterator[tuple[tuple[float, float, float], list[i
 
 def _points_binary(path: str) -> Iterator[tuple[tuple[float, float, float], list[int]]]:
     with open_file(path) as file:
-        (count,) = _unpack(file, "<Q")
+        (count,) = unpack(file, "<Q", path)
         for _ in range(min(count, _MOST_POINTS)):
-            _, x, y, z, _, _, _, _, length = _unpack(file, "<Q3d3BdQ")
+            _, x, y, z, _, _, _, _, length = unpack(file, "<Q3d3BdQ", path)
             track = np.frombuffer(file.read(8 * length), "<u4")
             yield (x, y, z), track[::2].tolist()
-
-
-def _unpack(file: BinaryIO, layout: str) -> tuple:
-    return struct.unpack(layout, file.read(struct.calcsize(layout)))

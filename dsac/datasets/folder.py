@@ -13,20 +13,17 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Int
 
-from dsac.datasets.colmap import read_cameras_text
+from dsac.datasets.colmap import read_camera_text
 from dsac.datasets.format import Recording
 from dsac.datasets.frame import Frames, NamedPoses
 from dsac.datasets.image_names import names_found
 from dsac.datasets.poses_file import read_poses
 from dsac.datasets.recording import (
     FileReader,
-    ScaledDepth,
     cameras_from_focals,
     check_no_repeats,
     depth_beside,
     find_images,
-    find_registered_depth,
-    metres_per_depth_unit,
     of_the_images,
     pick_truth,
     sizes_by_name,
@@ -52,8 +49,7 @@ def read(storage: Storage, truth: str | None) -> Recording:
     posed = poses.take(present)
     cameras, camera_index = _cameras(storage, image_folder, posed)
     sizes = sizes_by_name(posed.names, cameras, camera_index) if storage.has("cameras.txt") else {}
-    depth = find_registered_depth(storage, depth_beside(storage, posed.names), cameras[camera_index[0]])
-    to_metres = ScaledDepth(metres_per_depth_unit(storage))
+    depth, to_metres = depth_beside(storage, posed.names, cameras[camera_index[0]])
     reader = FileReader(storage.path, image_folder, depth, to_metres, sizes)
     frames = Frames(posed.names, cameras, camera_index, posed.cam_from_world, reader)
     return Recording("image folder with poses.txt", frames, {"poses": poses})
@@ -64,12 +60,9 @@ def _cameras(
 ) -> tuple[list[Camera], Int[np.ndarray, " N"]]:
     """The distinct cameras, and the index of each image's."""
     if storage.has("cameras.txt"):
-        path = storage.join("cameras.txt")
-        cameras = list(read_cameras_text(path).values())
-        if len(cameras) != 1:
-            raise DatasetError(f"{path}: expected one camera for all images, got {len(cameras)}")
+        camera = read_camera_text(storage.join("cameras.txt"))
         index = np.zeros(len(poses.names), np.int64)
-        return of_the_images(storage, image_folder, poses.names, cameras, index), index
+        return of_the_images(storage, image_folder, poses.names, [camera], index), index
     if poses.focal_px is None:
         raise DatasetError(
             f"{storage.path}: no intrinsics; add the focal length in pixels as ninth column to each line of "

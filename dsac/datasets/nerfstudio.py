@@ -6,7 +6,6 @@ at the top or in each frame, in pixels from the image's corner, which is our con
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from dsac.datasets.frame import Frames, NamedPoses
 from dsac.datasets.image import read_image_size
 from dsac.datasets.image_names import names_found
 from dsac.datasets.nerfstudio_camera import Intrinsics, number_of
+from dsac.datasets.posed_files import OPENGL_AXES, pick, poses_from_matrices
 from dsac.datasets.recording import (
     DEPTH_ENDINGS,
     FileReader,
@@ -30,10 +30,10 @@ from dsac.datasets.recording import (
     pick_truth,
     sizes_by_name,
 )
-from dsac.datasets.rigid import finite_rows, rigid_from_matrices
-from dsac.datasets.storage import Storage, read_bytes
+from dsac.datasets.storage import Storage
+from dsac.datasets.tables import read_json
 from dsac.errors import DatasetError
-from dsac.geometry import Camera, Pose
+from dsac.geometry import Camera
 
 LOOKS_FOR = "transforms.json or transforms_train.json (nerfstudio, instant-ngp, NeRF)"
 
@@ -58,18 +58,12 @@ def read(storage: Storage, truth: str | None) -> Recording:
     written = [_name(entry) for entry in entries]
     names = names_found(storage, written)
     check_no_repeats(names, source)
-    matrices = torch.stack(
-        [_matrix(entry, f"{source}, {name}") for entry, name in zip(entries, names, strict=True)]
-    )
-    rows = finite_rows(matrices, names, source)
+    matrices = [_matrix(entry, f"{source}, {name}") for entry, name in zip(entries, names, strict=True)]
     split = _split(entries, written, names)
-    entries, names = [entries[i] for i in rows], [names[i] for i in rows]
+    rows, cam_from_world = poses_from_matrices(names, matrices, source, OPENGL_AXES)
+    entries, names = pick(entries, rows), pick(names, rows)
     pick_truth(storage.path, ["nerfstudio"], truth)
-
-    world_from_opengl = rigid_from_matrices(matrices[torch.from_numpy(rows)], lambda i: f"{source}, {names[i]}")
-    y_and_z_turned = torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)
-    world_from_cam = Pose(world_from_opengl.rotation * y_and_z_turned, world_from_opengl.translation)
-    poses = NamedPoses(names, world_from_cam.inverse())
+    poses = NamedPoses(names, cam_from_world)
 
     _, present = find_images(storage, names, ["."], source)
     entries, names = [entries[i] for i in present], [names[i] for i in present]
@@ -120,12 +114,7 @@ def _load(storage: Storage) -> list[Entry]:
 
 
 def _load_object(path: str) -> dict[str, Any]:
-    try:
-        top = json.loads(read_bytes(path))
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(
-            f"{path}: expected JSON, which has no comments and no comma before a bracket: {error}"
-        ) from None
+    top = read_json(path)
     frames = top.get("frames") if isinstance(top, dict) else None
     if not isinstance(frames, list) or not frames:
         raise DatasetError(f"{path}: expected an object with a list of `frames`")

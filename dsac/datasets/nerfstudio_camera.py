@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dsac.datasets.tables import json_number
 from dsac.geometry import Camera
 from dsac.geometry.camera_models import MODELS
 
@@ -77,11 +78,8 @@ def number_of(key: str, value: Any) -> float | None:
     """A finite number or, where there is none, None. Raises: `ValueError`."""
     if value is None:
         return None
-    try:
-        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
+    number = json_number(value)
+    if number is None or not math.isfinite(number):
         raise ValueError(f"expected `{key}` as a finite number, got {str(value)[:80]}")
     return number
 

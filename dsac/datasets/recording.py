@@ -277,8 +277,11 @@ def find_registered_depth(storage: Storage, depth_name_of: Mapping[str, str], ca
     return found
 
 
-def depth_beside(storage: Storage, names: Sequence[str]) -> dict[str, str]:
-    """For `find_depth`: the names of depth in `depth` or `depths` under the images' own, of whatever ending."""
+def depth_beside(storage: Storage, names: Sequence[str], camera: Camera) -> tuple[dict[str, str], ScaledDepth]:
+    """Depth in `depth` or `depths` under the images' names, of whatever ending, and its unit; for `FileReader`.
+
+    Raises: `DatasetError` like `find_registered_depth` and `metres_per_depth_unit`.
+    """
 
     def table(names: Sequence[str], folder: str, ending: str) -> dict[str, str]:
         return {name: f"{folder}/{posixpath.splitext(name)[0]}{ending}" for name in names}
@@ -288,7 +291,8 @@ def depth_beside(storage: Storage, names: Sequence[str]) -> dict[str, str]:
     ]
     some_names = names[:: max(1, len(names) // 200)]
     counts = [sum(map(storage.has, table(some_names, *place).values())) for place in places]
-    return table(names, *places[counts.index(max(counts))]) if any(counts) else {}
+    named = table(names, *places[counts.index(max(counts))]) if any(counts) else {}
+    return find_registered_depth(storage, named, camera), ScaledDepth(metres_per_depth_unit(storage))
 
 
 def metres_per_depth_unit(storage: Storage) -> float | None:

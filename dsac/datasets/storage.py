@@ -9,6 +9,7 @@ import codecs
 import os
 import posixpath
 import stat
+import struct
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -81,6 +82,14 @@ def open_file(path: str | Path) -> Iterator[BinaryIO]:
 def read_bytes(path: str | Path) -> bytes:
     with open_file(path) as file:
         return file.read()
+
+
+def unpack(file: BinaryIO, layout: str, path: str) -> tuple:
+    """The next values of a binary file, by `struct`'s layout. Raises: `DatasetError` when it ends before."""
+    data = file.read(struct.calcsize(layout))
+    if len(data) < struct.calcsize(layout):
+        raise DatasetError(f"{path}: the file is truncated")
+    return struct.unpack(layout, data)
 
 
 def read_text(path: str | Path) -> str:

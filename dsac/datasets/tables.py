@@ -14,13 +14,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dsac.datasets.image_names import ENDINGS
 from dsac.datasets.rigid import some
 from dsac.datasets.storage import Storage, is_remote, read_lines, read_text
 from dsac.errors import DatasetError
 
 logger = logging.getLogger(__name__)
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+IMAGE_ENDINGS = (*ENDINGS, ".ppm", ".pgm")
 
 
 class Row(NamedTuple):
@@ -31,7 +32,7 @@ class Row(NamedTuple):
 
     def numbers(self, expected: str, first: int, count: int) -> list[float]:
         """`count` words from the `first` on. Raises: `DatasetError` that says what was expected."""
-        values = [as_number(word) for word in self.words[first : first + count]]
+        values = [number_or_none(word) for word in self.words[first : first + count]]
         if len(values) < count or None in values:
             raise DatasetError(f"{self.place}: expected `{expected}`, got `{' '.join(self.words)[:120]}`")
         return [value for value in values if value is not None]
@@ -53,7 +54,7 @@ def read_rows(path: str) -> list[Row]:
 def read_numbers(path: str) -> list[float]:
     """All numbers of a small text; brackets count as spaces. Raises: `DatasetError` for other words."""
     text = " ".join(line.partition("#")[0] for line in read_lines(path))
-    values = [as_number(word) for word in re.split(r"[\s,;\[\]()]+", text) if word]
+    values = [number_or_none(word) for word in re.split(r"[\s,;\[\]()]+", text) if word]
     if None in values:
         raise DatasetError(f"{path}: expected numbers, got `{text.strip()[:120]}`")
     return [value for value in values if value is not None]
@@ -77,14 +78,16 @@ def read_json(path: str) -> Any:
     try:
         return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path}: expected JSON: {error}") from None
+        raise DatasetError(
+            f"{path}: expected JSON, which has no comments and no comma before a bracket: {error}"
+        ) from None
 
 
 def json_numbers(entry: Mapping[str, Any], keys: Sequence[str], where: str) -> list[float]:
     """Finite numbers of a JSON object by key. Raises: `DatasetError` that names the first that is missing."""
     values = []
     for key in keys:
-        number = _as_float(entry.get(key))
+        number = json_number(entry.get(key))
         if number is None or not math.isfinite(number):
             raise DatasetError(f"{where}: expected `{key}` as a number, got {str(entry.get(key))[:80]}")
         values.append(number)
@@ -94,7 +97,7 @@ def json_numbers(entry: Mapping[str, Any], keys: Sequence[str], where: str) -> l
 def json_list(entry: Any, key: str | int, count: int, where: str) -> list[float]:
     """The first numbers, perhaps NaN, of a list in a JSON object or list. Raises: `DatasetError` for fewer."""
     try:
-        values = [_as_float(value) for value in entry[key][:count]]
+        values = [json_number(value) for value in entry[key][:count]]
     except (KeyError, IndexError, TypeError):
         values = []
     if len(values) < count or None in values:
@@ -102,15 +105,15 @@ def json_list(entry: Any, key: str | int, count: int, where: str) -> list[float]
     return [value for value in values if value is not None]
 
 
-def _as_float(value: Any) -> float | None:
-    """None for what is no number in JSON, or one that is too large."""
+def json_number(value: Any) -> float | None:
+    """None for what is no number in JSON, or one that is too large; it may be NaN or infinite."""
     try:
         return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
     except OverflowError:
         return None
 
 
-def as_number(word: str) -> float | None:
+def number_or_none(word: str) -> float | None:
     """None = no number."""
     try:
         return float(word)

@@ -12,7 +12,8 @@ from jaxtyping import Float64, Int
 from torch import Tensor
 
 from dsac.datasets.rigid import finite_rows, rigid_from_quaternions
-from dsac.datasets.tables import Row, as_number, read_rows
+from dsac.datasets.storage import Storage
+from dsac.datasets.tables import Row, files_with, number_or_none, read_rows
 from dsac.errors import DatasetError
 from dsac.geometry import Pose
 from dsac.geometry.rotation import rotation_from_vector, vector_from_rotation
@@ -82,7 +83,7 @@ def read_trajectory(path: str, *, scalar_first: bool = False) -> Trajectory:
     Raises: `DatasetError` with the line for what cannot be read, and when there is no pose.
     """
     rows = read_rows(path)
-    while rows and not any(as_number(word) is not None for word in rows[0].words):
+    while rows and not any(number_or_none(word) is not None for word in rows[0].words):
         rows = rows[1:]  # headings
     line = _LINES[scalar_first]
     if not rows:
@@ -100,11 +101,11 @@ def read_trajectory(path: str, *, scalar_first: bool = False) -> Trajectory:
 
 def _columns_before_time(rows: Sequence[Row]) -> int:
     """1 where an identifier stands first: no number, or a number that leaves the quaternions a column later."""
-    if as_number(rows[0].words[0]) is None:
+    if number_or_none(rows[0].words[0]) is None:
         return 1
     if min(len(row.words) for row in rows) < 9:
         return 0
-    values = np.array([[as_number(word) or 0.0 for word in row.words[4:9]] for row in rows])
+    values = np.array([[number_or_none(word) or 0.0 for word in row.words[4:9]] for row in rows])
     values = values[np.isfinite(values).all(axis=1)]
     off = [np.abs(np.linalg.norm(values[:, first : first + 4], axis=1) - 1).max(initial=0) for first in (0, 1)]
     return int(off[1] < off[0])
@@ -114,6 +115,22 @@ def seconds(times: Float64[np.ndarray, " N"]) -> Float64[np.ndarray, " N"]:
     """Times since 1970 in nanoseconds, microseconds or milliseconds as seconds; smaller ones are seconds."""
     largest = np.abs(times[np.isfinite(times)]).max(initial=0)
     return times * next((unit for least, unit in _UNITS if largest >= least), 1.0)
+
+
+def files_by_time(
+    storage: Storage, folder: str, endings: Sequence[str], behind: str = ""
+) -> tuple[list[str], Float64[np.ndarray, " N"]]:
+    """Files named by their time, below the recording's folder, and the times in seconds; others are none.
+
+    With `behind` the time is what stands behind the last such mark.
+    """
+    stamps: dict[str, float | None] = {}
+    for name in files_with(storage, folder, endings):
+        stem = name.rpartition(".")[0]
+        stamps[name] = number_or_none(stem.rpartition(behind)[2] if behind else stem)
+    prefix = "" if folder == "." else f"{folder.removeprefix('./')}/"
+    timed = {f"{prefix}{name}": time for name, time in stamps.items() if time is not None}
+    return list(timed), seconds(np.array(list(timed.values()), dtype=np.float64))
 
 
 def pair_by_time(

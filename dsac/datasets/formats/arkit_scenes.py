@@ -17,8 +17,8 @@ from dsac.datasets.posed_files import Lens, PosedImages, image_size, pick
 from dsac.datasets.recording import ResampledDepth
 from dsac.datasets.rigid import finite_rows, rigid_from_vectors
 from dsac.datasets.storage import Storage
-from dsac.datasets.tables import IMAGE_ENDINGS, as_number, files_with, read_numbers, read_rows
-from dsac.datasets.trajectory import Trajectory, nearest, pair_by_time, seconds
+from dsac.datasets.tables import IMAGE_ENDINGS, read_numbers, read_rows
+from dsac.datasets.trajectory import Trajectory, files_by_time, nearest, pair_by_time, seconds
 from dsac.errors import DatasetError
 
 LOOKS_FOR = "lowres_wide beside lowres_wide.traj (ARKitScenes)"
@@ -61,11 +61,7 @@ def _base(storage: Storage) -> str | None:
 
 
 def _timed(storage: Storage, folder: str, endings: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """Files and their times, which stand behind the last `_` of a name."""
-    names = files_with(storage, folder, endings)
-    times = {name: as_number(name.rpartition(".")[0].rpartition("_")[2]) for name in names}
-    timed = {f"{folder.removeprefix('./')}/{name}": time for name, time in times.items() if time is not None}
-    return list(timed), seconds(np.array(list(timed.values()), dtype=np.float64))
+    return files_by_time(storage, folder, endings, behind="_")
 
 
 def _trajectory(path: str) -> Trajectory:

@@ -18,7 +18,7 @@ from dsac.datasets.image import read_image_size
 from dsac.datasets.posed_files import Lens, PosedImages, pick
 from dsac.datasets.rigid import finite_rows, rigid_from_quaternions
 from dsac.datasets.storage import Storage, read_lines
-from dsac.datasets.tables import Row, as_number, read_rows, stem
+from dsac.datasets.tables import Row, number_or_none, read_rows, stem
 from dsac.errors import DatasetError
 from dsac.geometry import Pose
 
@@ -63,7 +63,7 @@ def _rows(storage: Storage, file: str) -> list[Row]:
 
 
 def _has_pose(row: Row) -> bool:
-    return len(row.words) >= 8 and all(as_number(word) is not None for word in row.words[1:8])
+    return len(row.words) >= 8 and all(number_or_none(word) is not None for word in row.words[1:8])
 
 
 def _name(storage: Storage, listed: str) -> str:
@@ -98,7 +98,7 @@ def _read_nvm(storage: Storage) -> dict[str, float]:
         raise DatasetError(f"{path}: expected the count of images on a line of its own, found none")
     focals = {}
     for line in lines[at + 1 : at + 1 + int(lines[at][0])]:
-        focal = as_number(line[1]) if len(line) > 10 else None
+        focal = number_or_none(line[1]) if len(line) > 10 else None
         if focal is None or not focal > 0:
             raise DatasetError(f"{path}: expected lines `name focal qw qx qy qz x y z k 0`, got `{line[:3]}`")
         focals[_key(line[0])] = focal

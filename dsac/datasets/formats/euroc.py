@@ -17,8 +17,8 @@ from dsac.datasets.format import Recording
 from dsac.datasets.posed_files import Lens, PosedImages, image_size, pick
 from dsac.datasets.rigid import rigid_from_matrices
 from dsac.datasets.storage import Storage, read_lines
-from dsac.datasets.tables import IMAGE_ENDINGS, as_number, files_with, read_rows
-from dsac.datasets.trajectory import read_trajectory, seconds
+from dsac.datasets.tables import IMAGE_ENDINGS, number_or_none, read_rows
+from dsac.datasets.trajectory import files_by_time, read_trajectory, seconds
 from dsac.errors import DatasetError
 from dsac.geometry import Camera, Pose
 
@@ -59,16 +59,15 @@ def _images(storage: Storage, base: str) -> tuple[list[str], np.ndarray]:
     """Names and times by `cam0/data.csv`, else by the files, which are named by their time."""
     prefix = "cam0/data" if base == "." else f"{base}/cam0/data"
     if storage.has(f"{prefix}.csv"):
-        rows = [row for row in read_rows(storage.join(f"{prefix}.csv")) if as_number(row.words[0]) is not None]
-        files = [row.words[1] if len(row.words) > 1 else f"{row.words[0]}.png" for row in rows]
-        times = [as_number(row.words[0]) for row in rows]
+        rows = read_rows(storage.join(f"{prefix}.csv"))
+        timed = [(row.words, time) for row in rows if (time := number_or_none(row.words[0])) is not None]
+        named = {f"{prefix}/{words[1] if len(words) > 1 else words[0] + '.png'}": time for words, time in timed}
+        names, times = list(named), seconds(np.array(list(named.values()), dtype=np.float64))
     else:
-        files = files_with(storage, prefix, IMAGE_ENDINGS)
-        times = [as_number(file.rpartition(".")[0]) for file in files]
-    named = {f"{prefix}/{file}": time for file, time in zip(files, times, strict=True) if time is not None}
-    if not named:
+        names, times = files_by_time(storage, prefix, IMAGE_ENDINGS)
+    if not names:
         raise DatasetError(f"{storage.join(prefix)}: expected images named by their time, found none")
-    return list(named), seconds(np.array(list(named.values()), dtype=np.float64))
+    return names, times
 
 
 def _sensor(path: str) -> tuple[Lens, Pose]:
@@ -98,7 +97,7 @@ def _sensor(path: str) -> tuple[Lens, Pose]:
 def _list(text: str, key: str, count: int, path: str) -> list[float]:
     """The numbers of `key: [...]`."""
     found = re.search(rf"{key}\s*:\s*\[([^\]]*)\]", text)
-    values = [as_number(word) for word in re.split(r"[\s,]+", found[1].strip())] if found else []
+    values = [number_or_none(word) for word in re.split(r"[\s,]+", found[1].strip())] if found else []
     if len(values) != count or not all(value is not None and math.isfinite(value) for value in values):
         raise DatasetError(f"{path}: expected `{key.split(chr(92))[0]}` as a list of {count} numbers")
     return [value for value in values if value is not None]

@@ -21,12 +21,11 @@ from dsac.datasets.recording import ScaledDepth, metres_per_depth_unit
 from dsac.datasets.storage import Storage
 from dsac.datasets.tables import (
     IMAGE_ENDINGS,
-    as_number,
-    files_with,
     folder_names,
+    number_or_none,
     read_rows,
 )
-from dsac.datasets.trajectory import pair_by_time, read_trajectory, seconds
+from dsac.datasets.trajectory import files_by_time, pair_by_time, read_trajectory, seconds
 from dsac.errors import DatasetError
 from dsac.geometry import Pose
 
@@ -105,7 +104,7 @@ def _listed(storage: Storage) -> tuple[_Stamped, _Stamped]:
     path = storage.join(associations)
     pairs: dict[bool, list[tuple[float, str]]] = {False: [], True: []}
     for row in read_rows(path):
-        if len(row.words) < 4 or as_number(row.words[0]) is None or as_number(row.words[2]) is None:
+        if len(row.words) < 4 or number_or_none(row.words[0]) is None or number_or_none(row.words[2]) is None:
             raise DatasetError(f"{row.place}: expected `timestamp file timestamp file`, got `{row.words}`")
         for time, file in (row.words[0:2], row.words[2:4]):
             pairs["depth" in file.lower()].append((float(time), file.removeprefix("./")))
@@ -127,14 +126,13 @@ def _list(storage: Storage, name: str) -> _Stamped:
 
 def _folder(storage: Storage, folder: str) -> _Stamped:
     """Images named by their time."""
-    stamps = {name: as_number(name.rpartition(".")[0]) for name in files_with(storage, folder, IMAGE_ENDINGS)}
-    timed = {f"{folder}/{name}": time for name, time in stamps.items() if time is not None}
-    if folder == "rgb" and not timed:
+    found = _Stamped(*files_by_time(storage, folder, IMAGE_ENDINGS))
+    if folder == "rgb" and not found.names:
         raise DatasetError(
             f"{storage.path}: expected rgb.txt with lines `timestamp filename`, or images in rgb "
             "named by their time"
         )
-    return _stamped(list(timed), list(timed.values()))
+    return found
 
 
 def _stamped(names: list[str], times: list[float]) -> _Stamped:

@@ -13,7 +13,7 @@ from dsac.datasets.format import Recording, Split
 from dsac.datasets.posed_files import Lens, PosedImages, image_size, pick, poses_from_matrices
 from dsac.datasets.recording import ResampledDepth
 from dsac.datasets.storage import Storage, read_lines
-from dsac.datasets.tables import as_number, files_with, folder_names, read_pose_matrix
+from dsac.datasets.tables import files_with, folder_names, number_or_none, read_pose_matrix
 from dsac.errors import DatasetError
 
 LOOKS_FOR = "info.txt beside data/frame-*.pose.txt (12-Scenes)"
@@ -66,7 +66,7 @@ def _read_info(path: str) -> dict[str, list[float]]:
     info: dict[str, list[float]] = {}
     for line in read_lines(path):
         key, _, text = line.partition("=")
-        values = [as_number(word) for word in text.split()]
+        values = [number_or_none(word) for word in text.split()]
         if values and None not in values:
             info[key.strip()] = [value for value in values if value is not None]
     for kind in ("Color", "Depth"):
