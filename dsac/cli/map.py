@@ -92,7 +92,7 @@ class Map(Meaning):
         scene = read_scene(self.scene, self.truth, self.max_gap, self.conventions(self.poses))
         if not self.depth:
             scene = replace(scene, mapping=scene.mapping.without_depth())
-        if self.check and self.scene != "synthetic":
+        if self.check and not self.resume and self.scene != "synthetic":
             refuse_contradictions(scene)
         map_scene(scene, self.map, settings, device, self.seed, self.resume)
         if len(scene.query):
