@@ -71,7 +71,9 @@ def check_scene(
     shared = SharedCorners.of(frames, lambda fraction: on_progress(0.7 * fraction))
     if len(shared) < _ENOUGH:
         nan = float("nan")
-        return SceneCheck(len(shared.frames), len(shared), nan, nan, None, None, [_too_few(shared)])
+        return SceneCheck(
+            len(shared.frames), len(shared), nan, nan, None, None, [_too_few(shared), *_notes(shared)]
+        )
     poses = frames.cam_from_world[shared.indices]
     as_read = mean_agreement(shared, poses, Conventions())
     cure, findings = _of_poses(shared, poses, as_read)
@@ -91,10 +93,7 @@ def check_scene(
             depth, of_depth, cure = check_depth(frames, shared, poses, cure)
             findings += of_depth
     on_progress(1.0)
-    alone = int((shared.partners == 0).sum())
-    if alone > _ALONE * len(shared.frames):
-        text = f"{alone} of {len(shared.frames)} frames that were looked at share nothing with another"
-        findings.append(Finding("note", text))
+    findings += _notes(shared)
     findings.sort(key=lambda finding: ("wrong", "doubtful", "note").index(finding.severity))
     meant = None if cure == Conventions() else cure
     return SceneCheck(len(shared.frames), len(shared), as_read, frames_agreed, meant, depth, findings)
@@ -106,6 +105,14 @@ def _too_few(shared: SharedCorners) -> Finding:
         f"{len(shared)} corners are shared by two of {len(shared.frames)} frames, too few to check poses: "
         "expected frames that overlap, sharp ones, of things that do not move",
     )
+
+
+def _notes(shared: SharedCorners) -> list[Finding]:
+    alone, seen = int((shared.partners == 0).sum()), len(shared.frames)
+    notes = [f"a frame cannot be read, mapping leaves it out: {error}" for error in shared.unread]
+    if alone > _ALONE * seen:
+        notes.append(f"{alone} of {seen} frames that were looked at share nothing with another")
+    return [Finding("note", text) for text in notes]
 
 
 _UNEXPLAINED = (

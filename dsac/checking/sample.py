@@ -52,6 +52,7 @@ class SharedCorners:
     second: Int[np.ndarray, " M"]
     pixels_first: Float[np.ndarray, "M 2"]
     pixels_second: Float[np.ndarray, "M 2"]
+    unread: list[str]  # what is said of frames that cannot be read
 
     def __len__(self) -> int:
         return len(self.first)
@@ -93,13 +94,15 @@ class SharedCorners:
     def of(frames: Frames, on_progress: Callable[[float], None] = lambda fraction: None) -> SharedCorners:
         """Of some tens of the frames: all of few, groups of neighbours of many."""
         sampled: list[Sampled] = []
+        unread: list[str] = []
         chosen = chosen_frames(len(frames))
         frames = frames.without_depth()
         for done, index in enumerate(chosen):
             on_progress(0.6 * done / len(chosen))
             try:
                 frame = frames[index]
-            except DatasetError:  # a damaged image, which mapping names
+            except DatasetError as error:
+                unread.append(str(error))
                 continue
             view = GreyView.of(frame.image, frame.camera)
             sampled.append(Sampled(index, view.camera, Keypoints.of(view.pixels, _CORNERS)))
@@ -113,7 +116,8 @@ class SharedCorners:
         nothing = (np.zeros(0, int), np.zeros(0, int), np.zeros((0, 2)), np.zeros((0, 2)))
         columns = [np.concatenate(column) for column in zip(nothing, *found, strict=True)]
         kept = slice(None, None, max(1, -(-len(columns[0]) // _MOST)))
-        return SharedCorners(sampled, *(column[kept] for column in columns))
+        first, second, pixels_first, pixels_second = (column[kept] for column in columns)
+        return SharedCorners(sampled, first, second, pixels_first, pixels_second, unread)
 
 
 def chosen_frames(count: int) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from dsac.errors import DsacError
 
 if TYPE_CHECKING:
     from dsac.checking import SceneCheck
-    from dsac.datasets import Scene
+    from dsac.datasets import Conventions, Scene
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,17 @@ class Check(Meaning):
 
     def run(self) -> None:
         """Raises: `DsacError` for a recording that is wrong, after all has been said."""
-        scene = read_scene(self.scene, self.truth, self.max_gap, self.conventions(self.poses))
+        given = self.conventions(self.poses)
+        scene = read_scene(self.scene, self.truth, self.max_gap, given)
         check = _checked(scene)
         for line in describe(check):
             out.print(line, soft_wrap=True)
         for finding in check.findings:
             out.print(f"{finding.severity:9} {finding.text}", style=_STYLES[finding.severity], soft_wrap=True)
-        cure = _cure(check)
-        if cure:
-            out.print(f"Next: dsac check {self.scene} {cure}", style="dim", soft_wrap=True)
+        if check.cure is not None:
+            # a cure is for what was read: after other options it would not be one
+            options = "" if given.options() else f" {check.cure.options()}"
+            out.print(f"Next: dsac check {shlex.quote(self.scene)}{options}", style="dim", soft_wrap=True)
         if not check.is_right:
             raise DsacError(f"{self.scene}: the images contradict what was read")
 
@@ -55,8 +58,8 @@ class Check(Meaning):
 _STYLES = {"wrong": "red", "doubtful": "yellow", "note": "dim"}
 
 
-def refuse_contradictions(scene: Scene) -> None:
-    """Check a recording before it is learned, and say what is doubtful.
+def refuse_contradictions(scene: Scene, given: Conventions) -> None:
+    """Check a recording, read with these conventions, before it is learned, and say what is doubtful.
 
     Raises: `DsacError` where its own images contradict it, with the cure.
     """
@@ -64,11 +67,14 @@ def refuse_contradictions(scene: Scene) -> None:
     wrong = [finding for finding in check.findings if finding.severity == "wrong"]
     for finding in check.findings:
         if finding.severity == "doubtful" and not math.isnan(check.agreed):
-            advice = f" ({finding.cure} mends it)" if finding.cure else ""
+            advice = f" ({finding.cure} mends it)" if finding.cure and not given.options() else ""
             err.print(finding.text + advice, style="yellow", soft_wrap=True)
     if wrong:
-        cure = _cure(check)
-        advice = f"try again with {cure}" if cure else "dsac check says more"
+        advice = "dsac check says more"
+        if given.options():
+            advice = f"try again without {given.options()}"
+        elif check.cure is not None:
+            advice = f"try again with {check.cure.options()}"
         reasons = "; ".join(finding.text for finding in wrong)
         raise DsacError(f"{scene.path}: {reasons}; {advice}, or --no-check to learn it as it is")
 
@@ -96,7 +102,3 @@ def _checked(scene: Scene) -> SceneCheck:
     with progress_bars() as bars:
         bar = bars.add_task("checking", total=1.0, note="")
         return check_scene(scene, lambda fraction: bars.update(bar, completed=fraction))
-
-
-def _cure(check: SceneCheck) -> str:
-    return "" if check.cure is None else check.cure.options()

@@ -89,11 +89,12 @@ class Map(Meaning):
         with users_mistakes():
             settings = self.settings()
         device = choose_device(self.device)
-        scene = read_scene(self.scene, self.truth, self.max_gap, self.conventions(self.poses))
+        meant = self.conventions(self.poses)
+        scene = read_scene(self.scene, self.truth, self.max_gap, meant)
         if not self.depth:
             scene = replace(scene, mapping=scene.mapping.without_depth())
         if self.check and not self.resume and self.scene != "synthetic":
-            refuse_contradictions(scene)
+            refuse_contradictions(scene, meant)
         map_scene(scene, self.map, settings, device, self.seed, self.resume)
         if len(scene.query):
             command_line = shlex.join(["dsac", "evaluate", str(self.map), self.scene])

@@ -165,3 +165,4 @@ def test_a_damaged_image_is_passed_over(room: Frames, monkeypatch: pytest.Monkey
     monkeypatch.setattr(type(room.reader), "read_image", read)
     found = check_scene(room[:6])
     assert found.is_right and found.frames_seen == 5
+    assert f"{room.names[1]}: damaged" in found.findings[-1].text and found.findings[-1].severity == "note"

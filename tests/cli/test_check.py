@@ -63,6 +63,13 @@ def test_nothing_is_learned_of_a_recording_that_contradicts_itself(
     assert code == 0 and "ms an image" in out
 
 
+def test_after_wrong_options_the_way_is_without_them(right: Path, run: Run, tmp_path: Path) -> None:
+    code, out, _ = run("check", right, "--depth-scale", 3)
+    assert code == 2 and f"Next: dsac check {right}\n" in out
+    code, _, error = run("map", right, tmp_path / "new.dsac", *QUICK, "--depth-scale", 3)
+    assert code == 2 and "try again without --depth-scale 3, or" in " ".join(error.split())
+
+
 def test_axes_that_are_none_are_a_mistake_in_one_line(right: Path, run: Run) -> None:
     code, _, error = run("check", right, "--axes", "xyz")
     assert code == 2 and "axes: expected three of R L, U D, F B" in " ".join(error.split())
