@@ -31,6 +31,7 @@ def measure(map_file: str, scene_path: str, images: int) -> None:
     keep_freed_memory()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     localizer = Localizer.load(map_file)
+    localizer.warm_up()
     scene = load_scene(scene_path)
     rows = np.linspace(0, len(scene.query) - 1, min(images, len(scene.query))).round().astype(int)
     query = scene.query[rows]

@@ -40,6 +40,7 @@ def measure(arguments: argparse.Namespace) -> None:
     keep_freed_memory()
     torch.set_num_threads(1)
     localizer, scene = Localizer.load(arguments.map), load_scene(arguments.scene)
+    localizer.warm_up()
     found: list[bool] = []
     times: list[float] = []
     if scene.query.cam_from_world is None:

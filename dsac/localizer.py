@@ -23,6 +23,7 @@ from torch import Tensor
 from dsac.datasets import Frames
 from dsac.errors import MapFormatError
 from dsac.geometry import Camera, Pose
+from dsac.kernels import at_once, wait_until_compiled
 from dsac.landmarks import GreyView, Landmarks, Matcher, align
 from dsac.landmarks.patches import TILES
 from dsac.networks.encoder import Encoder
@@ -191,6 +192,15 @@ class Localizer:
         except MapFormatError as error:
             raise MapFormatError(f"{path}: {error}") from None
 
+    def warm_up(self) -> None:
+        """Wait until all that a photo needs is compiled, which is done once after an install.
+
+        Without it the first answers are not waited for: they take seconds, until a process that compiles beside
+        this one is done, and differ from later ones by rounding and other draws.
+        Raises: `DsacError` when compiling fails.
+        """
+        wait_until_compiled()
+
     def localize(
         self, image: Float[Tensor, "*B 3 H W"] | UInt8[np.ndarray, "H W 3"], camera: Camera
     ) -> Localization:
@@ -208,7 +218,8 @@ class Localizer:
                 f"camera: expected {images.shape[-1]}×{images.shape[-2]} like the image, "
                 f"got {camera.size[0]}×{camera.size[1]}"
             )
-        answer = self._localize("", images, camera, [time.perf_counter()] * 2)
+        with at_once():
+            answer = self._localize("", images, camera, [time.perf_counter()] * 2)
         return answer if isinstance(image, Tensor) and image.ndim == 4 else answer[0]
 
     def localize_frames(self, frames: Frames) -> Iterator[Localization]:
@@ -218,7 +229,9 @@ class Localizer:
             started = time.perf_counter()
             frame = frames[i]
             ticks = [started, time.perf_counter()]
-            yield self._localize(frame.name, frame.image[None], frame.camera, ticks)[0]
+            with at_once():
+                answer = self._localize(frame.name, frame.image[None], frame.camera, ticks)[0]
+            yield answer
 
     # ---- stages ----------------------------------------------------------------------------------
 

@@ -30,6 +30,14 @@ _COMPILED = re.compile(r"^@(kernel|inlined|compiled|njit)\b", re.MULTILINE)
 _hook = jaxtyping.install_import_hook(checked_modules(), "annotations.checked")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compiled_kernels() -> None:
+    """Once after an install or a change of kernels: until then answers come from other code, and later."""
+    from dsac.kernels import wait_until_compiled
+
+    wait_until_compiled()
+
+
 @pytest.fixture(autouse=True)
 def unchecked(request: pytest.FixtureRequest) -> Iterator[None]:
     """Tests marked `wrong_input` are of what the library itself says: annotations are not checked."""

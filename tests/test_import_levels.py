@@ -15,7 +15,7 @@ LEVELS = [
     ["ransac", "networks", "datasets"],
     ["landmarks", "map_scoring", "regressor", "rooms"],
     ["checking", "scene_map"],
-    ["localizer"],
+    ["localizer", "warm_up"],
     ["mapping", "evaluation"],
     ["studies"],
     ["cli"],

@@ -55,6 +55,16 @@ def progress_bars() -> Iterator[Progress]:
         yield bars
 
 
+def let_kernels_compile() -> None:
+    """Wait for what is done once after an install, with a word and a bar."""
+    from dsac.kernels import compiled, wait_until_compiled
+
+    if not compiled():
+        with progress_bars() as bars:
+            bars.add_task("compile", total=None, note="")
+            wait_until_compiled()
+
+
 @contextmanager
 def training_progress(
     log_path: Path, checkpoint: Path, resume: bool

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dsac.cli.console import err, out, progress_bars
+from dsac.cli.console import err, let_kernels_compile, out, progress_bars
 from dsac.cli.info import describe
 from dsac.cli.options import Device, Maybe, Meaning, Positional, choose_device, read_scene
 from dsac.cli.outputs import check_writable, is_page, is_table
@@ -105,6 +105,7 @@ def evaluate_map(
     if find_spec("matplotlib") is None:
         err.print("no report page: it needs matplotlib (pip install 'dsac[plots]')", style="yellow")
         report = None
+    let_kernels_compile()
     localizer = Localizer.load(map_file, device=device)
     settings = [("command", " ".join(["dsac", *sys.argv[1:]])), *describe(localizer.scene_map, map_file)]
     collector = EvidenceCollector(localizer, inlier_distance(scene, localizer.scene_map.info))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from dsac.cli.console import out, training_progress
+from dsac.cli.console import let_kernels_compile, out, training_progress
 from dsac.cli.options import (
     Device,
     Flag,
@@ -97,6 +97,7 @@ class FineTune:
         device = choose_device(self.device)
         scene_map = Localizer.load(self.map).scene_map  # which looks for its encoder
         scene = read_scene(self.scene, self.truth, self.max_gap)
+        let_kernels_compile()
         with training_progress(log_path, checkpoint, self.resume) as show:
             tuned = fine_tune(
                 scene_map,

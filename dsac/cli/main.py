@@ -25,6 +25,7 @@ from dsac.cli.localize import Localize
 from dsac.cli.map import Map
 from dsac.cli.options import check_numbers
 from dsac.cli.process import keep_freed_memory
+from dsac.cli.warm_up import WarmUp
 from dsac.errors import DsacError
 
 VERBS = (
@@ -36,6 +37,7 @@ VERBS = (
     Evaluate,
     Info,
     Bench,
+    WarmUp,
 )  # in the order in which the help shows them
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dsac.cli.check import refuse_contradictions
-from dsac.cli.console import err, out, training_progress
+from dsac.cli.console import err, let_kernels_compile, out, training_progress
 from dsac.cli.options import (
     Device,
     Flag,
@@ -84,11 +84,14 @@ class Map(Meaning):
 
     def run(self) -> None:
         let_waiting_threads_sleep()
+        from dsac.kernels import compile_beside
+
         check_writable(self.map, is_map)
         check_seed(self.seed)
         with users_mistakes():
             settings = self.settings()
         device = choose_device(self.device)
+        compile_beside()
         meant = self.conventions(self.poses)
         scene = read_scene(self.scene, self.truth, self.max_gap, meant)
         if not self.depth:
@@ -137,6 +140,7 @@ def map_scene(
     checkpoint, log_path = path.with_name(path.name + ".checkpoint"), path.with_name(path.name + ".jsonl")
     if resume and not checkpoint.is_file():
         raise DsacError(f"{checkpoint}: nothing to resume, expected the checkpoint of an unfinished mapping")
+    let_kernels_compile()
     with training_progress(log_path, checkpoint, resume) as show:
         scene_map = build_map(
             scene,

@@ -24,6 +24,7 @@ from dsac.evaluation.metrics import LengthUnit, camera_spacing, length_unit, pos
 from dsac.evaluation.report import prepare_report, write_report
 from dsac.evaluation.results import Evaluation, FrameResult, mapping_poses, select
 from dsac.geometry import Pose
+from dsac.kernels import wait_until_compiled
 
 if TYPE_CHECKING:
     from dsac.localizer import Localization
@@ -46,7 +47,8 @@ def evaluate(
     """Localize the query images of a scene, or take estimates, and score them against all its truths.
 
     Query images without an estimate count as failures. `settings` (name, value) are shown in the report, as
-    the command and the map; `on_frame` is called after each image (progress).
+    the command and the map; `on_frame` is called after each image (progress). Kernels are compiled before the
+    first image, once after an install.
     Raises: `DatasetError` when the scene has no query images or no pose for any of them.
     """
     names = scene.query.names
@@ -60,6 +62,7 @@ def evaluate(
         frames = [FrameResult(name, name in known) for name in names]
         estimates, hardest = source, ()
     else:
+        wait_until_compiled()
         name, first = next(iter(truths.items()))
         unit = length_unit(scene.metric, _spacing(scene, name))
         frames, estimates, hardest = _localize(source, scene.query, first, unit, on_frame)

@@ -1,7 +1,7 @@
 """Which implementation of the kernels a call takes.
 
 "auto"       "cpu" or "gpu" for tensors of float32 or float64, unless a gradient is needed that it does not
-             have; else "reference"
+             have; else "reference". "gpu" in place of "cpu" where kernels may not be waited for (`readiness`)
 "reference"  torch, on any device, differentiable as often as one likes
 "cpu"        Numba
 "gpu"        torch with the search for batches, on CUDA tensors
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from dsac.errors import BackendError
+from dsac.kernels.readiness import is_at_once
 
 Name = Literal["reference", "cpu", "gpu"]
 Backend = Literal["auto", Name]
@@ -40,7 +41,7 @@ def choose(backend: Backend, *inputs: Tensor, differentiable: tuple[Tensor, ...]
         if {x.dtype for x in every} <= _FLOATS:
             for name in _FAST:
                 if _obstacle(name, inputs, every) is None:
-                    return name
+                    return "gpu" if is_at_once() else name
         return "reference"
     if _obstacle(backend, inputs, every) is not None:
         states = {name: _obstacle(name, inputs, every) or "available" for name in get_args(Name)}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import hashlib
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from numba import njit
+from numba import config, njit
 
 # Sums may be reordered (that is what vectorises them); NaN and infinity keep their meaning.
 _FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
@@ -18,13 +21,14 @@ def kernel(function: Callable[..., Any], **more: Any) -> Callable[..., Any]:
     """Compile at the first call and release the GIL while running.
 
     The machine code is kept beside the source or in the user's cache folder; where neither can be written
-    (a read-only installation without a home) every process compiles anew.
+    (a read-only installation without a home) it is kept for this process alone.
     """
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": _FASTMATH, **more}
     try:
         compiled = njit(cache=True, **options)(function)
     except RuntimeError:  # Numba found no folder to write its cache to
-        return njit(**options)(function)
+        config.CACHE_DIR = cache_of_process.make()  # pyright: ignore[reportAttributeAccessIssue]
+        compiled = njit(cache=True, **options)(function)
     _notice_other_sources(compiled)
     return compiled
 
@@ -59,15 +63,30 @@ def _notice_other_sources(compiled: Any) -> None:
     try:
         cached = compiled._cache._cache_file
         folder = str(Path(compiled.py_func.__code__.co_filename).parent)
-        cached._source_stamp = (cached._source_stamp, _digest(str(Path(__file__).parent)), _digest(folder))
+        cached._source_stamp = (cached._source_stamp, digest(str(Path(__file__).parent)), digest(folder))
     except AttributeError:  # another Numba, or NUMBA_DISABLE_JIT: as Numba does it
         pass
 
 
 @functools.cache
-def _digest(folder: str) -> str:
+def digest(folder: str) -> str:
     """Of the Python files in a folder and below."""
-    digest = hashlib.sha1(usedforsecurity=False)
+    found = hashlib.sha1(usedforsecurity=False)
     for path in sorted(Path(folder).rglob("*.py")):
-        digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
-    return digest.hexdigest()
+        found.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+    return found.hexdigest()
+
+
+class _CacheOfProcess:
+    """A folder that goes with this process, where none that stays can be written; only this user may use it."""
+
+    folder: str = ""  # empty: not needed
+
+    def make(self) -> str:
+        if not self.folder:
+            self.folder = tempfile.mkdtemp(prefix="dsac-kernels-")
+            atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
+        return self.folder
+
+
+cache_of_process = _CacheOfProcess()

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from types import ModuleType
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int
 
 from dsac.geometry import Camera, Pose
+from dsac.kernels import is_at_once
 from dsac.landmarks.landmarks import PATCH_RADIUS, Landmarks
 from dsac.landmarks.matcher import Matcher
 from dsac.landmarks.patches import PinholeView, Visibility
@@ -109,11 +111,9 @@ def sightings(
     least_correlation: float,
 ) -> Sightings:
     """Where at most `count` landmarks appear within `radius` pixels of where this pose would show them."""
-    from dsac.landmarks.patches_numba import find_patches  # Numba, which takes a second to load
-
     rows = visible(landmarks, view.camera, cam_from_world, count)
     expected, image_from_patch = predict(landmarks, rows, view.camera, cam_from_world)
-    pixels, correlation = find_patches(
+    pixels, correlation = _search().find_patches(
         view.pixels, landmarks.patches.numpy(), rows, expected, image_from_patch, radius=radius
     )
     alike = correlation > least_correlation
@@ -122,10 +122,8 @@ def sightings(
 
 def visible(landmarks: Landmarks, camera: Camera, cam_from_world: Pose, most: int) -> Int[np.ndarray, " M"]:
     """At most `most` landmarks that the camera should see much as they were seen, spread over the image."""
-    from dsac.landmarks.patches_numba import visible_patches  # Numba, which takes a second to load
-
     view = PinholeView.of(camera, cam_from_world)
-    return visible_patches(landmarks.seen, view, _VISIBLE, most)
+    return _search().visible_patches(landmarks.seen, view, _VISIBLE, most)
 
 
 def predict(
@@ -142,3 +140,14 @@ def predict(
     image_from_patch = (focal / depth[:, None])[:, None] * (axes_cam[..., :2] - plane * axes_cam[..., 2:])
     pixels = plane[:, 0] * focal + camera.center_px.double().numpy()
     return pixels, np.swapaxes(image_from_patch, 1, 2)
+
+
+def _search() -> ModuleType:
+    """What searches for patches: the compiled one, which takes a second to load, or that written out."""
+    if is_at_once():
+        from dsac.landmarks import patches
+
+        return patches
+    from dsac.landmarks import patches_numba
+
+    return patches_numba

@@ -15,9 +15,10 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from dsac.geometry import Camera, Pose
+from dsac.kernels import is_at_once
 from dsac.landmarks.described import DescribedPoints
 from dsac.landmarks.keypoints import Keypoints
-from dsac.landmarks.matching import Pairs, match
+from dsac.landmarks.matching import Pairs, match, match_near
 from dsac.landmarks.view import GreyView
 from dsac.ransac import Correspondences
 
@@ -53,14 +54,16 @@ class Matcher:
 
     def near(self, camera: Camera, cam_from_world: Pose, radius: float | int) -> Found:
         """Within `radius` pixels of where this pose (batch ()) shows them in the pinhole camera."""
-        from dsac.landmarks.matching_numba import match_near  # Numba, which takes a second to load
+        near = match_near
+        if not is_at_once():
+            from dsac.landmarks.matching_numba import match_near as near  # Numba: a second to load
 
         points_cam = cam_from_world.to(torch.float64) @ self.known.points.double()
         in_front = (points_cam[:, 2] > 0).nonzero()[:, 0]
         pixels = camera.project(points_cam[in_front])
         inside = ((pixels > -radius) & (pixels < torch.tensor(camera.size) + radius)).all(-1)
         rows = in_front[inside].numpy()
-        return self._found(match_near(self.known, rows, pixels[inside].numpy(), self.keypoints, radius))
+        return self._found(near(self.known, rows, pixels[inside].numpy(), self.keypoints, radius))
 
     @staticmethod
     def of(known: DescribedPoints, view: GreyView, quarter_turns: int = 0) -> Matcher:

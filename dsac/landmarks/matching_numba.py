@@ -32,8 +32,9 @@ def match_near(
     if not radius > 0:
         raise ValueError(f"radius: expected more than 0, got {radius}")
     nearest, similarity = _nearest(
-        np.ascontiguousarray(known.numpy()), rows.astype(np.int64), expected.astype(np.float64),
-        asked, keypoints.pixels.astype(np.float64), float(radius),
+        np.ascontiguousarray(known.numpy()), np.ascontiguousarray(rows, np.int64),
+        np.ascontiguousarray(expected, np.float64), asked,
+        np.ascontiguousarray(keypoints.pixels, np.float64), float(radius),
     )  # fmt: skip
     found = np.flatnonzero((nearest >= 0) & (similarity > LEAST_NEAR))
     return Pairs(found, rows[nearest[found]], similarity[found])

@@ -29,10 +29,10 @@ def visible_patches(
     ):
         if array.shape != shape:
             raise ValueError(f"{name}: expected {shape}, got {array.shape}")
-    points, rays, _, pixel_sizes = seen
     pose, focal, middle, size = view
+    arrays = seen.points, seen.rays, seen.pixel_sizes, pose, focal, middle
     width_height, bounds = (float(size[0]), float(size[1])), tuple(map(float, limits))
-    return _visible(points, rays, pixel_sizes, pose, focal, middle, width_height, bounds)[:most]
+    return _visible(*(np.ascontiguousarray(x, np.float64) for x in arrays), width_height, bounds)[:most]
 
 
 @kernel
@@ -119,8 +119,9 @@ def find_patches(
     found = np.empty((count, 2), np.float32)
     scores = np.empty(count, np.float32)
     _search(
-        image, patches, rows.astype(np.int64), centers.astype(np.float64),
-        image_from_patch.astype(np.float64), radius, found, scores,
+        np.ascontiguousarray(image), np.ascontiguousarray(patches), np.ascontiguousarray(rows, np.int64),
+        np.ascontiguousarray(centers, np.float64), np.ascontiguousarray(image_from_patch, np.float64),
+        int(radius), found, scores,
     )  # fmt: skip
     return found, scores
 

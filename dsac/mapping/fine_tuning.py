@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from dsac.datasets import Frames, Scene
 from dsac.errors import DatasetError, DsacError, MapFormatError
+from dsac.kernels import wait_until_compiled
 from dsac.map_scoring import scoring_rule
 from dsac.mapping.buffer import evenly_spread
 from dsac.mapping.pose_learner import (
@@ -79,13 +80,15 @@ def fine_tune(
     slice, as in another place; `MapFormatError` when encoder or checkpoint are not the map's, `DsacError` when
     the encoder cannot be trained.
     """
-    settings, device, started = settings or FineTuningSettings(), torch.device(device), time.monotonic()
+    settings, device = settings or FineTuningSettings(), torch.device(device)
     if not isinstance(scene_map.head, SceneHead):
         raise MapFormatError("fine-tuning is for maps of the shared encoder, got a network trained whole")
     encoder = encoder or scene_map.load_encoder(device)
     scene_map.check_encoder(encoder)
     identity = f"{_fingerprint(scene_map)} {asdict(settings)} {seed}"
     kept = Checkpoint.at(checkpoint, "fine-tuning this map", resume, identity)
+    wait_until_compiled()
+    started = time.monotonic()
     frames = scene.mapping if isinstance(scene, Scene) else scene
     frames = frames.about(scene_map.info.origin)
     model = trainable_map(scene_map, encoder, settings, device, seed)

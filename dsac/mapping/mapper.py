@@ -20,6 +20,7 @@ import torch
 
 from dsac.datasets import Frames, Scene
 from dsac.errors import DatasetError, MapFormatError
+from dsac.kernels import wait_until_compiled
 from dsac.mapping.buffer import evenly_spread
 from dsac.mapping.head_learner import head_learner
 from dsac.mapping.landmark_choice import remember
@@ -73,7 +74,8 @@ def build_map(
     Interrupted (KeyboardInterrupt) while training, it returns the map as far as it is, with
     `info.training["interrupted"]` set. With a `checkpoint` file, `resume=True` goes on from there; the file is
     yours to remove once the map is saved.
-    The same seed, machine and thread count give the same map, unless `settings.minutes` is used.
+    The same seed, machine and thread count give the same map, unless `settings.minutes` is used. Kernels are
+    compiled first, once after an install; that is not counted.
 
     Of more frames than `MappingSettings.num_views` an even selection is used. Damaged images are named and left
     out.
@@ -83,11 +85,12 @@ def build_map(
     """
     settings = settings or MappingSettings()
     device = torch.device(device)
-    started = time.monotonic()
     frames, recording = (scene.mapping, scene) if isinstance(scene, Scene) else (scene, None)
     if len(frames) == 0 or frames.cam_from_world is None:
         raise DatasetError("mapping needs frames with poses, got none")
     kept = Checkpoint.at(checkpoint, "a mapping", resume)
+    wait_until_compiled()
+    started = time.monotonic()
     origin = map_origin(frames.cam_from_world.center)
     frames = frames.about(origin)
     exact_depth = frames.has_depth
