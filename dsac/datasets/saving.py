@@ -1,0 +1,257 @@
+"""A scene becomes a folder in another format: images, depth, cameras, poses and the split.
+
+Image files whose pixels are the frame's are copied byte for byte; other images become PNG, never lossy again.
+Depth becomes PNG of 16 bits in a unit that reaches the farthest, 0 where it is unknown.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import posixpath
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from dsac.datasets.frame import Frames, Scene, image_file
+from dsac.datasets.image import read_image, read_image_size, read_orientation
+from dsac.datasets.rigid import some
+from dsac.datasets.storage import folder_written_whole, is_remote, read_bytes
+from dsac.datasets.tables import IMAGE_ENDINGS
+from dsac.datasets.writers import ace, colmap, nerfstudio, plain, tum
+from dsac.datasets.writers.outgoing import Outgoing, Writer
+from dsac.errors import DatasetError
+from dsac.geometry import Camera, Pose
+
+logger = logging.getLogger(__name__)
+
+FormatName = Literal["plain", "colmap", "nerfstudio", "tum", "ace"]
+WRITERS: dict[FormatName, Writer] = {
+    "plain": plain,
+    "colmap": colmap,
+    "nerfstudio": nerfstudio,
+    "tum": tum,
+    "ace": ace,
+}
+_MOST_UNITS = 2**16 - 1
+
+Row = tuple[Frames, int]  # a frame: which of some
+
+
+@dataclass(frozen=True, eq=False)
+class SavedScene:
+    """What was written."""
+
+    names: list[str]  # mapping frames, then query frames, as that format has them
+    num_mapping: int
+    num_copied: int  # images that are the recording's own files; the others are PNG
+    depth_unit: float  # metres per unit of depth; 0: there is none
+
+
+def save_scene(
+    scene: Scene,
+    folder: str | Path,
+    format: FormatName = "plain",
+    on_progress: Callable[[float], None] = lambda fraction: None,
+) -> SavedScene:
+    """Write a scene into a new folder, which `load_scene` reads as the same frames; whole or not at all.
+
+    Names stay, below the format's own folder of images. The log has a line for what the format cannot say, and
+    for damaged images, which are left out. `on_progress` gets the fraction done.
+    Raises: `DatasetError` for cameras that the format does not have, for a folder that is there and not empty
+    or cannot be written, and for frames that cannot be read.
+    """
+    if is_remote(folder):
+        raise DatasetError(f"{folder}: expected a folder on this machine, got a URL")
+    folder, writer = Path(folder), WRITERS[format]
+    with folder_written_whole(folder) as temporary:
+        parts = [frames.without_damaged() for frames in (scene.mapping, scene.query)]
+        cameras, index = _cameras(parts)
+        try:
+            writer.check(cameras)
+        except ValueError as error:
+            raise DatasetError(f"{scene.path}: {error}") from None
+        rows = [(part, i) for part in parts for i in range(len(part))]
+        if not rows:
+            raise DatasetError(f"{scene.path}: expected frames, got none")
+        sources = [_file_to_copy(*row, writer.says_size(cameras)) for row in rows]
+        names = _names(rows, sources, writer)
+        poses = _poses(parts)
+        out = Outgoing(names, cameras, index, poses, len(parts[0]), scene.metric)
+        passes = 2 if any(part.has_depth for part in parts) else 1
+
+        def progress(done: int, number: int) -> None:
+            on_progress((number + done / len(rows)) / passes)
+
+        if passes == 2:
+            out = _with_unit(out, rows, writer, progress)
+        for row, ((frames, i), source) in enumerate(zip(rows, sources, strict=True)):
+            _write_image(temporary / writer.image_file(out, row), frames, i, source)
+            if row in out.with_depth:
+                depth = frames.reader.read_depth(frames.names[i], frames.camera(i)) / out.depth_unit
+                units = np.round(depth).clip(0, _MOST_UNITS).astype(np.uint16)
+                _write_png(temporary / writer.depth_file(out, row), units)
+            progress(row + 1, passes - 1)
+        writer.write(out, temporary)
+    written = [writer.image_file(out, row) for row in range(len(rows))]
+    _say_what_is_lost(scene.path, format, out)
+    _say_new_names(scene.path, _given_names(rows), written)
+    return SavedScene(written, out.num_mapping, sum(s is not None for s in sources), out.depth_unit)
+
+
+def _cameras(parts: Sequence[Frames]) -> tuple[list[Camera], np.ndarray]:
+    """The different cameras of all frames, and which one each has."""
+    of_frames = [part.camera(i) for part in parts for i in range(len(part))]
+    keys = [camera.to_text() for camera in of_frames]
+    distinct = dict(zip(keys, of_frames, strict=True))
+    number = {key: i for i, key in enumerate(distinct)}
+    return list(distinct.values()), np.array([number[key] for key in keys], np.int64)
+
+
+def _poses(parts: Sequence[Frames]) -> Pose:
+    poses = [part.cam_from_world for part in parts if part.cam_from_world is not None]
+    if len(poses) < len(parts):
+        raise DatasetError("expected frames with poses, got some without")
+    return Pose(
+        torch.cat([p.rotation for p in poses]).double(), torch.cat([p.translation for p in poses]).double()
+    )
+
+
+# ---- names ---------------------------------------------------------------------------------------
+
+
+def _given_names(rows: Sequence[Row]) -> list[str]:
+    """The frames', without the folder of images that all of them lie in."""
+    names = [frames.names[i] for frames, i in rows]
+    folder = next((f for f in ("images/", "rgb/") if all(name.startswith(f) for name in names)), "")
+    return [name.removeprefix(folder) for name in names]
+
+
+def _names(rows: Sequence[Row], sources: Sequence[str | None], writer: Writer) -> list[str]:
+    """The names below the folder of images; no two stems are alike where there is depth, named by them."""
+    with_depth = any(frames.has_depth for frames, _ in (rows[0], rows[-1]))
+    given = _given_names(rows)
+    taken: set[str] = set()
+    names: list[str] = []
+    for name, source in zip(given, sources, strict=True):
+        stem, ending = posixpath.splitext(writer.spelled(_as_path(name)))
+        if ending.lower() not in IMAGE_ENDINGS:
+            stem, ending = stem + ending, ".png"
+        ending = ending if source is not None else ".png"
+        spellings = (stem, *(f"{stem}-{number}" for number in range(2, len(given) + 2)))
+        key = "" if with_depth else ending
+        stem = next(spelling for spelling in spellings if spelling + key not in taken)
+        taken.add(stem + key)
+        names.append(stem + ending)
+    return names
+
+
+def _as_path(name: str) -> str:
+    """Without what leads out of a folder, breaks a line, or begins a comment."""
+    parts = [part for part in re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029]", "_", name).split("/")]
+    path = "/".join(part for part in parts if part not in ("", ".", "..")).strip()
+    return re.sub(r'^[#"]', "_", path) or "image"
+
+
+# ---- pixels --------------------------------------------------------------------------------------
+
+
+def _file_to_copy(frames: Frames, i: int, says_size: bool) -> str | None:
+    """The frame's file, if readers of the new format see the same pixels in it."""
+    name = frames.names[i]
+    file = image_file(frames.reader, name)
+    if file is None or not name.lower().endswith(IMAGE_ENDINGS):
+        return None
+    if read_orientation(file.path) == 1:
+        return file.path
+    as_stored = file.size == read_image_size(file.path, as_stored=True)
+    return file.path if as_stored and says_size else None
+
+
+def _write_image(path: Path, frames: Frames, i: int, source: str | None) -> None:
+    import cv2  # here, because importing the package should not load it
+
+    name, camera = frames.names[i], frames.camera(i)
+    if source is not None:
+        size, pixels = read_image_size(source, as_stored=True), None
+    else:
+        file = image_file(frames.reader, name)
+        pixels = frames.reader.read_image(name) if file is None else read_image(file.path, file.size)
+        size = pixels.shape[1::-1]
+    if size != camera.size:
+        raise DatasetError(
+            f"{name}: the image is {size[0]}x{size[1]}, "
+            f"but its intrinsics are for {camera.size[0]}x{camera.size[1]}"
+        )
+    if pixels is not None:
+        _write_png(path, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+    elif source is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(read_bytes(source))
+
+
+def _write_png(path: Path, pixels: np.ndarray) -> None:
+    import cv2
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1].tobytes())
+
+
+# ---- depth ---------------------------------------------------------------------------------------
+
+
+def _with_unit(
+    out: Outgoing, rows: Sequence[Row], writer: Writer, progress: Callable[[int, int], None]
+) -> Outgoing:
+    """With the rows that have depth, and the unit it is written in: the format's own where that serves."""
+    farthest: dict[int, float] = {}
+    for row, (frames, i) in enumerate(rows):
+        if frames.has_depth:
+            depth = float(frames.reader.read_depth(frames.names[i], frames.camera(i)).max())
+            if depth > 0:
+                farthest[row] = depth
+        progress(row + 1, 0)
+    if not farthest:
+        return out
+    reach = max(farthest.values())
+    usual = writer.DEPTH_UNIT
+    serves = usual is not None and out.metric and reach <= usual * _MOST_UNITS
+    unit = usual if serves and usual is not None else finest_unit(reach)
+    return replace(out, with_depth=frozenset(farthest), depth_unit=unit)
+
+
+def finest_unit(reach: float) -> float:
+    """The smallest of 1, 2 and 5 times a power of ten of which 16 bits reach so far.
+
+    Up to 65 m, whole millimetres stay whole, and so do TUM's fifths up to 13 m.
+    """
+    least = reach / _MOST_UNITS
+    power = math.floor(math.log10(least))
+    units = [float(f"{digit}e{power}") for digit in (1, 2, 5, 10)]
+    return next((unit for unit in units if unit >= least), units[-1])
+
+
+def _say_what_is_lost(path: str, format: FormatName, out: Outgoing) -> None:
+    writer = WRITERS[format]
+    if out.metric and not (writer.ALWAYS_METRIC or out.depth_unit):
+        logger.warning("%s: %s cannot say that lengths are metres, without depth", path, format)
+    if not out.metric and (writer.ALWAYS_METRIC or out.depth_unit):
+        logger.warning("%s: lengths have a scale of their own, %s will take them for metres", path, format)
+    if out.depth_unit and writer.DEPTH_UNIT not in (None, out.depth_unit):
+        logger.warning(
+            "%s: depth is in units of %g, other than %s's usual %g: other programs have to be told",
+            path, out.depth_unit, format, writer.DEPTH_UNIT,
+        )  # fmt: skip
+
+
+def _say_new_names(path: str, given: Sequence[str], written: Sequence[str]) -> None:
+    changed = [
+        f"{old} is {new}" for old, new in zip(given, written, strict=True) if not new.endswith(f"/{old}")
+    ]
+    if changed:
+        logger.warning("%s: %d images have other names there: %s", path, len(changed), some(changed, 3))
