@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -30,8 +29,7 @@ from dsac.geometry import Camera, Pose
 
 logger = logging.getLogger(__name__)
 
-FormatName = Literal["plain", "colmap", "nerfstudio", "tum", "ace"]
-WRITERS: dict[FormatName, Writer] = {
+WRITERS: dict[str, Writer] = {
     "plain": plain,
     "colmap": colmap,
     "nerfstudio": nerfstudio,
@@ -56,7 +54,7 @@ class SavedScene:
 def save_scene(
     scene: Scene,
     folder: str | Path,
-    format: FormatName = "plain",
+    format: str = "plain",
     on_progress: Callable[[float], None] = lambda fraction: None,
 ) -> SavedScene:
     """Write a scene into a new folder, which `load_scene` reads as the same frames; whole or not at all.
@@ -64,8 +62,10 @@ def save_scene(
     Names stay, below the format's own folder of images. The log has a line for what the format cannot say, and
     for damaged images, which are left out. `on_progress` gets the fraction done.
     Raises: `DatasetError` for cameras that the format does not have, for a folder that is there and not empty
-    or cannot be written, and for frames that cannot be read.
+    or cannot be written, and for frames that cannot be read; `ValueError` for a format other than `WRITERS`.
     """
+    if format not in WRITERS:
+        raise ValueError(f"format: expected one of {', '.join(WRITERS)}, got {format}")
     if is_remote(folder):
         raise DatasetError(f"{folder}: expected a folder on this machine, got a URL")
     folder, writer = Path(folder), WRITERS[format]
@@ -199,7 +199,7 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
     import cv2
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1].tobytes())
+    path.write_bytes(cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes())
 
 
 # ---- depth ---------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ def finest_unit(reach: float) -> float:
     return next((unit for unit in units if unit >= least), units[-1])
 
 
-def _say_what_is_lost(path: str, format: FormatName, out: Outgoing) -> None:
+def _say_what_is_lost(path: str, format: str, out: Outgoing) -> None:
     writer = WRITERS[format]
     if out.metric and not (writer.ALWAYS_METRIC or out.depth_unit):
         logger.warning("%s: %s cannot say that lengths are metres, without depth", path, format)

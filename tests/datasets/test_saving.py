@@ -141,14 +141,18 @@ def test_every_camera_model_is_kept(tmp_path, model, format):
     expect_same_camera(load_scene(tmp_path / "out").mapping.cameras[0], camera)
 
 
-def test_colmap_itself_sees_the_same_pixels(tmp_path):
+@pytest.mark.parametrize("kind", ["txt", "bin"])
+def test_colmap_itself_sees_the_same_pixels(tmp_path, kind):
     pytest.importorskip("PIL")
     pycolmap = pytest.importorskip("pycolmap")
-    scene = ball_scene([BENT, WIDE])
+    # COLMAP's texts cannot say spaces
+    names = NAMES if kind == "bin" else [name.replace(" ", "_") for name in NAMES]
+    scene = ball_scene([BENT, WIDE], names)
     save_scene(scene, tmp_path / "out", "colmap")
+    assert len(list((tmp_path / "out" / "sparse" / "0").glob(f"*.{kind}"))) == 3
     model = pycolmap.Reconstruction(str(tmp_path / "out" / "sparse" / "0"))
     read = {image.name: image for image in model.images.values()}
-    assert set(read) == set(NAMES) and len(model.points3D) > 1000
+    assert set(read) == set(names) and len(model.points3D) > 1000
     points = torch.rand(40, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64) - 0.5
     for frame in [*scene.mapping, *scene.query]:
         assert frame.cam_from_world is not None
@@ -390,6 +394,11 @@ def test_a_folder_that_is_not_empty_stays_as_it_is(tmp_path):
     assert len(load_scene(tmp_path / "empty").mapping) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "full"]
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["diary.txt"]
+
+
+def test_a_format_that_there_is_not_is_refused_with_those_that_there_are(tmp_path):
+    with pytest.raises(ValueError, match="format: expected one of plain, colmap, .*, got 7scenes"):
+        save_scene(ball_scene([BENT]), tmp_path / "out", "7scenes")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, DatasetError, OSError(28, "No space left on device")])
