@@ -20,7 +20,7 @@ class Convert(Meaning):
     Reads whatever `dsac map` reads. Images are copied as they are where possible, otherwise written as PNG;
     depth as 16-bit PNG. Names, cameras, poses, depth and the split of mapping and query frames are kept where
     the format can say them; a line tells what it cannot. What options mend is right in the new folder without
-    them. docs/recordings.md says where everything lies.
+    them. docs/convert.md says where everything lies.
 
     For example:
       $ dsac convert 7scenes/redkitchen kitchen-colmap --to colmap
@@ -34,7 +34,7 @@ class Convert(Meaning):
     to: Annotated[
         Literal["plain", "colmap", "nerfstudio", "tum", "ace"], tyro.conf.arg(help_behavior_hint="(required)")
     ]
-    """The format: images with poses.txt, a COLMAP model in text, transforms.json, TUM RGB-D, or the folders of
+    """The format: images with poses.txt, a COLMAP model, transforms.json, TUM RGB-D, or the folders of
     DSAC* and ACE."""
     truth: Maybe[str] = None
     """Which of the recording's truths to write, where it has several (7-Scenes: sfm, dslam)."""

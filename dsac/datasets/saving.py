@@ -12,10 +12,12 @@ import posixpath
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 
 from dsac.datasets.frame import Frames, Scene, image_file
 from dsac.datasets.image import read_image, read_image_size, read_orientation
@@ -37,8 +39,6 @@ WRITERS: dict[str, Writer] = {
     "ace": ace,
 }
 _MOST_UNITS = 2**16 - 1
-
-Row = tuple[Frames, int]  # a frame: which of some
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,88 +62,152 @@ def save_scene(
     Names stay, below the format's own folder of images. The log has a line for what the format cannot say, and
     for damaged images, which are left out. `on_progress` gets the fraction done.
     Raises: `DatasetError` for cameras that the format does not have, for a folder that is there and not empty
-    or cannot be written, and for frames that cannot be read; `ValueError` for a format other than `WRITERS`.
+    or cannot be written, and for frames that cannot be read; `ValueError` for a format not in `WRITERS`, and
+    for a scene without frames or poses.
     """
     if format not in WRITERS:
         raise ValueError(f"format: expected one of {', '.join(WRITERS)}, got {format}")
     if is_remote(folder):
         raise DatasetError(f"{folder}: expected a folder on this machine, got a URL")
-    folder, writer = Path(folder), WRITERS[format]
-    with folder_written_whole(folder) as temporary:
-        parts = [frames.without_damaged() for frames in (scene.mapping, scene.query)]
-        cameras, index = _cameras(parts)
-        try:
-            writer.check(cameras)
-        except ValueError as error:
-            raise DatasetError(f"{scene.path}: {error}") from None
-        rows = [(part, i) for part in parts for i in range(len(part))]
-        if not rows:
-            raise DatasetError(f"{scene.path}: expected frames, got none")
-        sources = [_file_to_copy(*row, writer.says_size(cameras)) for row in rows]
-        names = _names(rows, sources, writer)
-        poses = _poses(parts)
-        out = Outgoing(names, cameras, index, poses, len(parts[0]), scene.metric)
-        passes = 2 if any(part.has_depth for part in parts) else 1
+    writer = WRITERS[format]
+    with folder_written_whole(Path(folder)) as temporary:
+        sources = _sources(scene, writer)
+        passes = 2 if any(source.frames.has_depth for source in sources) else 1
 
         def progress(done: int, number: int) -> None:
-            on_progress((number + done / len(rows)) / passes)
+            on_progress((number + done / len(sources)) / passes)
 
+        out = _outgoing(scene, sources, writer)
         if passes == 2:
-            out = _with_unit(out, rows, writer, progress)
-        for row, ((frames, i), source) in enumerate(zip(rows, sources, strict=True)):
-            _write_image(temporary / writer.image_file(out, row), frames, i, source)
+            out = _with_unit(out, sources, writer, progress)
+        for row, source in enumerate(sources):
+            source.write_image(temporary / writer.image_file(out, row))
             if row in out.with_depth:
-                depth = frames.reader.read_depth(frames.names[i], frames.camera(i)) / out.depth_unit
-                units = np.round(depth).clip(0, _MOST_UNITS).astype(np.uint16)
+                units = np.round(source.depth() / out.depth_unit).clip(0, _MOST_UNITS).astype(np.uint16)
                 _write_png(temporary / writer.depth_file(out, row), units)
             progress(row + 1, passes - 1)
         writer.write(out, temporary)
-    written = [writer.image_file(out, row) for row in range(len(rows))]
+    written = [writer.image_file(out, row) for row in range(len(sources))]
     _say_what_is_lost(scene.path, format, out)
-    _say_new_names(scene.path, _given_names(rows), written)
-    return SavedScene(written, out.num_mapping, sum(s is not None for s in sources), out.depth_unit)
+    _say_new_names(scene.path, _given_names(sources), written)
+    num_copied = sum(source.copied is not None for source in sources)
+    return SavedScene(written, out.num_mapping, num_copied, out.depth_unit)
 
 
-def _cameras(parts: Sequence[Frames]) -> tuple[list[Camera], np.ndarray]:
-    """The different cameras of all frames, and which one each has."""
-    of_frames = [part.camera(i) for part in parts for i in range(len(part))]
-    keys = [camera.to_text() for camera in of_frames]
-    distinct = dict(zip(keys, of_frames, strict=True))
+# ---- frames --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """A frame as it is."""
+
+    frames: Frames
+    i: int
+    is_query: bool
+    copied: str | None  # its file, where readers of the new format see the same pixels in it
+
+    @property
+    def name(self) -> str:
+        return self.frames.names[self.i]
+
+    @property
+    def camera(self) -> Camera:
+        return self.frames.camera(self.i)
+
+    def depth(self) -> Float32[np.ndarray, "H W"]:
+        return self.frames.reader.read_depth(self.name, self.camera)
+
+    def write_image(self, path: Path) -> None:
+        """Raises: `DatasetError` for one of another size than its camera's."""
+        import cv2  # here, because importing the package should not load it
+
+        if self.copied is not None:
+            _expect_size(read_image_size(self.copied, as_stored=True), self.camera, self.name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(read_bytes(self.copied))
+            return
+        file, reader = image_file(self.frames.reader, self.name), self.frames.reader
+        # a reader may give large photos smaller
+        pixels = reader.read_image(self.name) if file is None else read_image(file.path, file.size)
+        _expect_size((pixels.shape[1], pixels.shape[0]), self.camera, self.name)
+        _write_png(path, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+
+
+def _sources(scene: Scene, writer: Writer) -> list[_Source]:
+    """Frames whose files are whole. Raises: `DatasetError` for cameras that the format does not have."""
+    parts = [frames.without_damaged() for frames in (scene.mapping, scene.query)]
+    frames = [_Source(part, i, part is parts[1], copied=None) for part in parts for i in range(len(part))]
+    if not frames or any(part.cam_from_world is None for part in parts):
+        raise ValueError("scene: expected frames with poses, got some without, or none")
+    cameras = list({source.camera.to_text(): source.camera for source in frames}.values())
+    try:
+        writer.check(cameras)
+    except ValueError as error:
+        raise DatasetError(f"{scene.path}: {error}") from None
+    says_size = writer.says_size(cameras)
+    return [replace(source, copied=_file_to_copy(source, says_size)) for source in frames]
+
+
+def _file_to_copy(source: _Source, says_size: bool) -> str | None:
+    file = image_file(source.frames.reader, source.name)
+    if file is None or not source.name.lower().endswith(IMAGE_ENDINGS):
+        return None
+    if read_orientation(file.path) == 1:
+        return file.path
+    as_stored = file.size == read_image_size(file.path, as_stored=True)
+    return file.path if as_stored and says_size else None
+
+
+def _outgoing(scene: Scene, sources: Sequence[_Source], writer: Writer) -> Outgoing:
+    keys = [source.camera.to_text() for source in sources]
+    distinct = {key: source.camera for key, source in zip(keys, sources, strict=True)}
     number = {key: i for i, key in enumerate(distinct)}
-    return list(distinct.values()), np.array([number[key] for key in keys], np.int64)
-
-
-def _poses(parts: Sequence[Frames]) -> Pose:
-    poses = [part.cam_from_world for part in parts if part.cam_from_world is not None]
-    if len(poses) < len(parts):
-        raise DatasetError("expected frames with poses, got some without")
-    return Pose(
-        torch.cat([p.rotation for p in poses]).double(), torch.cat([p.translation for p in poses]).double()
+    index = np.array([number[key] for key in keys], np.int64)
+    poses = [poses[source.i] for source in sources if (poses := source.frames.cam_from_world) is not None]
+    num_mapping = sum(not source.is_query for source in sources)
+    names = _names(sources, writer)
+    return Outgoing(
+        names, list(distinct.values()), index, Pose.stack(poses).to(torch.float64), num_mapping, scene.metric
     )
+
+
+def _expect_size(size: tuple[int, int], camera: Camera, name: str) -> None:
+    if size != camera.size:
+        raise DatasetError(
+            f"{name}: the image is {size[0]}x{size[1]}, "
+            f"but its intrinsics are for {camera.size[0]}x{camera.size[1]}"
+        )
+
+
+def _write_png(path: Path, pixels: np.ndarray) -> None:
+    import cv2
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes())
 
 
 # ---- names ---------------------------------------------------------------------------------------
 
 
-def _given_names(rows: Sequence[Row]) -> list[str]:
+def _given_names(sources: Sequence[_Source]) -> list[str]:
     """The frames', without the folder of images that all of them lie in."""
-    names = [frames.names[i] for frames, i in rows]
+    names = [source.name for source in sources]
     folder = next((f for f in ("images/", "rgb/") if all(name.startswith(f) for name in names)), "")
     return [name.removeprefix(folder) for name in names]
 
 
-def _names(rows: Sequence[Row], sources: Sequence[str | None], writer: Writer) -> list[str]:
+def _names(sources: Sequence[_Source], writer: Writer) -> list[str]:
     """The names below the folder of images; no two stems are alike where there is depth, named by them."""
-    with_depth = any(frames.has_depth for frames, _ in (rows[0], rows[-1]))
-    given = _given_names(rows)
+    with_depth = any(source.frames.has_depth for source in sources)
+    given = _given_names(sources)
     taken: set[str] = set()
     names: list[str] = []
     for name, source in zip(given, sources, strict=True):
         stem, ending = posixpath.splitext(writer.spelled(_as_path(name)))
         if ending.lower() not in IMAGE_ENDINGS:
             stem, ending = stem + ending, ".png"
-        ending = ending if source is not None else ".png"
-        spellings = (stem, *(f"{stem}-{number}" for number in range(2, len(given) + 2)))
+        ending = ending if source.copied is not None else ".png"
+        spellings = chain([stem], (f"{stem}-{number}" for number in count(2)))
         key = "" if with_depth else ending
         stem = next(spelling for spelling in spellings if spelling + key not in taken)
         taken.add(stem + key)
@@ -158,63 +222,17 @@ def _as_path(name: str) -> str:
     return re.sub(r'^[#"]', "_", path) or "image"
 
 
-# ---- pixels --------------------------------------------------------------------------------------
-
-
-def _file_to_copy(frames: Frames, i: int, says_size: bool) -> str | None:
-    """The frame's file, if readers of the new format see the same pixels in it."""
-    name = frames.names[i]
-    file = image_file(frames.reader, name)
-    if file is None or not name.lower().endswith(IMAGE_ENDINGS):
-        return None
-    if read_orientation(file.path) == 1:
-        return file.path
-    as_stored = file.size == read_image_size(file.path, as_stored=True)
-    return file.path if as_stored and says_size else None
-
-
-def _write_image(path: Path, frames: Frames, i: int, source: str | None) -> None:
-    import cv2  # here, because importing the package should not load it
-
-    name, camera = frames.names[i], frames.camera(i)
-    if source is not None:
-        size, pixels = read_image_size(source, as_stored=True), None
-    else:
-        file = image_file(frames.reader, name)
-        pixels = frames.reader.read_image(name) if file is None else read_image(file.path, file.size)
-        size = pixels.shape[1::-1]
-    if size != camera.size:
-        raise DatasetError(
-            f"{name}: the image is {size[0]}x{size[1]}, "
-            f"but its intrinsics are for {camera.size[0]}x{camera.size[1]}"
-        )
-    if pixels is not None:
-        _write_png(path, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
-    elif source is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(read_bytes(source))
-
-
-def _write_png(path: Path, pixels: np.ndarray) -> None:
-    import cv2
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes())
-
-
 # ---- depth ---------------------------------------------------------------------------------------
 
 
 def _with_unit(
-    out: Outgoing, rows: Sequence[Row], writer: Writer, progress: Callable[[int, int], None]
+    out: Outgoing, sources: Sequence[_Source], writer: Writer, progress: Callable[[int, int], None]
 ) -> Outgoing:
     """With the rows that have depth, and the unit it is written in: the format's own where that serves."""
     farthest: dict[int, float] = {}
-    for row, (frames, i) in enumerate(rows):
-        if frames.has_depth:
-            depth = float(frames.reader.read_depth(frames.names[i], frames.camera(i)).max())
-            if depth > 0:
-                farthest[row] = depth
+    for row, source in enumerate(sources):
+        if source.frames.has_depth and (depth := float(source.depth().max())) > 0:
+            farthest[row] = depth
         progress(row + 1, 0)
     if not farthest:
         return out

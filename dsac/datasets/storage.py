@@ -161,19 +161,24 @@ def check_new_folder(path: Path) -> None:
 
 @contextmanager
 def folder_written_whole(path: Path) -> Iterator[Path]:
-    """A new folder beside `path` to write into, which gets that name at the end; an error leaves nothing.
+    """A new folder to write into, which becomes `path` at the end; an error leaves nothing.
 
+    An empty folder that is there already stays and gets what was written: a shell may be in it.
     Raises: `DatasetError` like `check_new_folder`, and when it cannot be written.
     """
     check_new_folder(path)
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
+    is_there = target.exists()
+    temporary = (target if is_there else target.parent) / f".{uuid.uuid4().hex}.tmp"
     try:
         temporary.mkdir()
         yield temporary
-        if target.exists():
-            target.rmdir()  # not every system replaces an empty folder
-        os.replace(temporary, target)
+        if is_there:
+            for name in os.listdir(temporary):
+                os.replace(temporary / name, target / name)
+            temporary.rmdir()
+        else:
+            os.replace(temporary, target)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, OSError):

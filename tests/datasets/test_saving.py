@@ -186,6 +186,16 @@ def photos(tmp_path, write_image) -> Path:
     return folder
 
 
+def test_a_recording_behind_a_url_is_copied_too(photos, tmp_path):
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    for file in filter(Path.is_file, photos.rglob("*")):
+        memory.pipe(f"/photos/{file.relative_to(photos).as_posix()}", file.read_bytes())
+    assert save_scene(load_scene("memory://photos"), tmp_path / "out").num_copied == 3
+    expect_same(load_scene(tmp_path / "out"), load_scene(photos))
+
+
 @pytest.mark.parametrize("format", WRITERS)
 def test_image_files_are_copied_byte_for_byte(photos, tmp_path, format):
     saved = save_scene(load_scene(photos), tmp_path / "out", format)
@@ -262,10 +272,12 @@ def test_names_stay_below_the_new_folder(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["colmap", "nerfstudio", "plain", "tum"]
 
 
-def test_a_damaged_image_is_named_and_left_out(photos, tmp_path, caplog):
+@pytest.mark.parametrize("conventions", [Conventions(), Conventions(depth_scale=2.0)])
+def test_a_damaged_image_is_named_and_left_out(photos, write_image, tmp_path, caplog, conventions):
     image = photos / "images" / "a.jpg"
     image.write_bytes(image.read_bytes()[:100])
-    save_scene(load_scene(photos), tmp_path / "out")
+    write_image(photos / "depth" / "c.png", dtype=np.uint16, channels=1)
+    save_scene(read_as(load_scene(photos), conventions), tmp_path / "out")
     assert "1 of 3 images are damaged, left out: a.jpg" in caplog.text
     assert load_scene(tmp_path / "out").mapping.names == ["b/ä.jpg", "c.png"]
 
@@ -378,7 +390,7 @@ def test_cameras_that_a_format_lacks_are_refused_with_one_that_has_them(tmp_path
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_is_not_empty_stays_as_it_is(tmp_path):
+def test_a_folder_that_is_not_empty_stays_as_it_is(tmp_path, monkeypatch):
     scene = ball_scene([BENT], NAMES[:2], 0)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "diary.txt").write_text("dear diary")
@@ -390,8 +402,11 @@ def test_a_folder_that_is_not_empty_stays_as_it_is(tmp_path):
         save_scene(scene, tmp_path / "none" / "out")
     with pytest.raises(DatasetError, match="s3://x/y: expected a folder on this machine"):
         save_scene(scene, "s3://x/y")
-    save_scene(scene, tmp_path / "empty")
-    assert len(load_scene(tmp_path / "empty").mapping) == 2
+    monkeypatch.chdir(tmp_path / "empty")
+    save_scene(scene, ".")
+    assert (
+        len(load_scene(tmp_path / "empty").mapping) == 2 and Path("poses.txt").is_file()
+    )  # where we still are
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "full"]
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["diary.txt"]
 
@@ -399,6 +414,15 @@ def test_a_folder_that_is_not_empty_stays_as_it_is(tmp_path):
 def test_a_format_that_there_is_not_is_refused_with_those_that_there_are(tmp_path):
     with pytest.raises(ValueError, match="format: expected one of plain, colmap, .*, got 7scenes"):
         save_scene(ball_scene([BENT]), tmp_path / "out", "7scenes")
+
+
+def test_a_scene_needs_frames_with_poses(tmp_path):
+    scene = ball_scene([BENT])
+    without = replace(scene, query=replace(scene.query, cam_from_world=None))
+    for wrong in (without, replace(scene, mapping=scene.mapping[[]], query=scene.query[[]])):
+        with pytest.raises(ValueError, match="scene: expected frames with poses"):
+            save_scene(wrong, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, DatasetError, OSError(28, "No space left on device")])
