@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         load_scene,
         read_image,
         read_poses,
+        save_scene,
         write_poses,
     )
     from dsac.errors import DatasetError, DsacError, MapFormatError
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "datasets": (
         "Frame", "Frames", "NamedPoses", "Scene", "load_photos", "load_scene", "read_image", "read_poses",
-        "write_poses",
+        "save_scene", "write_poses",
     ),
     "errors": ("DatasetError", "DsacError", "MapFormatError"),
     "evaluation": ("Evaluation", "evaluate", "evaluate_poses"),

@@ -11,12 +11,12 @@ import tyro
 
 from dsac.cli.console import out, print_mistake
 from dsac.cli.info import unit_of
-from dsac.cli.options import Device, Flag, Maybe, Positional, choose_device, users_mistakes
+from dsac.cli.options import Device, Flag, Maybe, Positional, choose_device, parse_camera, users_mistakes
 from dsac.cli.outputs import check_writable, is_poses_file
 from dsac.errors import DatasetError, DsacError
 
 if TYPE_CHECKING:
-    from dsac.geometry import Camera, Pose
+    from dsac.geometry import Pose
     from dsac.localizer import Localization
 
 
@@ -55,7 +55,7 @@ class Localize:
 
         if self.output is not None:
             check_writable(self.output, is_poses_file)
-        camera = None if self.camera is None else _parse_camera(self.camera)
+        camera = None if self.camera is None else parse_camera(self.camera)
         if not self.images:
             raise DsacError("no images given: dsac localize MAP IMAGES...")
         localizer = Localizer.load(self.map, device=choose_device(self.device))
@@ -140,12 +140,3 @@ def _as_json(localization: Localization, metric: bool | None) -> str:
         "timing_ms": {key.removesuffix("_ms"): round(ms, 2) for key, ms in asdict(localization.timing).items()},
     }  # fmt: skip
     return json.dumps(answer)
-
-
-def _parse_camera(text: str) -> Camera:
-    from dsac.geometry import Camera
-
-    try:
-        return Camera.from_text(text)
-    except (ValueError, OverflowError) as error:
-        raise DsacError(f"--camera {text}: expected MODEL,WIDTH,HEIGHT,PARAMS... ({error})") from None

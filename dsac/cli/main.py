@@ -17,8 +17,10 @@ import dsac
 from dsac.cli.bench import Bench
 from dsac.cli.check import Check
 from dsac.cli.console import err, is_out_of_memory, print_mistake
+from dsac.cli.convert import Convert
 from dsac.cli.demo import Demo
 from dsac.cli.evaluate import Evaluate
+from dsac.cli.export import Export
 from dsac.cli.fine_tune import FineTune
 from dsac.cli.info import Info
 from dsac.cli.localize import Localize
@@ -36,6 +38,8 @@ VERBS = (
     Localize,
     Evaluate,
     Info,
+    Convert,
+    Export,
     Bench,
     WarmUp,
 )  # in the order in which the help shows them

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from dsac.datasets import Conventions, Scene
+    from dsac.geometry import Camera
 
 T = TypeVar("T")
 Positional = tyro.conf.Positional
@@ -66,6 +67,16 @@ def choose_device(name: Device) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise DsacError("--device cuda: PyTorch sees no CUDA device here")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def parse_camera(text: str) -> Camera:
+    """What --camera says. Raises: `DsacError`."""
+    from dsac.geometry import Camera
+
+    try:
+        return Camera.from_text(text)
+    except (ValueError, OverflowError) as error:
+        raise DsacError(f"--camera {text}: expected MODEL,WIDTH,HEIGHT,PARAMS... ({error})") from None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,11 @@
-"""Scenes in: folders of posed images, in the formats people have them."""
+"""Scenes in and out: folders of posed images, in the formats people have them."""
 
 from dsac.datasets.conventions import Conventions, read_as
 from dsac.datasets.frame import Frame, FrameReader, Frames, NamedPoses, Scene
 from dsac.datasets.image import read_exif_focal_px, read_image
 from dsac.datasets.photos import load_photos
 from dsac.datasets.poses_file import read_poses, write_poses
+from dsac.datasets.saving import save_scene
 from dsac.datasets.scene import load_scene
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "read_exif_focal_px",
     "read_image",
     "read_poses",
+    "save_scene",
     "write_poses",
 ]

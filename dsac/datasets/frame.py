@@ -63,6 +63,28 @@ class ChecksFiles(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class ImageFile:
+    """Where the image of a frame lies, and the (width, height) in which pixels are taken as they are stored."""
+
+    path: str  # or a URL
+    size: tuple[int, int] | None  # None: it is read upright, as viewers show it
+
+
+@runtime_checkable
+class ReadsImageFiles(Protocol):
+    """A `FrameReader` whose images are files."""
+
+    def image_file(self, name: str) -> ImageFile | None:
+        """None = this image is none."""
+        ...
+
+
+def image_file(reader: FrameReader, name: str) -> ImageFile | None:
+    """The file that a reader takes an image from; None = it has none."""
+    return reader.image_file(name) if isinstance(reader, ReadsImageFiles) else None
+
+
 @dataclass(frozen=True, eq=False)
 class NamedPoses:
     """Poses by image name, the contents of a poses file: ground truth or estimates."""
@@ -194,6 +216,9 @@ class _ColorOnly:
     def check(self, name: str, with_depth: bool) -> None:
         if isinstance(self.reader, ChecksFiles):
             self.reader.check(name, with_depth)
+
+    def image_file(self, name: str) -> ImageFile | None:
+        return image_file(self.reader, name)
 
 
 @dataclass(frozen=True, eq=False)

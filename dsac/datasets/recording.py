@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 
+from dsac.datasets.frame import ImageFile
 from dsac.datasets.image import (
     ENOUGH_PX,
     DepthUnits,
@@ -111,6 +112,9 @@ class FileReader:
         enough_px = None if self.has_depth else ENOUGH_PX  # depth is a pixel's own
         path = join(self.path, self.image_folder, name)
         return read_image(path, self.sizes.get(name), enough_px=enough_px)
+
+    def image_file(self, name: str) -> ImageFile:
+        return ImageFile(join(self.path, self.image_folder, name), self.sizes.get(name))
 
     def check(self, name: str, with_depth: bool) -> None:
         """Raises: `DatasetError` for a damaged file."""

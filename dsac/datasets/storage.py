@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import os
 import posixpath
+import shutil
 import stat
 import struct
 import uuid
@@ -147,6 +148,41 @@ def write_atomically(path: Path, data: bytes) -> None:
             temporary.unlink()
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+def check_new_folder(path: Path) -> None:
+    """Raises: `DatasetError` for a folder to write that is there and not empty, or whose own folder is not."""
+    if path.exists() and not (path.is_dir() and not os.listdir(path)):
+        raise DatasetError(f"{path}: expected a new or an empty folder to write into; give another name")
+    if not path.absolute().parent.is_dir():
+        raise DatasetError(f"{path}: its folder does not exist")
+
+
+@contextmanager
+def folder_written_whole(path: Path) -> Iterator[Path]:
+    """A new folder to write into, which becomes `path` at the end; an error leaves nothing.
+
+    An empty folder that is there already stays and gets what was written: a shell may be in it.
+    Raises: `DatasetError` like `check_new_folder`, and when it cannot be written.
+    """
+    check_new_folder(path)
+    target = Path(os.path.realpath(path))
+    is_there = target.exists()
+    temporary = (target if is_there else target.parent) / f".{uuid.uuid4().hex}.tmp"
+    try:
+        temporary.mkdir()
+        yield temporary
+        if is_there:
+            for name in os.listdir(temporary):
+                os.replace(temporary / name, target / name)
+            temporary.rmdir()
+        else:
+            os.replace(temporary, target)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise DatasetError(f"{path}: cannot be written: {error.strerror or error}") from error
         raise
 
 

@@ -9,7 +9,7 @@ import pytest
 from damage import damaged_bytes, expect_scene_or_error
 from known_cameras import expect_camera, quaternion_xyzw, world_from_cams
 
-from dsac.datasets import load_scene
+from dsac.datasets import load_scene, save_scene
 from dsac.datasets.ros_images import depth_metres, rgb_pixels
 from dsac.errors import DatasetError
 
@@ -159,6 +159,19 @@ def test_an_mcap_file_and_a_folder_of_bags_are_recordings(recording):
     assert len(load_scene(file).mapping) == 4
     path, _ = recording("bag")
     assert len(load_scene(path.parent).mapping) == 4
+
+
+def test_a_bag_is_unpacked_into_files_with_its_times(recording, tmp_path):
+    path, pixels = recording()
+    saved = save_scene(load_scene(path), tmp_path / "tum", "tum")
+    assert saved.num_copied == 0
+    assert saved.names[1] == f"rgb/camera/color/image_raw/{START_NS + 100_000_000}.png"
+    lines = (tmp_path / "tum" / "rgb.txt").read_text().splitlines()
+    assert lines[2].split()[0] == f"{START_NS / 1e9 + 0.1:.6f}"
+    for i, frame in enumerate(load_scene(tmp_path / "tum").mapping):
+        expect_camera(frame, MATRICES[i], (10, 11, 3.5, 2.5), tolerance_px=1e-4)
+        np.testing.assert_array_equal((frame.image * 255).round().permute(1, 2, 0), pixels[i])
+        np.testing.assert_allclose(frame.depth, 1 + i / 1000, rtol=1e-6)
 
 
 def test_images_without_poses_in_time_are_counted(recording, caplog):
