@@ -103,7 +103,7 @@ def measure(arguments: argparse.Namespace) -> None:
     lines = [
         "# What a process pays once",
         "",
-        f"`python benchmarks/start_up.py --repeats {arguments.repeats}`, medians, seconds, in brackets those of the processor:",
+        f"`python benchmarks/start_up.py --repeats {arguments.repeats}`, medians, seconds (of the processor):",
         "",
         "| | s |",
         "|---|---|",
