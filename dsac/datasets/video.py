@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
 from dsac.datasets.frame_choice import FrameChoice, VideoFrame
+from dsac.datasets.image_header import DecodedPhoto, Header
 from dsac.datasets.storage import write_atomically
 from dsac.errors import DatasetError
 
@@ -35,6 +37,7 @@ VIDEO_ENDINGS = (
     ".wmv",
 )
 _FAILURES = 100  # frames in a row that cannot be decoded: the end
+_NOTHING = "no frame of this video shows anything"
 Progress = Callable[[float], None]  # of a number in [0, 1]
 
 
@@ -96,7 +99,8 @@ def write_frames(
 ) -> list[str]:
     """Write `video_frames` as JPEG images into a folder, which is made; their names, `000123.jpg`.
 
-    Raises: like `video_frames`, and `DatasetError` when the folder has anything in it or cannot be written.
+    Raises: like `video_frames`, and `DatasetError` when the folder has anything in it or cannot be written, and
+    when no frame shows anything.
     """
     import cv2  # here, because importing the package should not load it
 
@@ -115,6 +119,8 @@ def write_frames(
             write_atomically(folder / names[-1], data.tobytes())
     except OSError as error:
         raise DatasetError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    if not names:
+        raise DatasetError(f"{path}: {_NOTHING}")
     return names
 
 
@@ -124,6 +130,69 @@ def read_video_size(path: str | Path) -> tuple[int, int]:
         for _ in video.numbers():
             return video.decoded().shape[1::-1]
     raise AssertionError("a video has a frame, or says why not")
+
+
+# ---- as photos -------------------------------------------------------------------------------------
+
+
+def video_photos(
+    path: str | Path, every: int | None = None, *, on_progress: Progress = lambda fraction: None
+) -> dict[str, DecodedPhoto]:
+    """The frames of `video_frames`, or one of `every` so many, as photos by name: `video.mp4#000123`.
+
+    Their pixels are read when they are asked for, in order without reading anything twice.
+    Raises: `DatasetError` like `video_frames`, `ValueError` for `every` below 1.
+    """
+    if every is not None and every < 1:
+        raise ValueError(f"every: expected 1 or more, got {every}")
+    if every is None:
+        numbers = choose_frames(path, on_progress=on_progress)
+    else:
+        with _Video(path) as video:
+            numbers = []
+            for number in video.numbers():
+                on_progress(video.progress)
+                numbers += [number] if number % every == 0 else []
+    if not numbers:
+        raise DatasetError(f"{path}: {_NOTHING}")
+    header, pages = Header(read_video_size(path)), _Pages(path, numbers)
+    return {(name := f"{path}#{number:06}"): _VideoPhoto(name, header, pages, number) for number in numbers}
+
+
+@dataclass(frozen=True, eq=False)
+class _VideoPhoto:
+    name: str
+    header: Header
+    pages: _Pages
+    number: int
+
+    def __str__(self) -> str:
+        return self.name
+
+    def pixels(self) -> UInt8[np.ndarray, "H W 3"]:
+        return self.pages.turn_to(self.number)
+
+
+@dataclass(eq=False)
+class _Pages:
+    """Some frames of a video, read forward as they are asked for, and from the beginning where that is back."""
+
+    path: str | Path
+    numbers: list[int]
+    _ahead: Iterator[VideoFrame] = field(default_factory=lambda: iter(()))
+    _open: VideoFrame | None = None
+
+    def turn_to(self, number: int) -> UInt8[np.ndarray, "H W 3"]:
+        if self._open is None or self._open.number > number:
+            self._ahead, self._open = read_frames(self.path, self.numbers), None
+        while self._open is None or self._open.number < number:
+            self._open = next(self._ahead, None)
+            if self._open is None:
+                raise DatasetError(f"{self.path}: frame {number} cannot be read any more")
+        return self._open.image
+
+
+# ---- reading ---------------------------------------------------------------------------------------
 
 
 def _chosen(path: str | Path, on_progress: Progress) -> Iterator[VideoFrame]:
