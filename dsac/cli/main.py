@@ -22,11 +22,12 @@ from dsac.cli.demo import Demo
 from dsac.cli.evaluate import Evaluate
 from dsac.cli.export import Export
 from dsac.cli.fine_tune import FineTune
+from dsac.cli.frames import Frames
 from dsac.cli.info import Info
 from dsac.cli.localize import Localize
 from dsac.cli.map import Map
 from dsac.cli.options import check_numbers
-from dsac.cli.process import keep_freed_memory
+from dsac.cli.process import keep_freed_memory, let_decoders_be_silent
 from dsac.cli.warm_up import WarmUp
 from dsac.errors import DsacError
 
@@ -40,6 +41,7 @@ VERBS = (
     Info,
     Convert,
     Export,
+    Frames,
     Bench,
     WarmUp,
 )  # in the order in which the help shows them
@@ -60,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Without arguments it shows what `dsac --help` does.
     """
     keep_freed_memory()
+    let_decoders_be_silent()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words == ["--version"]:
         print(f"dsac {dsac.__version__}")

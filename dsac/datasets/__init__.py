@@ -7,6 +7,7 @@ from dsac.datasets.photos import load_photos
 from dsac.datasets.poses_file import read_poses, write_poses
 from dsac.datasets.saving import save_scene
 from dsac.datasets.scene import load_scene
+from dsac.datasets.video import video_frames, write_frames
 
 __all__ = [
     "Conventions",
@@ -22,5 +23,7 @@ __all__ = [
     "read_image",
     "read_poses",
     "save_scene",
+    "video_frames",
+    "write_frames",
     "write_poses",
 ]
