@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
-from dsac.datasets.frame import FrameReader, Frames, Scene
+from dsac.datasets.frame import ChecksFiles, FrameReader, Frames, Scene, digest_of
 from dsac.geometry import Camera, Pose
 
 AXES = {"opencv": "RDF", "opengl": "RUB", "arkit": "RUB", "unity": "RUF", "ros": "FLU"}
@@ -159,6 +159,13 @@ class _MendedDepth:
     def read_depth(self, name: str, camera: Camera) -> Float32[np.ndarray, "H W"]:
         depth = self.frames.read_depth(name, camera) * np.float32(self.scale)
         return depth * cosines(camera) if self.along_ray else depth
+
+    def check(self, name: str, with_depth: bool) -> None:
+        if isinstance(self.frames, ChecksFiles):
+            self.frames.check(name, with_depth)
+
+    def digest(self, name: str) -> str:
+        return digest_of(self.frames, name)
 
 
 def cosines(camera: Camera) -> Float32[np.ndarray, "H W"]:

@@ -63,6 +63,23 @@ class ChecksFiles(Protocol):
         ...
 
 
+@runtime_checkable
+class KnowsFiles(Protocol):
+    """A `FrameReader` that can tell the file of a frame's image from all others."""
+
+    def digest(self, name: str) -> str:
+        """Of the file's bytes: 16 hexadecimal digits, or empty where there is none.
+
+        Raises: `DatasetError` when it cannot be read.
+        """
+        ...
+
+
+def digest_of(reader: FrameReader, name: str) -> str:
+    """Of the image file of that frame, see `KnowsFiles`; empty for a reader that cannot tell files."""
+    return reader.digest(name) if isinstance(reader, KnowsFiles) else ""
+
+
 @dataclass(frozen=True, eq=False)
 class NamedPoses:
     """Poses by image name, the contents of a poses file: ground truth or estimates."""
@@ -194,6 +211,9 @@ class _ColorOnly:
     def check(self, name: str, with_depth: bool) -> None:
         if isinstance(self.reader, ChecksFiles):
             self.reader.check(name, with_depth)
+
+    def digest(self, name: str) -> str:
+        return digest_of(self.reader, name)
 
 
 @dataclass(frozen=True, eq=False)

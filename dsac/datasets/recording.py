@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import posixpath
@@ -26,7 +27,7 @@ from dsac.datasets.image import (
 )
 from dsac.datasets.number_lines import as_number
 from dsac.datasets.rigid import some
-from dsac.datasets.storage import Storage, join, read_lines
+from dsac.datasets.storage import Storage, join, read_bytes, read_lines
 from dsac.errors import DatasetError
 from dsac.geometry import Camera
 
@@ -117,6 +118,11 @@ class FileReader:
         check_image(join(self.path, self.image_folder, name))
         if with_depth and name in self.depth_names:
             check_depth(join(self.path, self.depth_names[name]))
+
+    def digest(self, name: str) -> str:
+        """Of the image file's bytes."""
+        data = read_bytes(join(self.path, self.image_folder, name))
+        return hashlib.blake2b(data, digest_size=8).hexdigest()
 
     def stores_turned(self, name: str) -> bool:
         """Whether this photo is read as stored, although viewers would rotate it, as its intrinsics demand."""
