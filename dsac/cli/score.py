@@ -11,8 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from dsac.cli.console import err, out, progress_bars
 from dsac.errors import DatasetError
 
@@ -29,6 +27,8 @@ def score_map(path: Path, scene: Scene, device: torch.device, held_out: bool) ->
 
     A photo that cannot be read leaves the map without a score, which is said.
     """
+    import numpy as np
+
     from dsac.evaluation import evaluate
     from dsac.localizer import Localizer
 
