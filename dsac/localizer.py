@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,7 @@ class Localization:
     correspondences: Correspondences
     timing: Timing
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of the map's own frame in the world, metres
+    metric: bool | None = None  # whether the map's unit of length is the metre, as is said here; None: unknown
 
     @property
     def pose(self) -> Pose:
@@ -138,6 +139,32 @@ class Localization:
             correspondences=self.correspondences[index : index + 1],
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """The answer for one photo in plain types, as `dsac localize --json` prints it; None: unknown.
+
+        Raises: `TypeError` for a batch.
+        """
+        if self.success.ndim > 0:
+            raise TypeError("this is the answer for a batch of photos: take one of them")
+        pose, known = self.cam_from_world, bool(self.success)
+        stated = known and bool(self.covariance.isfinite().all())
+        return {
+            "name": self.name,
+            "success": known,
+            "confidence": round(self.confidence.item(), 4),
+            "inliers": int(self.num_inliers),
+            "cam_from_world": {
+                "quaternion_wxyz": pose.quaternion_wxyz.tolist(),
+                "translation": pose.translation.tolist(),
+            } if known else None,
+            "center": pose.center.tolist() if known else None,
+            "metric": self.metric,
+            "position_sigma": self.position_sigma_m.item() if stated else None,
+            "rotation_sigma_deg": self.rotation_sigma_deg.item() if stated else None,
+            "covariance": self.covariance.tolist() if stated else None,
+            "timing_ms": {key.removesuffix("_ms"): round(ms, 2) for key, ms in asdict(self.timing).items()},
+        }  # fmt: skip
+
     def __repr__(self) -> str:
         if self.success.ndim > 0:
             return f"Localization of {len(self)} photos, {int(self.success.sum())} localized"
@@ -146,7 +173,8 @@ class Localization:
             x, y, z = self.cam_from_world.center.tolist()
             lines = [
                 f"Localization of {self.name}: confidence {self.confidence.item():.2f}",
-                f"center ({x:.3f}, {y:.3f}, {z:.3f}) ± {self.position_sigma_m.item():.3f}, "
+                f"center ({x:.3f}, {y:.3f}, {z:.3f}){' m' if self.metric else ''} "
+                f"± {self.position_sigma_m.item():.3f}, "
                 f"rotation ± {self.rotation_sigma_deg.item():.2f}°",
             ]
         count = self.inliers.shape[-1]
@@ -286,6 +314,7 @@ class Localizer:
             correspondences,
             Timing(*(1e3 * float(stage) for stage in np.diff(ticks))),
             self.scene_map.info.origin,
+            self.scene_map.info.metric,
         )
 
     def _align(

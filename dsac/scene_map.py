@@ -19,12 +19,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 import dsac
+from dsac.datasets import Frames
+from dsac.datasets.frame import digest_of
 from dsac.datasets.storage import write_atomically
 from dsac.errors import MapFormatError
 from dsac.geometry import Camera, Pose
@@ -69,6 +73,9 @@ class MapInfo:
     focal_range: tuple[float, float] | None = None  # of the mapping cameras' `relative_focal`
     described_by: str = ""  # id of the local features of its described points; empty: it has none
     as_stored: bool = False  # mapping images were read as they are stored, though viewers turn some of them
+    # The frames that it was made from: names, each with the digest of its image file (16 hexadecimal digits),
+    # empty where files cannot be told. No names: a map from before they were kept.
+    frames: Mapping[str, str] = field(default_factory=dict)
     # Where the map's own frame stands in the world, metres: poses and points of a map are float32 about this
     # place, which keeps georeferenced recordings (UTM, ECEF) exact. The axes are the world's.
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -90,8 +97,11 @@ class MapInfo:
             _check(isinstance(getattr(self, name), bool), name, "true or false", self)
         _check(self.described_by in ("", local_features.ID), "described_by", local_features.ID, self)
         _check(self.metric in (None, True, False), "metric", "true, false or nothing", self)
-        for name in ("settings", "training"):
+        for name in ("settings", "training", "frames"):
             _check(isinstance(getattr(self, name), Mapping), name, "names with values", self)
+        _check(
+            all(type(digest) is str for digest in self.frames.values()), "frames", "names with digests", self
+        )
         _check((self.head is None) != (self.network is None), "head", "either a head or a network", self)
         if self.camera:
             Camera.from_text(self.camera)
@@ -162,6 +172,21 @@ class SceneMap:
     def mapping_camera(self) -> Camera | None:
         """A typical one of the mapping images, if the map knows."""
         return Camera.from_text(self.info.camera) if self.info.camera else None
+
+    def learned_from(self, frames: Frames) -> Bool[np.ndarray, " N"]:
+        """Which of the frames this map was made from: those with one of its image files, whatever their names.
+
+        Where files cannot be told (rendered rooms, bags), those of the same name.
+        Raises: `DatasetError` for an image file that cannot be read.
+        """
+        own = self.info.frames
+        digests = {digest for digest in own.values() if digest}
+
+        def is_own(name: str) -> bool:
+            digest = digest_of(frames.reader, name) if own else ""
+            return digest in digests if digest and own.get(name) != "" else name in own
+
+        return np.array([is_own(name) for name in frames.names], dtype=bool)
 
     def save(self, path: str | Path) -> None:
         """Write the file whole or not at all: into a neighbour first, then renamed over.

@@ -6,6 +6,7 @@ The map here is exact (see `ball_world`), so what is tested is everything around
 from __future__ import annotations
 
 import io
+import json
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -372,6 +373,26 @@ def test_the_answer_prints_in_three_lines(localizer: Localizer) -> None:
     lost = localizer.localize(torch.zeros(3, 192, 256), photo.camera)
     assert "not localized" in repr(lost) and "center" not in repr(lost)
     assert "2 photos" in repr(localizer.localize(photo.image.expand(2, 3, -1, -1), photo.camera))
+
+
+def test_the_answer_in_plain_types_is_json(localizer: Localizer) -> None:
+    photo = photograph(CAMERAS["working size"])
+    answer = localizer.localize(photo.image, photo.camera)
+    values = json.loads(json.dumps(answer.to_dict(), allow_nan=False))
+    assert values["success"] is True and values["metric"] is None
+    assert values["center"] == pytest.approx(answer.world_from_cam.translation.tolist())
+    assert values["position_sigma"] == pytest.approx(answer.position_sigma_m.item())
+    assert values["rotation_sigma_deg"] == pytest.approx(answer.rotation_sigma_deg.item())
+    endless = replace(answer, covariance=torch.full_like(answer.covariance, torch.inf))
+    lost = localizer.localize(torch.zeros(3, 192, 256), photo.camera)
+    for unknown, names in (
+        (endless, {"position_sigma", "rotation_sigma_deg", "covariance", "metric"}),
+        (lost, {"cam_from_world", "center", "position_sigma", "rotation_sigma_deg", "covariance", "metric"}),
+    ):
+        said = json.loads(json.dumps(unknown.to_dict(), allow_nan=False))
+        assert {name for name, value in said.items() if value is None} == names
+    with pytest.raises(TypeError, match="a batch of photos"):
+        localizer.localize(photo.image.expand(2, 3, -1, -1), photo.camera).to_dict()
 
 
 def test_one_can_train_on_what_an_answer_rests_on(localizer: Localizer) -> None:

@@ -308,6 +308,8 @@ DAMAGED = {
     "an encoder that is a number": {"encoder_id": 3},
     "an own encoder that does not ship": {"own_encoder": True, "encoder_id": "resnet"},
     "metric perhaps": {"metric": "perhaps"},
+    "frames without names": {"frames": ["a.jpg"]},
+    "a frame with a number": {"frames": {"a.jpg": 5}},
 }
 
 
@@ -367,6 +369,17 @@ def test_maps_from_before_load(scene_map: SceneMap, tmp_path: Path) -> None:
     scene_map.save(tmp_path / "a.dsac")
     fields: dict[str, object] = {"camera_spacing": 0.1, "score_network": None}
     assert SceneMap.load(_changed(tmp_path / "a.dsac", fields)).info == scene_map.info
+
+
+def test_a_map_from_before_frames_were_kept_knows_none(scene_map: SceneMap, tmp_path: Path) -> None:
+    info = replace(scene_map.info, frames={"ä b.jpg": "0123456789abcdef", "c": ""})
+    replace(scene_map, info=info).save(tmp_path / "a.dsac")
+    assert SceneMap.load(tmp_path / "a.dsac").info == info
+    fields = asdict(info)
+    del fields["frames"]
+    tensors = safetensors.torch.load((tmp_path / "a.dsac").read_bytes())
+    (tmp_path / "b.dsac").write_bytes(safetensors.torch.save(tensors, {"dsac": json.dumps(fields)}))
+    assert SceneMap.load(tmp_path / "b.dsac").info == replace(info, frames={})
 
 
 def test_a_map_loads_whatever_the_default_type(scene_map: SceneMap, tmp_path: Path) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import shlex
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
-from dsac.cli.console import err, out, progress_bars
-from dsac.cli.options import Inverted, Maybe, Meaning, Positional, read_scene
+from dsac.cli.console import err, one_object, out, progress_bars
+from dsac.cli.options import Flag, Inverted, Maybe, Meaning, Positional, read_scene
 from dsac.errors import DsacError
 
 if TYPE_CHECKING:
@@ -38,8 +38,18 @@ class Check(Meaning):
     max_gap: Maybe[float] = None
     """Seconds between an image and its pose, at most, in formats with timestamps (default: 0.02)."""
 
+    json: Flag = False
+    """Print one JSON object (docs/conventions.md names its keys)."""
+
     def run(self) -> None:
         """Raises: `DsacError` for a recording that is wrong, after all has been said."""
+        with one_object(self.json) as show_object:
+            check = self._check()
+            show_object(as_dict(check))
+        if not check.is_right:
+            raise DsacError(f"{self.scene}: the images contradict what was read")
+
+    def _check(self) -> SceneCheck:
         given = self.conventions(self.poses)
         scene = read_scene(self.scene, self.truth, self.max_gap, given)
         check = _checked(scene)
@@ -51,8 +61,7 @@ class Check(Meaning):
             # a cure is for what was read: after other options it would not be one
             options = "" if given.options() else f" {check.cure.options()}"
             out.print(f"Next: dsac check {shlex.quote(self.scene)}{options}", style="dim", soft_wrap=True)
-        if not check.is_right:
-            raise DsacError(f"{self.scene}: the images contradict what was read")
+        return check
 
 
 _STYLES = {"wrong": "red", "doubtful": "yellow", "note": "dim"}
@@ -77,6 +86,20 @@ def refuse_contradictions(scene: Scene, given: Conventions) -> None:
             advice = f"try again with {check.cure.options()}"
         reasons = "; ".join(finding.text for finding in wrong)
         raise DsacError(f"{scene.path}: {reasons}; {advice}, or --no-check to learn it as it is")
+
+
+def as_dict(check: SceneCheck) -> dict[str, Any]:
+    """What was found in plain types; None where there was too little to say."""
+    return {
+        "right": check.is_right,
+        "frames_seen": check.frames_seen,
+        "shared_corners": check.num_shared,
+        "corners_agreed": None if math.isnan(check.agreed) else check.agreed,
+        "frames_agreed": None if math.isnan(check.frames_agreed) else check.frames_agreed,
+        "depth": None if check.depth is None else asdict(check.depth),
+        "findings": [asdict(finding) for finding in check.findings],
+        "cure": None if check.cure is None else check.cure.options(),
+    }
 
 
 def describe(check: SceneCheck) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 
 out = Console(highlight=False, markup=False)  # file names may hold square brackets
 err = Console(stderr=True, highlight=False, markup=False)
+
+
+@contextmanager
+def one_object(wanted: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A function that prints a JSON object; where that is `wanted`, nothing else reaches standard output."""
+    before, out.quiet = out.quiet, wanted
+    try:
+        yield lambda values: print(json.dumps(values, ensure_ascii=False, allow_nan=False)) if wanted else None
+    finally:
+        out.quiet = before
 
 
 def print_mistake(error: Exception) -> None:

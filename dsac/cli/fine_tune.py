@@ -32,8 +32,8 @@ class FineTune:
     """Train a map end to end on the poses of the recording that it was made from.
 
     A slice of the mapping frames, seen at other scales, rolls and exposures, decides: the map that does best on
-    it is written, and the map you start from is the first candidate. Query frames are never looked at. Ctrl-C
-    writes the best so far.
+    it is written, and the map you start from is the first candidate. Query frames, and those that mapping held
+    out, are never looked at. Ctrl-C writes the best so far.
 
     For example:
       $ dsac fine-tune kitchen.dsac 7scenes/redkitchen --output tuned.dsac

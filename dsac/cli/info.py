@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dsac.cli.options import Positional
+from dsac.cli.options import Flag, Positional
 
 if TYPE_CHECKING:
     from dsac.scene_map import MapInfo, SceneMap
@@ -18,14 +19,31 @@ class Info:
 
     map: Positional[Path]
     """The map file."""
+    json: Flag = False
+    """Print one JSON object: `MapInfo`, and what the file holds beside it (docs/conventions.md)."""
 
     def run(self) -> None:
         from dsac.scene_map import SceneMap
 
         scene_map = SceneMap.load(self.map)
+        if self.json:
+            print(json.dumps(as_dict(scene_map, self.map), ensure_ascii=False))
+            return
         print(self.map)
         for name, value in describe(scene_map, self.map):
             print(f"  {name:13} {value}")  # plain lines: to be searched, and the camera to be copied
+
+
+def as_dict(scene_map: SceneMap, path: Path) -> dict[str, Any]:
+    """A map file in plain types: its `MapInfo`, and how much of what it holds."""
+    return {
+        "map": str(path),
+        "size_bytes": path.stat().st_size,
+        "num_values": scene_map.num_values,
+        "num_landmarks": len(scene_map.landmarks or ()),
+        "num_described_points": len(scene_map.described or ()),
+        **asdict(scene_map.info),
+    }
 
 
 def describe(scene_map: SceneMap, path: Path) -> list[tuple[str, str]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -92,7 +93,7 @@ class Localize:
                     unusable += 1
                     print_mistake(error)
                     continue
-                print((_as_json if self.json else _as_line)(localization, info.metric), flush=True)
+                print(json.dumps(localization.to_dict()) if self.json else _as_line(localization), flush=True)
                 if (pose := _pose(localization)) is not None:
                     found[localization.name] = pose
         except KeyboardInterrupt:
@@ -121,35 +122,25 @@ def _pose(localization: Localization) -> Pose | None:
     return localization.cam_from_world.to("cpu") if localization.success else None
 
 
-def _as_line(localization: Localization, metric: bool | None) -> str:
+def _as_line(localization: Localization) -> str:
     if not localization.success:
         return f"{localization.name}  not localized (confidence {localization.confidence.item():.2f})"
     x, y, z = localization.cam_from_world.center.tolist()
-    unit = " m" if metric else ""
+    unit = " m" if localization.metric else ""
     return (
-        f"{localization.name}  at ({x:.3f}, {y:.3f}, {z:.3f}){unit}  "
+        f"{localization.name}  at ({x:.3f}, {y:.3f}, {z:.3f}){unit}  {_deviations(localization)}"
         f"confidence {localization.confidence.item():.2f}  {localization.num_inliers.item()} inliers  "
         f"{localization.timing.total_ms:.0f} ms"
     )
 
 
-def _as_json(localization: Localization, metric: bool | None) -> str:
-    success, pose = bool(localization.success), localization.cam_from_world
-    answer = {
-        "name": localization.name,
-        "success": success,
-        "confidence": round(localization.confidence.item(), 4),
-        "inliers": int(localization.num_inliers),
-        "cam_from_world": {
-            "quaternion_wxyz": pose.quaternion_wxyz.tolist(),
-            "translation": pose.translation.tolist(),
-        } if success else None,
-        "center": pose.center.tolist() if success else None,
-        "metric": metric,
-        "covariance": localization.covariance.tolist() if success else None,
-        "timing_ms": {key.removesuffix("_ms"): round(ms, 2) for key, ms in asdict(localization.timing).items()},
-    }  # fmt: skip
-    return json.dumps(answer)
+def _deviations(localization: Localization) -> str:
+    """What the answer states of its own error, one standard deviation."""
+    length, degrees = localization.position_sigma_m.item(), localization.rotation_sigma_deg.item()
+    if not math.isfinite(length + degrees):
+        return ""
+    known = f"{1e3 * length:.{1 if length < 0.01 else 0}f} mm" if localization.metric else f"{length:.2g}"
+    return f"± {known}, {degrees:.2f}°  "
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dsac.cli.check import refuse_contradictions
-from dsac.cli.console import err, let_kernels_compile, out, training_progress
+from dsac.cli.console import let_kernels_compile, out, training_progress
 from dsac.cli.options import (
     Device,
     Flag,
@@ -24,12 +24,13 @@ from dsac.cli.options import (
 )
 from dsac.cli.outputs import check_writable, is_map
 from dsac.cli.process import let_waiting_threads_sleep
+from dsac.cli.score import score_map
 from dsac.errors import DsacError
 
 if TYPE_CHECKING:
     import torch
 
-    from dsac.datasets import Scene
+    from dsac.datasets import Conventions, Scene
     from dsac.mapping import MappingProgress, MappingSettings, NetworkSettings
 
 
@@ -39,7 +40,8 @@ class Map(Meaning):
 
     Formats, recognised by what is in the folder: 7-Scenes, COLMAP models, nerfstudio / instant-ngp
     transforms.json, TUM RGB-D, ACE's folders, exports of phone apps and more, or images with poses.txt
-    (docs/recordings.md). Depth is used where it is there.
+    (docs/recordings.md). Depth is used where it is there. Of a recording that does not say which frames are for
+    queries some are held out; at the end they are localized, and a line says how well.
 
     For example:
       $ dsac map 7scenes/redkitchen kitchen.dsac
@@ -73,6 +75,9 @@ class Map(Meaning):
     each; 0 for none (shared encoder; default: 8000)."""
     depth: Flag = True
     """Map from poses alone, even if the recording has depth."""
+    hold_out: Maybe[Literal["8", "0", "blocks"]] = None
+    """Frames kept from the map to score it: every 8th, none (0), or four blocks of neighbours, which is harder
+    (default: 8, where the recording has no query frames of its own and 24 or more others)."""
     check: Flag = True
     """Learn even what the recording's own images contradict."""
     resume: Flag = False
@@ -94,14 +99,46 @@ class Map(Meaning):
         compile_beside()
         meant = self.conventions(self.poses)
         scene = read_scene(self.scene, self.truth, self.max_gap, meant)
+        split = len(scene.query) > 0
+        scene = self._held_out(scene)
         if not self.depth:
             scene = replace(scene, mapping=scene.mapping.without_depth())
         if self.check and not self.resume and self.scene != "synthetic":
             refuse_contradictions(scene, meant)
         map_scene(scene, self.map, settings, device, self.seed, self.resume)
+        score_map(self.map, scene, device, held_out=len(scene.query) > 0 and not split)
+        self._show_next(len(scene.query) > 0, meant)
+
+    def _held_out(self, scene: Scene) -> Scene:
+        """The scene with some frames for queries, where it has none of its own.
+
+        Raises: `DsacError` where it has and others are asked for.
+        """
+        from dsac.datasets import hold_out
+
         if len(scene.query):
-            command_line = shlex.join(["dsac", "evaluate", str(self.map), self.scene])
-            out.print(f"Next: {command_line}", style="dim", soft_wrap=True)
+            if self.hold_out not in (None, "0"):
+                number = len(scene.query)
+                raise DsacError(
+                    f"--hold-out: the recording has {number} query frames, which no map learns from"
+                )
+            return scene
+        if self.hold_out == "0" or (self.hold_out is None and len(scene.mapping) < _FEW_FRAMES):
+            return scene
+        scene = hold_out(scene, in_blocks=self.hold_out == "blocks")
+        if len(scene.query):
+            out.print(f"{len(scene.query)} frames are held out to score the map (--hold-out 0: none)")
+        return scene
+
+    def _show_next(self, has_queries: bool, meant: Conventions) -> None:
+        """The commands to go on with; photos, and what the recording means, are the same as before."""
+        options = [] if self.truth is None else ["--truth", self.truth]
+        options += [] if self.max_gap is None else ["--max-gap", f"{self.max_gap:g}"]
+        evaluate = shlex.join(["dsac", "evaluate", str(self.map), self.scene, *options])
+        if has_queries:
+            out.print(f"Next: {evaluate} {meant.options()}".strip(), style="dim", soft_wrap=True)
+        localize = shlex.join(["dsac", "localize", str(self.map)])
+        out.print(f"Next: {localize} PHOTO", style="dim", soft_wrap=True)
 
     def settings(self) -> MappingSettings | NetworkSettings:
         """Raises: `ValueError` for what means nothing, or nothing to this regressor."""
@@ -135,7 +172,7 @@ def map_scene(
 
     Raises: `KeyboardInterrupt` when training was interrupted, after saving the map as far as it was.
     """
-    from dsac.mapping import MappingSettings, build_map
+    from dsac.mapping import build_map
 
     checkpoint, log_path = path.with_name(path.name + ".checkpoint"), path.with_name(path.name + ".jsonl")
     if resume and not checkpoint.is_file():
@@ -155,17 +192,6 @@ def map_scene(
     training = scene_map.info.training
     size_mb = path.stat().st_size / 1e6
     out.print(f"{path}: {size_mb:.1f} MB, mapped in {training['seconds']:.0f} s", soft_wrap=True)
-    if (good := training["fraction_good"]) < _FEW_GOOD:
-        found = len(scene_map.landmarks or ())
-        wanted = settings.num_landmarks if isinstance(settings, MappingSettings) else 0
-        reason = "more minutes or steps help"
-        if found < _FEW_LANDMARKS * wanted:
-            reason = f"hardly a corner is where other frames see it ({found} landmarks), dsac check says more"
-        err.print(
-            f"only {good:.0%} of the cells are within 10 px, so photos will hardly be localized: {reason}",
-            style="yellow",
-            soft_wrap=True,
-        )
     if training["interrupted"]:
         out.print(f"after {training['steps']} steps: usable as it is, --resume goes on", style="yellow")
         raise KeyboardInterrupt
@@ -178,5 +204,4 @@ def _note(progress: MappingProgress) -> str:
     return f"{progress.fraction_good:.0%} in 10 px, median {progress.median_error_px:.1f}"
 
 
-_FEW_LANDMARKS = 0.25  # of those wanted: so few are found by chance
-_FEW_GOOD = 0.1  # a fifth to nine tenths in maps that localize
+_FEW_FRAMES = 24  # of fewer none is held out: each shows what no other does

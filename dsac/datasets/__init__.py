@@ -2,6 +2,7 @@
 
 from dsac.datasets.conventions import Conventions, read_as
 from dsac.datasets.frame import Frame, FrameReader, Frames, NamedPoses, Scene
+from dsac.datasets.held_out import hold_out
 from dsac.datasets.image import read_exif_focal_px, read_image
 from dsac.datasets.photos import load_photos
 from dsac.datasets.poses_file import read_poses, write_poses
@@ -16,6 +17,7 @@ __all__ = [
     "Frames",
     "NamedPoses",
     "Scene",
+    "hold_out",
     "load_photos",
     "load_scene",
     "read_as",

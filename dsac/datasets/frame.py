@@ -6,6 +6,7 @@ accessed, so a sequence of 100 000 frames costs megabytes and no decoding.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from dsac.datasets.image import ENOUGH_PX
 from dsac.datasets.rigid import some
+from dsac.datasets.storage import read_bytes
 from dsac.errors import DatasetError
 from dsac.geometry import Camera, Pose
 
@@ -83,6 +85,15 @@ class ReadsImageFiles(Protocol):
 def image_file(reader: FrameReader, name: str) -> ImageFile | None:
     """The file that a reader takes an image from; None = it has none."""
     return reader.image_file(name) if isinstance(reader, ReadsImageFiles) else None
+
+
+def digest_of(reader: FrameReader, name: str) -> str:
+    """Of the bytes of a frame's image file: 16 hexadecimal digits, or empty where it has none.
+
+    Raises: `DatasetError` when it cannot be read.
+    """
+    file = image_file(reader, name)
+    return "" if file is None else hashlib.blake2b(read_bytes(file.path), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from dsac.evaluation.metrics import (
     summary_table,
 )
 from dsac.evaluation.published import PublishedRow, published_rows
+from dsac.evaluation.queries import with_queries
 from dsac.evaluation.report import write_report
 from dsac.evaluation.results import Evaluation, FrameResult
 
@@ -33,5 +34,6 @@ __all__ = [
     "published_rows",
     "summarize",
     "summary_table",
+    "with_queries",
     "write_report",
 ]

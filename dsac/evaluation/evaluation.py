@@ -11,6 +11,7 @@ import os
 import platform
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -21,6 +22,7 @@ from dsac.datasets.frame import Frames, NamedPoses, Scene
 from dsac.datasets.poses_file import read_poses
 from dsac.errors import DatasetError
 from dsac.evaluation.metrics import LengthUnit, camera_spacing, length_unit, pose_error, summarize
+from dsac.evaluation.queries import with_queries
 from dsac.evaluation.report import prepare_report, write_report
 from dsac.evaluation.results import Evaluation, FrameResult, mapping_poses, select
 from dsac.geometry import Pose
@@ -28,11 +30,15 @@ from dsac.kernels import wait_until_compiled
 
 if TYPE_CHECKING:
     from dsac.localizer import Localization
+    from dsac.scene_map import SceneMap
 
 
 @runtime_checkable
 class FrameLocalizer(Protocol):
-    """What answers for frames one by one and in their order: a `Localizer`, or something around one."""
+    """What answers for frames one by one and in their order: a `Localizer`, or something around one.
+
+    Where it has a `scene_map`, as a `Localizer` has, `evaluate` tells which frames that was made from.
+    """
 
     def localize_frames(self, frames: Frames) -> Iterator[Localization]: ...
 
@@ -46,11 +52,16 @@ def evaluate(
 ) -> Evaluation:
     """Localize the query images of a scene, or take estimates, and score them against all its truths.
 
+    Of a scene without query images a localizer gets the frames that its map was not made from. Images that it
+    was made from are no test: they are marked, and have rows of their own in the table.
     Query images without an estimate count as failures. `settings` (name, value) are shown in the report, as
     the command and the map; `on_frame` is called after each image (progress). Kernels are compiled before the
     first image, once after an install.
     Raises: `DatasetError` when the scene has no query images or no pose for any of them.
     """
+    scene_map: SceneMap | None = getattr(source, "scene_map", None)
+    if scene_map is not None:
+        scene = with_queries(scene, scene_map)
     names = scene.query.names
     if not names:
         raise DatasetError(f"{scene.path}: expected query images, found none")
@@ -66,6 +77,9 @@ def evaluate(
         name, first = next(iter(truths.items()))
         unit = length_unit(scene.metric, _spacing(scene, name))
         frames, estimates, hardest = _localize(source, scene.query, first, unit, on_frame)
+    if scene_map is not None:
+        own = scene_map.learned_from(scene.query).tolist()
+        frames = [replace(frame, learned=learned) for frame, learned in zip(frames, own, strict=True)]
     evaluation = _score(
         title=Path(scene.path).name or scene.path,
         frames=frames,

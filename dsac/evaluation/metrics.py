@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -111,6 +112,18 @@ class Summary:
     def median_translation_spacings(self) -> float | None:
         """Median translation error / camera spacing: the figure of a scene whose scale is arbitrary."""
         return None if self.camera_spacing_m is None else self.median_translation_m / self.camera_spacing_m
+
+    def to_dict(self) -> dict[str, Any]:
+        """In plain types, lengths in `unit`; None for what is not finite."""
+        percent = (self.percent_5cm_5deg, self.percent_2cm_2deg, self.percent_1cm_1deg)
+        within = zip(self.unit.thresholds, percent, strict=True)
+        return {
+            "images": self.num_images,
+            "not_localized": self.num_not_localized,
+            "percent_within": {str(threshold): round(value, 2) for threshold, value in within},
+            "median_translation": finite(self.unit.of(self.median_translation_m)),
+            "median_rotation_deg": finite(self.median_rotation_deg),
+        }
 
 
 def pose_error(estimate: NamedPoses, truth: NamedPoses) -> PoseError:
@@ -230,6 +243,11 @@ def format_error(value: float) -> str:
     if not np.isfinite(value):
         return "∞"
     return f"{value:.{3 if value < 0.1 else 2 if value < 10 else 1}f}"
+
+
+def finite(value: float) -> float | None:
+    """For JSON, which knows no infinity."""
+    return float(value) if np.isfinite(value) else None
 
 
 _CHUNK = 2048  # rows of the distance matrix held at once

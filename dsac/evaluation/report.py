@@ -102,7 +102,9 @@ def _summary_section(evaluation: Evaluation) -> str:
         note += " Spacing is the mean distance between neighbouring mapping cameras"
         metric = evaluation.unit == CENTIMETRES
         note += "." if metric else ": the scale of this scene is arbitrary, lengths are told in it."
-    rows = map(summary_cells, evaluation.summaries)
+    if evaluation.note:
+        note += f" {evaluation.note}."
+    rows = map(summary_cells, evaluation.rows)
     return section("Against every truth", table(summary_headings(evaluation.unit), rows), note)
 
 

@@ -7,14 +7,15 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from rich.table import Table
 
 from dsac.datasets.frame import NamedPoses, Scene
 from dsac.evaluation.files import write_text
-from dsac.evaluation.metrics import LengthUnit, PoseError, Summary, summary_table
+from dsac.evaluation.metrics import CENTIMETRES, LengthUnit, PoseError, Summary, summarize, summary_table
 from dsac.geometry import Pose
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class FrameResult:
     rotation_sigma_deg: float | None = None  # square root of the summed variances that the estimate states
     translation_sigma_m: float | None = None
     timing: Timing | None = None
+    learned: bool | None = None  # whether the map was made from this image, which is then no test
 
     @staticmethod
     def of(localization: Localization) -> FrameResult:
@@ -66,9 +68,58 @@ class Evaluation:
         return self.summaries[0].unit
 
     @property
+    def num_learned(self) -> int:
+        """Images that the map was made from, as far as it knows."""
+        return sum(bool(frame.learned) for frame in self.frames)
+
+    @property
+    def note(self) -> str:
+        """What to know before the figures are believed; empty where they are of a test."""
+        if not self.num_learned:
+            return ""
+        count = f"{self.num_learned} of {len(self.frames)}"
+        meaning = "only the others are a test" if self.parts else "this is no test"
+        return f"{count} images are frames that this map was made from: {meaning}"
+
+    @property
+    def parts(self) -> list[Summary]:
+        """Where the map was made from some of the images: the first truth's figures of them, and of others."""
+        learned = {frame.name for frame in self.frames if frame.learned}
+        first = self.summaries[0]
+        error = self.errors[first.truth]
+        own = torch.tensor([name in learned for name in self.truths[first.truth].names])
+        if own.all() or not own.any():
+            return []
+        return [
+            summarize(
+                PoseError(error.rotation_deg[rows], error.translation_m[rows]), which,
+                first.camera_spacing_m, first.unit == CENTIMETRES,
+            )
+            for which, rows in (("learned", own), ("others", ~own))
+        ]  # fmt: skip
+
+    @property
+    def rows(self) -> list[Summary]:
+        """What the table shows."""
+        return [self.summaries[0], *self.parts, *self.summaries[1:]]
+
+    @property
     def table(self) -> Table:
-        """One row per truth, to print with rich."""
-        return summary_table(self.summaries)
+        """One row per truth, to print with rich; rows of their own for images that the map was made from."""
+        return summary_table(self.rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures in plain types, as `dsac evaluate --json` prints them; None for what is not finite."""
+        return {
+            "title": self.title,
+            "images": len(self.frames),
+            "localized": sum(frame.localized for frame in self.frames),
+            "learned_from": self.num_learned,
+            "unit": {"name": self.unit.name, "size": self.unit.size},
+            "truths": {summary.truth: summary.to_dict() for summary in self.summaries},
+            "parts": {summary.truth: summary.to_dict() for summary in self.parts},
+            "median_ms": {"total": self.median_total_ms, **dict(self.median_timing_ms)},
+        }
 
     @property
     def median_timing_ms(self) -> list[tuple[str, float]]:
@@ -98,7 +149,7 @@ class Evaluation:
         columns += [f"{truth}_{error}" for truth in self.truths for error in errors]
         columns += ["confidence", "inliers", "rotation_sigma_deg", f"translation_sigma_{length}"]
         stages = [stage for stage, _ in self.median_timing_ms]
-        columns += [f"{stage}_ms" for stage in stages]
+        columns += [*(f"{stage}_ms" for stage in stages), "learned"]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(columns)
@@ -114,6 +165,7 @@ class Evaluation:
             values += [
                 None if frame.timing is None else getattr(frame.timing, f"{stage}_ms") for stage in stages
             ]
+            values.append(None if frame.learned is None else int(frame.learned))
             cells = ["" if value is None else f"{value:.6g}" for value in values]
             writer.writerow([frame.name, int(frame.localized), *cells])
         write_text(path, text.getvalue())

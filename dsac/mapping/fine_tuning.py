@@ -6,7 +6,7 @@ What teaches and judges: a head is three times as accurate on the photos that it
 of the same place, so their poses say little. Training and validation take views with a scale, roll and exposure
 that mapping has not seen, and no frame has views in both. Mapping has still seen the frames of the validation
 slice: that favours the map that came in, which is the first candidate, so that a change must pay to be kept.
-Query frames are never looked at.
+Query frames are never looked at, nor are frames of the recording that mapping held out.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from dsac.datasets import Frames, Scene
+from dsac.datasets.frame import digest_of
 from dsac.errors import DatasetError, DsacError, MapFormatError
 from dsac.kernels import wait_until_compiled
 from dsac.map_scoring import scoring_rule
@@ -90,6 +91,11 @@ def fine_tune(
     wait_until_compiled()
     started = time.monotonic()
     frames = scene.mapping if isinstance(scene, Scene) else scene
+    own, learned = scene_map.learned_from(frames), dict(scene_map.info.frames)
+    if own.any():  # what was held out stays out
+        frames = frames[np.flatnonzero(own)]
+    else:
+        learned |= {name: digest_of(frames.reader, name) for name in frames.names}
     frames = frames.about(scene_map.info.origin)
     model = trainable_map(scene_map, encoder, settings, device, seed)
     views = tuning_views(
@@ -137,7 +143,7 @@ def fine_tune(
     # untouched weights need no copy in the file
     unchanged = best.step == 0 and model.scoring == scene_map.info.scoring and model.score_network is None
     tuned = scene_map if unchanged else model.to_map(scene_map)
-    info = replace(tuned.info, training={**tuned.info.training, "fine_tuning": record})
+    info = replace(tuned.info, frames=learned, training={**tuned.info.training, "fine_tuning": record})
     return replace(tuned, info=info)
 
 

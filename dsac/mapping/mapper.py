@@ -19,6 +19,7 @@ from typing import Literal
 import torch
 
 from dsac.datasets import Frames, Scene
+from dsac.datasets.frame import digest_of
 from dsac.errors import DatasetError, MapFormatError
 from dsac.kernels import wait_until_compiled
 from dsac.mapping.buffer import evenly_spread
@@ -93,6 +94,7 @@ def build_map(
     started = time.monotonic()
     origin = map_origin(frames.cam_from_world.center)
     frames = frames.about(origin)
+    recorded = frames.reader
     exact_depth = frames.has_depth
     budget = None if settings.minutes is None else settings.minutes * 60
 
@@ -126,6 +128,7 @@ def build_map(
             seconds=None if budget is None else max(0.0, 0.4 * budget - (time.monotonic() - started)),
             on_progress=report("features"),
         )
+    digests = {name: digest_of(recorded, name) for name in frames.names}
     begin = kept.restore(learner.parts)
     if (learner.head.scene_center - learner.shape.center).norm() > 0.1 * learner.shape.scale:
         raise MapFormatError(
@@ -175,6 +178,7 @@ def build_map(
         num_frames=len(frames),
         camera=by_focal[len(by_focal) // 2].to_text(),
         focal_range=(by_focal[0].relative_focal, by_focal[-1].relative_focal),
+        frames=digests,
         origin=origin,
         supervision="depth" if exact_depth else "poses",
         source=source if source or recording is None else f"{recording.path} ({recording.format})",

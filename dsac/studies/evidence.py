@@ -27,7 +27,7 @@ from dsac.geometry import Camera, Pose
 from dsac.localizer import Localization
 from dsac.ransac import Argmax, PoseSolver, SampledDSAC, SoftAM
 from dsac.ransac.types import Correspondences
-from dsac.scene_map import MapInfo
+from dsac.scene_map import MapInfo, SceneMap
 
 SELECTIONS = {"DSAC": SampledDSAC(), "argmax": Argmax(), "SoftAM": SoftAM()}
 NAIVE = "naive fit"
@@ -87,6 +87,7 @@ class EvidenceCollector:
     localizer: FrameLocalizer
     max_distance: float  # of an inlier from the truth
     evidence: list[FrameEvidence] = field(default_factory=list)
+    scene_map: SceneMap | None = None  # the localizer's
 
     def localize_frames(self, frames: Frames) -> Iterator[Localization]:
         frames = replace(frames, reader=_LastPhoto(frames.reader))

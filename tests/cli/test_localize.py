@@ -126,6 +126,8 @@ def test_lengths_are_metres_where_the_recording_says_so(corner: Path, run: Run, 
         _, answer, _ = run("localize", path, image, "--json")
         assert json.loads(answer)["metric"] is metric
         assert (") m  " in line) == bool(metric)
+        assert (re.search(r"  ± [\d.]+ mm, \d+\.\d\d°  ", line) is not None) == bool(metric)
+        assert re.search(r"  ± \d\.\d+( mm)?, \d+\.\d\d°  ", line)
         units[metric] = re.findall(r"in (.*)", info)[0], re.findall(r"positions are in (.*)", line)
     assert units == {
         True: ("metres", []),

@@ -25,9 +25,9 @@ from dsac.datasets import Frames, Scene
 from dsac.errors import DatasetError, DsacError, MapFormatError
 from dsac.localizer import Localizer
 from dsac.map_scoring import NetworkScore, SoftCount
-from dsac.mapping import pose_learner, training
+from dsac.mapping import fine_tuning, pose_learner, training
 from dsac.mapping.fine_tuning import FineTuningProgress, fine_tune, trainable_map, tuning_views
-from dsac.mapping.pose_learner import PoseLearner
+from dsac.mapping.pose_learner import PoseLearner, TuningViews
 from dsac.mapping.settings import FineTuningSettings
 from dsac.mapping.trainable_map import TrainableMap, TuningView
 from dsac.mapping.views import Augmentation, random_view
@@ -59,6 +59,28 @@ def shifted() -> SceneMap:
     with torch.no_grad():
         scene_map.head.point.bias[:3] += 0.012
     return scene_map
+
+
+def test_frames_that_mapping_held_out_stay_out(frames: Frames, monkeypatch: pytest.MonkeyPatch) -> None:
+    taught: list[str] = []
+
+    def taking(frames: Frames, *_: object) -> TuningViews:
+        taught.extend(frames.names)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fine_tuning, "tuning_views", taking)
+    scene_map = exact_map(96)
+    of_some = replace(scene_map, info=replace(scene_map.info, frames=dict.fromkeys(frames.names[:5], "")))
+    for known, names in ((of_some, frames.names[:5]), (scene_map, frames.names)):
+        taught.clear()
+        with pytest.raises(KeyboardInterrupt):
+            fine_tune(known, frames, SMALL, encoder=ColorEncoder())
+        assert taught == names
+
+
+def test_a_map_remembers_the_frames_that_it_was_tuned_on(frames: Frames, shifted: SceneMap) -> None:
+    tuned = fine_tune(shifted, frames, replace(SMALL, steps=1), encoder=ColorEncoder())
+    assert list(tuned.info.frames) == frames.names
 
 
 def test_frames_of_another_place_are_refused(frames: Frames) -> None:
