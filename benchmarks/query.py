@@ -26,7 +26,7 @@ def measure(map_file: str, scene_path: str, images: int) -> None:
 
     from dsac import Localizer, load_scene
     from dsac.cli import keep_freed_memory
-    from dsac.localizer import Timing
+    from dsac.localization import Timing
 
     keep_freed_memory()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))

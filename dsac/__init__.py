@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from dsac.errors import DatasetError, DsacError, MapFormatError
     from dsac.evaluation import Evaluation, evaluate, evaluate_poses
     from dsac.geometry import Camera, Pose
-    from dsac.localizer import Localization, Localizer, Timing
+    from dsac.localization import Localization, Timing
+    from dsac.localizer import Localizer
     from dsac.mapping import FineTuningSettings, MappingSettings, NetworkSettings, build_map, fine_tune
     from dsac.ransac import Correspondences, DenseSolver, PoseEstimate, PoseSolver
     from dsac.regressor import Regressor
@@ -48,7 +49,8 @@ _NAMES = {
     "errors": ("DatasetError", "DsacError", "MapFormatError"),
     "evaluation": ("Evaluation", "evaluate", "evaluate_poses"),
     "geometry": ("Camera", "Pose"),
-    "localizer": ("Localization", "Localizer", "Timing"),
+    "localization": ("Localization", "Timing"),
+    "localizer": ("Localizer",),
     "mapping": ("FineTuningSettings", "MappingSettings", "NetworkSettings", "build_map", "fine_tune"),
     "ransac": ("Correspondences", "DenseSolver", "PoseEstimate", "PoseSolver"),
     "regressor": ("Regressor",),

@@ -24,7 +24,8 @@ import dsac.regressor
 from dsac.datasets import Frames, read_image
 from dsac.errors import DatasetError, MapFormatError
 from dsac.geometry import Camera, Pose
-from dsac.localizer import Localization, Localizer
+from dsac.localization import Localization
+from dsac.localizer import Localizer
 from dsac.networks.encoder import load_encoder
 from dsac.networks.heads import SceneCoordinates, SceneHead
 

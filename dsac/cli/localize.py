@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from dsac.geometry import Camera, Pose
-    from dsac.localizer import Localization
+    from dsac.localization import Localization
 
 
 @dataclass(frozen=True)

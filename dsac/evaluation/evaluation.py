@@ -29,7 +29,7 @@ from dsac.geometry import Pose
 from dsac.kernels import wait_until_compiled
 
 if TYPE_CHECKING:
-    from dsac.localizer import Localization
+    from dsac.localization import Localization
     from dsac.scene_map import SceneMap
 
 

@@ -20,7 +20,7 @@ from dsac.datasets.frame import Frame
 from dsac.geometry import Camera, Pose
 
 if TYPE_CHECKING:
-    from dsac.localizer import Localization
+    from dsac.localization import Localization
 
 INLIER_BINS_PX = (1.0, 3.0, 6.0)  # limits of the colours c0, c1, c2; larger errors have c3
 LEGEND = (

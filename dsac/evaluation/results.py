@@ -19,7 +19,7 @@ from dsac.evaluation.metrics import CENTIMETRES, LengthUnit, PoseError, Summary,
 from dsac.geometry import Pose
 
 if TYPE_CHECKING:
-    from dsac.localizer import Localization, Timing
+    from dsac.localization import Localization, Timing
 
 
 @dataclass(frozen=True)

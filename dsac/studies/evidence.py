@@ -24,7 +24,7 @@ from dsac.errors import DatasetError
 from dsac.evaluation.evaluation import FrameLocalizer
 from dsac.evaluation.metrics import PoseError
 from dsac.geometry import Camera, Pose
-from dsac.localizer import Localization
+from dsac.localization import Localization
 from dsac.ransac import Argmax, PoseSolver, SampledDSAC, SoftAM
 from dsac.ransac.types import Correspondences
 from dsac.scene_map import MapInfo, SceneMap

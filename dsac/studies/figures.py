@@ -25,7 +25,7 @@ from dsac.studies.evidence import NAIVE, SELECTIONS, FrameEvidence, HardFrame, e
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from dsac.localizer import Localization
+    from dsac.localization import Localization
 
 _WAYS = {**dict(zip(SELECTIONS, (plots.BLUE, plots.ORANGE, plots.GREEN), strict=True)), NAIVE: plots.MUTED}
 _STAGES = {  # what a stage is called, its field and colour

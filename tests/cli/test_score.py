@@ -19,7 +19,8 @@ from dsac.datasets import Frames
 from dsac.datasets.recording import FileReader
 from dsac.evaluation import PoseError, summarize
 from dsac.geometry import Pose
-from dsac.localizer import Localization, Localizer
+from dsac.localization import Localization
+from dsac.localizer import Localizer
 from dsac.scene_map import SceneMap
 
 QUICK = ("--steps", 1, "--views", 26, "--buffer-size", 2000, "--landmarks", 0, "--no-check")

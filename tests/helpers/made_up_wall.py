@@ -10,7 +10,7 @@ import torch
 
 from dsac.datasets import Frames, NamedPoses, Scene
 from dsac.geometry import Camera, Pose
-from dsac.localizer import Localization, Timing
+from dsac.localization import Localization, Timing
 from dsac.ransac.types import Correspondences
 
 WIDTH, HEIGHT, STRIDE = 96, 64, 8

@@ -1,0 +1,160 @@
+"""The answer for a photo: where it was taken, how far to trust that, and what it rests on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from dsac.geometry import Camera, Pose
+from dsac.ransac import Correspondences
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Where the milliseconds of a query went."""
+
+    decode_ms: float  # read and decode the file
+    encode_ms: float  # resize and encode
+    head_ms: float
+    solve_ms: float
+    align_ms: float
+
+    @property
+    def total_ms(self) -> float:
+        return self.decode_ms + self.encode_ms + self.head_ms + self.solve_ms + self.align_ms
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Localization:
+    """The answer for one photo; for B photos at once every field has that batch dimension.
+
+    Not localized is an answer: `success` is False, and pose and covariance mean nothing.
+    """
+
+    name: str  # of the frame; `photo` for an image without one
+    cam_from_world: Pose  # batch (*B,), float64
+    covariance: Float[
+        Tensor, "*B 6 6"
+    ]  # of the increment Pose.exp(d) @ cam_from_world: rad², m²; inf = unknown
+    confidence: Float[Tensor, "*B"]  # in [0, 1]
+    success: Bool[Tensor, "*B"]
+    inliers: Bool[Tensor, "*B N"]  # which correspondences agree with the pose
+    # What the pose was searched in: always a batch, 1 for one photo. Scene points are in the map's own frame,
+    # which stands at `origin`; pixels are those of an ideal camera at the working size.
+    correspondences: Correspondences
+    timing: Timing
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of the map's own frame in the world, metres
+    metric: bool | None = None  # whether the map's unit of length is the metre, as is said here; None: unknown
+
+    @property
+    def pose(self) -> Pose:
+        """`cam_from_world`, for those who look for that word."""
+        return self.cam_from_world
+
+    @property
+    def world_from_cam(self) -> Pose:
+        """Where the camera stands and how it is turned; its translation is the camera's centre."""
+        return self.cam_from_world.inverse()
+
+    @property
+    def center_covariance(self) -> Float[Tensor, "*B 3 3"]:
+        """Covariance of the camera's centre along the world's axes, m².
+
+        An increment (w, v) moves the centre by -Rᵀv, R the rotation of `cam_from_world`.
+        """
+        rotation = self.cam_from_world.rotation
+        return rotation.mT @ self.covariance[..., 3:, 3:].to(rotation) @ rotation
+
+    @property
+    def position_sigma_m(self) -> Float[Tensor, "*B"]:
+        """Standard deviation of the centre's distance from the truth, metres: √ of the summed variances."""
+        return self._variances[..., 3:].sum(-1).sqrt()
+
+    @property
+    def rotation_sigma_deg(self) -> Float[Tensor, "*B"]:
+        """Standard deviation of the rotation's angle from the truth, degrees."""
+        return torch.rad2deg(self._variances[..., :3].sum(-1).sqrt())
+
+    @property
+    def scene_points(self) -> Float[Tensor, "B N 3"]:
+        """Those of the correspondences, in the world's frame, float64."""
+        points = self.correspondences.scene_points.double()
+        return points + points.new_tensor(self.origin)
+
+    @property
+    def num_inliers(self) -> Int[Tensor, "*B"]:
+        return self.inliers.sum(-1)
+
+    @property
+    def camera(self) -> Camera:
+        """The ideal pinhole at the working size to which the correspondences belong."""
+        return self.correspondences.camera[0]
+
+    @property
+    def _variances(self) -> Float[Tensor, "*B 6"]:
+        return self.covariance.diagonal(dim1=-2, dim2=-1).double()
+
+    def __len__(self) -> int:
+        """Number of photos in the batch. Raises: `TypeError` for one photo."""
+        return len(self.success)
+
+    def __getitem__(self, index: int) -> Localization:
+        """The answer for one photo of a batch."""
+        if self.success.ndim == 0:
+            raise TypeError("this is the answer for one photo, not for a batch")
+        index = range(len(self))[index]
+        return replace(
+            self,
+            cam_from_world=self.cam_from_world[index],
+            covariance=self.covariance[index],
+            confidence=self.confidence[index],
+            success=self.success[index],
+            inliers=self.inliers[index],
+            correspondences=self.correspondences[index : index + 1],
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer for one photo in plain types, as `dsac localize --json` prints it; None: unknown.
+
+        Raises: `TypeError` for a batch.
+        """
+        if self.success.ndim > 0:
+            raise TypeError("this is the answer for a batch of photos: take one of them")
+        pose, known = self.cam_from_world, bool(self.success)
+        stated = known and bool(self.covariance.isfinite().all())
+        return {
+            "name": self.name,
+            "success": known,
+            "confidence": round(self.confidence.item(), 4),
+            "inliers": int(self.num_inliers),
+            "cam_from_world": {
+                "quaternion_wxyz": pose.quaternion_wxyz.tolist(),
+                "translation": pose.translation.tolist(),
+            } if known else None,
+            "center": pose.center.tolist() if known else None,
+            "metric": self.metric,
+            "position_sigma": self.position_sigma_m.item() if stated else None,
+            "rotation_sigma_deg": self.rotation_sigma_deg.item() if stated else None,
+            "covariance": self.covariance.tolist() if stated else None,
+            "timing_ms": {key.removesuffix("_ms"): round(ms, 2) for key, ms in asdict(self.timing).items()},
+        }  # fmt: skip
+
+    def __repr__(self) -> str:
+        if self.success.ndim > 0:
+            return f"Localization of {len(self)} photos, {int(self.success.sum())} localized"
+        lines = [f"Localization of {self.name}: not localized, confidence {self.confidence.item():.2f}"]
+        if self.success.item():
+            x, y, z = self.cam_from_world.center.tolist()
+            lines = [
+                f"Localization of {self.name}: confidence {self.confidence.item():.2f}",
+                f"center ({x:.3f}, {y:.3f}, {z:.3f}){' m' if self.metric else ''} "
+                f"± {self.position_sigma_m.item():.3f}, "
+                f"rotation ± {self.rotation_sigma_deg.item():.2f}°",
+            ]
+        count = self.inliers.shape[-1]
+        lines.append(f"{int(self.num_inliers)} of {count} correspondences agree, {self.timing.total_ms:.0f} ms")
+        return "\n    ".join(lines)
