@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -48,6 +49,8 @@ class Localization:
     correspondences: Correspondences
     timing: Timing
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of the map's own frame in the world, metres
+    focal_px: float = math.nan  # with which this pose is the answer: solved with it, where it was not known
+    focal_sigma_px: float = 0.0  # its standard deviation; 0 = it was known
     metric: bool | None = None  # whether the map's unit of length is the metre, as is said here; None: unknown
 
     @property
@@ -136,6 +139,8 @@ class Localization:
                 "translation": pose.translation.tolist(),
             } if known else None,
             "center": pose.center.tolist() if known else None,
+            "focal_px": self.focal_px,
+            "focal_sigma_px": self.focal_sigma_px,
             "metric": self.metric,
             "position_sigma": self.position_sigma_m.item() if stated else None,
             "rotation_sigma_deg": self.rotation_sigma_deg.item() if stated else None,
@@ -155,6 +160,10 @@ class Localization:
                 f"± {self.position_sigma_m.item():.3f}, "
                 f"rotation ± {self.rotation_sigma_deg.item():.2f}°",
             ]
+            if self.focal_sigma_px > 0:
+                lines.append(
+                    f"focal length {self.focal_px:.0f} ± {self.focal_sigma_px:.0f} px, solved with the pose"
+                )
         count = self.inliers.shape[-1]
         lines.append(f"{int(self.num_inliers)} of {count} correspondences agree, {self.timing.total_ms:.0f} ms")
         return "\n    ".join(lines)

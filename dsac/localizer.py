@@ -10,6 +10,7 @@ fails, too, those of the photo turned by a quarter, three quarters, a half.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,17 +22,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dsac.datasets import Frames, load_photos
+from dsac.datasets import Frame, Frames, load_photos
 from dsac.datasets.given import batch_of
 from dsac.datasets.given_cameras import one_camera
 from dsac.errors import MapFormatError
-from dsac.geometry import Camera
+from dsac.geometry import Camera, Pose
 from dsac.kernels import at_once, wait_until_compiled
-from dsac.landmarks import GreyView, Landmarks, Matcher, align
+from dsac.landmarks import GreyView, Landmarks, Matcher, align, align_focal
 from dsac.landmarks.patches import TILES
 from dsac.localization import Localization, Timing
 from dsac.networks.encoder import Encoder
-from dsac.ransac import Correspondences, DenseSolver, PoseEstimate, Solver
+from dsac.ransac import Correspondences, DenseSolver, FocalFit, PoseEstimate, Solver, fit_focal, refocused
 from dsac.regressor import CorrespondenceSource
 from dsac.scene_map import SceneMap
 
@@ -92,10 +93,10 @@ class Localizer:
         OpenCV's order if `bgr`, or a tensor (3, H, W); or B photos as a tensor (B, 3, H, W). Values are 8 bits
         or floats in [0, 1]. What EXIF data tell viewers to turn is turned, see `load_photos`.
         `camera` is a `Camera` or OpenCV's matrix K of that image. Without it, it is found as by `load_photos`:
-        the mapping images' where they have the photo's shape, else the focal length of the EXIF data.
+        the mapping images' where they have the photo's shape, else the focal length of the EXIF data. What is
+        not known exactly is solved with the pose (`Localization.focal_px`).
         Raises: `ValueError` for an image or a camera of another kind, and where a tensor's camera is of another
-        image size; `DatasetError` for a file that cannot be read, a camera of another shape than the photo, and
-        a photo of which no focal length is known.
+        image size; `DatasetError` for a file that cannot be read, and a camera of another shape than the photo.
         """
         if isinstance(image, Tensor) and (camera is not None or image.ndim == 4):
             return self._localize_tensor(image, camera, bgr)
@@ -133,7 +134,10 @@ class Localizer:
             frame = frames[i]
             ticks = [started, time.perf_counter()]
             with at_once():
-                answer = self._localize(frame.name, frame.image[None], frame.camera, ticks)[0]
+                if frame.focal == "known":
+                    answer = self._localize(frame.name, frame.image[None], frame.camera, ticks)[0]
+                else:
+                    answer = self._localize_and_focus(frame, ticks)
             yield answer
 
     # ---- stages ----------------------------------------------------------------------------------
@@ -142,6 +146,13 @@ class Localizer:
         self, name: str, images: Float[Tensor, "B 3 H W"], camera: Camera, ticks: list[float]
     ) -> Localization:
         """`ticks`: when reading the photos began and ended, `time.perf_counter`."""
+        estimate, correspondences = self._estimate(images, camera, ticks)
+        return self._answer(name, camera, 0.0, estimate, correspondences, ticks)
+
+    def _estimate(
+        self, images: Float[Tensor, "B 3 H W"], camera: Camera, ticks: list[float]
+    ) -> tuple[PoseEstimate, Correspondences]:
+        """The pose in the map's frame, and what it was searched in."""
 
         def done() -> None:
             if self.device.type == "cuda":
@@ -158,6 +169,18 @@ class Localizer:
         done()
         estimate = self._align(images, camera, correspondences, estimate)
         done()
+        return estimate, correspondences
+
+    def _answer(
+        self,
+        name: str,
+        camera: Camera,
+        focal_sigma: float,  # of the logarithm of the focal length
+        estimate: PoseEstimate,
+        correspondences: Correspondences,
+        ticks: list[float],
+    ) -> Localization:
+        focal_px = camera.focal_px[0].item()
         return Localization(
             name,
             self.scene_map.in_world(estimate.cam_from_world),
@@ -168,8 +191,82 @@ class Localizer:
             correspondences,
             Timing(*(1e3 * float(stage) for stage in np.diff(ticks))),
             self.scene_map.info.origin,
+            focal_px,
+            focal_px * focal_sigma,
             self.scene_map.info.metric,
         )
+
+    # ---- where the focal length is not known exactly ----------------------------------------------
+
+    def _localize_and_focus(self, frame: Frame, ticks: list[float]) -> Localization:
+        """Pose and focal length of one photo: a rough one of a ladder, then both by the landmarks."""
+        images, camera, how = frame.image[None], frame.camera, frame.focal
+        if how == "unknown":
+            camera = self._rough_focal(images, camera) or camera
+        estimate, rows = self._estimate(images, camera, ticks)
+        if how != "unknown" and estimate.confidence.item() <= _SURE:
+            other = self._rough_focal(images, camera)
+            if other is not None:
+                again = other, *self._estimate(images, other, [*ticks])
+                if again[1].confidence.item() > max(_SURE, estimate.confidence.item()):
+                    (camera, estimate, rows), how = again, "unknown"
+        sigma = 0.0 if how == "assumed" else math.inf
+        if estimate.success.item():
+            fit = self._focal_fit(images[0], camera, rows, estimate)
+            if fit.success and not (how == "assumed" and _is_as_assumed(fit)):
+                fit = fit.given(_EXIF_SIGMA if how == "rough" else math.inf, _SLACK)
+                camera, sigma = refocused(camera, fit.factor), fit.log_sigma
+                rows = replace(rows, camera=refocused(rows.camera, fit.factor))
+                estimate = self._focused(fit, rows, estimate)
+            elif how == "rough":
+                sigma = _EXIF_SIGMA
+                estimate = replace(estimate, covariance=_moved_along(estimate, rows, sigma))
+        if not math.isfinite(sigma):
+            estimate = replace(estimate, success=torch.zeros_like(estimate.success))
+            sigma = 0.0
+        ticks[-1] = time.perf_counter()
+        return self._answer(frame.name, camera, sigma, estimate, rows, ticks)[0]
+
+    def _rough_focal(self, images: Float[Tensor, "1 3 H W"], camera: Camera) -> Camera | None:
+        """The camera with that focal length of a ladder which explains most, None where none explains much."""
+        with torch.inference_mode():
+            cells = self.regressor.predict(self.regressor.encode(images, camera), camera)
+        asked: list[tuple[Correspondences, Solver]] = [(cells, self.solver)]
+        if self.scene_map.described is not None:
+            view = GreyView.of(images[0], camera, self.regressor.zoom(camera))
+            matches = Matcher.of(self.scene_map.described, view).anywhere().rows(view.camera)
+            asked.insert(0, (matches, _MATCHING))
+        for rows, solver in asked:
+            best, most = 1.0, 0.0
+            for factor in _LADDER * 0.8 * max(camera.size) / camera.focal_px[0].item():
+                found = solver(replace(rows, camera=refocused(rows.camera, factor)))
+                enough = found.success.item() and found.confidence.item() > _LEAST_CONFIDENCE
+                if enough and found.num_inliers.item() > most:
+                    best, most, start = factor, found.num_inliers.item(), found.cam_from_world[0]
+            if most > 0:
+                rows = replace(rows, camera=refocused(rows.camera, best))
+                fit = fit_focal(rows, start, threshold_px=_FOCAL_THRESHOLD_PX)
+                return refocused(camera, best * (fit.factor if fit.log_sigma < _VAGUE else 1.0))
+        return None
+
+    def _focal_fit(
+        self, image: Tensor, camera: Camera, rows: Correspondences, estimate: PoseEstimate
+    ) -> FocalFit:
+        """By the cells, and from there by the landmarks."""
+        pose, landmarks = estimate.cam_from_world[0].to("cpu", torch.float64), self.scene_map.landmarks
+        fit = fit_focal(rows, pose, threshold_px=_FOCAL_THRESHOLD_PX)
+        if landmarks is not None:
+            start = fit if fit.success and fit.log_sigma < _VAGUE else FocalFit.none(pose)
+            view = GreyView.of(image, camera, self.regressor.zoom(camera))
+            fit = align_focal(landmarks, view, start)
+        return replace(fit, success=fit.success and _SLACK * fit.log_sigma < _VAGUE)
+
+    def _focused(self, fit: FocalFit, rows: Correspondences, estimate: PoseEstimate) -> PoseEstimate:
+        """The pose of a fit in place of the estimate's."""
+        pose = Pose.stack([fit.cam_from_world]).to(estimate.covariance)
+        covariance = torch.from_numpy(fit.covariance[None, :6, :6]).to(estimate.covariance)
+        inliers = self.solver.inliers(pose, rows)
+        return replace(estimate, cam_from_world=pose, covariance=covariance, inliers=inliers)
 
     def _align(
         self,
@@ -200,6 +297,29 @@ class Localizer:
                     answer = again.to(answer.covariance)
             answers.append(replace(answer, inliers=self.solver.inliers(answer.cam_from_world, rows)))
         return PoseEstimate.cat(answers)
+
+
+def _is_as_assumed(fit: FocalFit) -> bool:
+    """Whether a focal length that was assumed to be that of the mapping camera is not contradicted."""
+    return abs(fit.log_factor) < max(_AS_ASSUMED, 4.0 * _SLACK * fit.log_sigma)
+
+
+def _moved_along(estimate: PoseEstimate, rows: Correspondences, sigma: float) -> Tensor:
+    """The covariance, with what the focal length's moves the camera along its axis."""
+    covariance = estimate.covariance.clone()
+    depth = (estimate.cam_from_world @ rows.scene_points)[..., 2].median()
+    covariance[..., 5, 5] += (sigma * depth).square()
+    return covariance
+
+
+_LADDER = np.exp(0.11 * np.arange(-8, 13))  # times 0.8 long sides: fields of view of 112 to 19 degrees
+_EXIF_SIGMA = 0.05  # of the logarithm: rounded to millimetres, and makers compare widths or diagonals
+_AS_ASSUMED = 0.02
+_SLACK = (
+    3.0  # see `FocalFit.given`: poses of the kitchen's queries are off 2.6 times as far as their points say
+)
+_VAGUE = 0.1  # of the logarithm: what is known to no better than that is not known
+_FOCAL_THRESHOLD_PX = 10.0
 
 
 def _polished(landmarks: Landmarks, view: GreyView, coarse: PoseEstimate) -> PoseEstimate:

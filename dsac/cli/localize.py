@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -43,8 +43,9 @@ class Localize:
         Positional[tuple[str, ...]], tyro.conf.arg(metavar="IMAGES...", help_behavior_hint="(required)")
     ]
     """Photos, folders of photos, videos."""
-    focal_px: Maybe[float] = None
-    """Focal length in pixels of all photos; without it, the map's camera or each photo's EXIF data are used."""
+    focal_px: Maybe[float | Literal["auto"]] = None
+    """Focal length in pixels of all photos, or `auto` to solve it with each pose. Without it, the map's camera
+    serves for photos of its shape, and what EXIF data say of others is solved anew."""
     camera: Maybe[str] = None
     """All photos' camera: MODEL,WIDTH,HEIGHT,PARAMS... with COLMAP's models and order of parameters. Or a file:
     NAME MODEL WIDTH HEIGHT PARAMS... a line, for each photo one or for all a single one as in cameras.txt."""
@@ -127,11 +128,19 @@ def _as_line(localization: Localization) -> str:
         return f"{localization.name}  not localized (confidence {localization.confidence.item():.2f})"
     x, y, z = localization.cam_from_world.center.tolist()
     unit = " m" if localization.metric else ""
+    known = _deviations(localization) + _focal(localization)
     return (
-        f"{localization.name}  at ({x:.3f}, {y:.3f}, {z:.3f}){unit}  {_deviations(localization)}"
+        f"{localization.name}  at ({x:.3f}, {y:.3f}, {z:.3f}){unit}  {known}"
         f"confidence {localization.confidence.item():.2f}  {localization.num_inliers.item()} inliers  "
         f"{localization.timing.total_ms:.0f} ms"
     )
+
+
+def _focal(localization: Localization) -> str:
+    """What was found of the focal length, where it was not known."""
+    if not localization.focal_sigma_px > 0:
+        return ""
+    return f"f {localization.focal_px:.0f} ± {localization.focal_sigma_px:.0f} px  "
 
 
 def _deviations(localization: Localization) -> str:

@@ -10,7 +10,7 @@ import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, overload, runtime_checkable
+from typing import Literal, Protocol, overload, runtime_checkable
 
 import numpy as np
 import torch
@@ -26,6 +26,11 @@ from dsac.geometry import Camera, Pose
 logger = logging.getLogger(__name__)
 
 
+# How well a focal length is known: exactly; as the mapping camera's, for the photo has its shape; from EXIF
+# data, good to some percent; not at all.
+Focal = Literal["known", "assumed", "rough", "unknown"]
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """One photo."""
@@ -35,6 +40,7 @@ class Frame:
     camera: Camera
     cam_from_world: Pose | None  # batch (), float64
     depth: Float32[Tensor, "H W"] | None = None  # metres along the optical axis, 0 where unknown
+    focal: Focal = "known"
 
 
 @runtime_checkable
@@ -126,6 +132,7 @@ class Frames(
     camera_index: Int[np.ndarray, " N"]  # which camera each frame has
     cam_from_world: Pose | None  # batch (N,), float64; None = unknown
     reader: FrameReader
+    focal: tuple[Focal, ...] | None = None  # how well each focal length is known; None = all are
 
     @property
     def has_depth(self) -> bool:
@@ -152,6 +159,7 @@ class Frames(
             names=[self.names[i] for i in rows],
             camera_index=self.camera_index[rows],
             cam_from_world=poses,
+            focal=None if self.focal is None else tuple(self.focal[i] for i in rows),
         )
 
     def camera(self, index: int) -> Camera:
@@ -208,7 +216,7 @@ class Frames(
         image = torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255)
         depth = torch.from_numpy(self.reader.read_depth(name, camera)) if self.has_depth else None
         pose = None if self.cam_from_world is None else self.cam_from_world[index]
-        return Frame(name, image, camera, pose, depth)
+        return Frame(name, image, camera, pose, depth, "known" if self.focal is None else self.focal[index])
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from dsac.datasets.frame import Frames
+from dsac.datasets.frame import Focal, Frames
 from dsac.datasets.given import photos_given
 from dsac.datasets.given_cameras import of_each, one_camera
 from dsac.datasets.heif import HEIF_ENDINGS, can_read_heif
@@ -33,6 +33,7 @@ from dsac.geometry import Camera
 
 logger = logging.getLogger(__name__)
 
+_AUTO = "auto"  # for a focal length that is to be solved
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 
 
@@ -55,9 +56,10 @@ def load_photos(
 
     All photos have `camera`, a `Camera` or OpenCV's matrix K, or a pinhole camera with `focal_px`; or each has
     its own in a list or by its name. Without either, `mapping_camera`, which the place was recorded with,
-    serves unless their EXIF data contradict it, and the focal length in the EXIF data for the others; warnings
-    say which. A camera serves for photos of its aspect ratio in any size, and, turned by a quarter, for those
-    of a phone held the other way.
+    serves unless their EXIF data contradict it, and the focal length in the EXIF data for the others; where
+    there is none it is unknown, as with "auto" for `focal_px`. `Frames.focal` says how well each is known, and
+    warnings sum it up. A camera serves for photos of its aspect ratio in any size, and, turned by a quarter,
+    for those of a phone held the other way.
 
     Photos are upright unless `as_stored`; with `camera`, photos that are stored in its size stay as stored.
     The channels of arrays are in OpenCV's order if `bgr`.
@@ -73,32 +75,28 @@ def load_photos(
     lenses = {} if camera is None else of_each(camera, list(files), "camera")
     focals = {} if focal_px is None else of_each(focal_px, list(files), "focal_px")
     for value in focals.values():
-        if not isinstance(value, Real) or not 0 < float(value) < math.inf:
-            raise ValueError(f"focal_px: expected a positive focal length in pixels, got {value}")
+        if value != _AUTO and (not isinstance(value, Real) or not 0 < float(value) < math.inf):
+            raise ValueError(f"focal_px: expected a positive focal length in pixels or {_AUTO!r}, got {value}")
     cameras: dict[str, Camera] = {}
+    known: dict[str, Focal] = {}
     unusable: dict[str, DatasetError] = {}
     if camera is not None:
         cameras = {name: _of_given(lenses[name], path, as_stored) for name, path in files.items()}
     else:
-        focal_of_exif = []
         for name, path in files.items():
             try:
                 size = read_image_size(path, as_stored)
-                exif_px = read_exif_focal_px(path) if focal_px is None else None
-                if focal_px is None:
-                    likely = None if mapping_camera is None else _serving(mapping_camera, path, size)
+                if (given := focals.get(name)) is None:
+                    cameras[name], known[name] = _likely(path, size, mapping_camera)
+                elif given == _AUTO:
+                    cameras[name], known[name] = _guess(size), "unknown"
                 else:
-                    likely = Camera.simple(focals[name], size)
-                if likely is None or (exif_px is not None and not _agree(exif_px, likely)):
-                    likely = _of_exif(path, exif_px, size)
-                    focal_of_exif.append(exif_px)
-                cameras[name] = likely
+                    cameras[name] = Camera.simple(given, size)
             except DatasetError as error:
                 unusable[name] = error
         if not cameras:
             raise next(iter(unusable.values()))
-        if focal_px is None:
-            _warn_of_cameras(mapping_camera, len(cameras) - len(focal_of_exif), focal_of_exif)
+        _warn_of_cameras(cameras, known, mapping_camera)
     sizes = {name: c.size for name, c in cameras.items()} if camera is not None or as_stored else {}
     stand_in = next(iter(cameras.values()))  # for photos that raise when they are accessed
     all_cameras = [cameras.get(name, stand_in) for name in files]
@@ -107,7 +105,9 @@ def load_photos(
     numbers = {key: number for number, key in enumerate(distinct)}
     index = np.array([numbers[key] for key in keys])
     reader = _Photos(files, sizes, unusable)
-    return Frames(list(files), list(distinct.values()), index, None, reader)
+    everyone: list[Focal] = [known.get(name, "known") for name in files]
+    focal = tuple(everyone) if known else None
+    return Frames(list(files), list(distinct.values()), index, None, reader, focal)
 
 
 @dataclass(frozen=True)
@@ -170,25 +170,42 @@ def _in_folder(path: Path) -> Mapping[str, PhotoSource]:
     return found
 
 
-def _of_exif(path: PhotoSource, focal_px: float | None, size: tuple[int, int]) -> Camera:
-    if focal_px is None:
-        raise DatasetError(
-            f"{path}: no focal length in its EXIF data; give it in pixels (--focal-px) or the --camera"
-        )
-    return Camera.simple(focal_px, size)
+def _likely(path: PhotoSource, size: tuple[int, int], mapping_camera: Camera | None) -> tuple[Camera, Focal]:
+    """The camera that nobody told: of the mapping images or of EXIF data, and how well it is known."""
+    exif_px = read_exif_focal_px(path)
+    serving = None if mapping_camera is None else _serving(mapping_camera, path, size)
+    if serving is not None and (exif_px is None or _agree(exif_px, serving)):
+        return serving, "assumed"
+    return (_guess(size), "unknown") if exif_px is None else (Camera.simple(exif_px, size), "rough")
 
 
-def _warn_of_cameras(mapping_camera: Camera | None, num_of_mapping: int, focal_of_exif: list[float]) -> None:
-    if mapping_camera is not None and num_of_mapping:
+def _guess(size: tuple[int, int]) -> Camera:
+    """Between a phone's wide lens and the normal one of a camera."""
+    return Camera.simple(0.8 * max(size), size)
+
+
+def _warn_of_cameras(
+    cameras: Mapping[str, Camera], known: Mapping[str, Focal], mapping_camera: Camera | None
+) -> None:
+    assumed, rough, unknown = (
+        [cameras[name] for name, how in known.items() if how == which]
+        for which in ("assumed", "rough", "unknown")
+    )
+    if assumed and mapping_camera is not None:
         logger.warning(
             "no camera given, the mapping images' is taken: %s (photos of its shape: %d)",
-            mapping_camera.to_text(), num_of_mapping,
+            mapping_camera.to_text(), len(assumed),
         )  # fmt: skip
-    if focal_of_exif:
+    if rough:
+        focal_px = [camera.focal_px[0].item() for camera in rough]
         logger.warning(
-            "focal length from EXIF data, good to a few percent: %.0f to %.0f px (photos: %d)",
-            min(focal_of_exif), max(focal_of_exif), len(focal_of_exif),
+            "focal length from EXIF data, %.0f to %.0f px, solved anew with the pose (photos: %d)",
+            min(focal_px), max(focal_px), len(rough),
         )  # fmt: skip
+    if unknown:
+        logger.warning(
+            "no focal length known, it is solved with the pose; --focal-px tells it (photos: %d)", len(unknown)
+        )
 
 
 def _of_given(lens: Any, path: PhotoSource, as_stored: bool) -> Camera:

@@ -1,6 +1,6 @@
 """Scene points that a map remembers the looks of, and the pose in which a photo shows them best."""
 
-from dsac.landmarks.alignment import Sightings, align, sightings
+from dsac.landmarks.alignment import Sightings, align, align_focal, sightings
 from dsac.landmarks.described import DescribedPoints
 from dsac.landmarks.keypoints import Keypoints
 from dsac.landmarks.landmarks import PATCH_RADIUS, Landmarks
@@ -17,5 +17,6 @@ __all__ = [
     "Matcher",
     "Sightings",
     "align",
+    "align_focal",
     "sightings",
 ]

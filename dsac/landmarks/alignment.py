@@ -26,10 +26,10 @@ from dsac.landmarks.landmarks import PATCH_RADIUS, Landmarks
 from dsac.landmarks.matcher import Matcher
 from dsac.landmarks.patches import PinholeView, Visibility
 from dsac.landmarks.view import GreyView
-from dsac.ransac import Correspondences, DenseSolver, PoseEstimate
+from dsac.ransac import Correspondences, DenseSolver, FocalFit, PoseEstimate, fit_focal, refocused
 
 _WIDE_RADIUS, _NEAR_RADIUS = 16, 5  # pixels around the predicted place: first, and from the better pose again
-_WIDE_COUNT, _NEAR_COUNT = 200, 400  # landmarks searched for
+_WIDE_COUNT, _NEAR_COUNT, _FOCAL_COUNT = 200, 400, 1200  # landmarks searched for
 _MORE_WIDE, _SURE = 3, 0.8  # wide searches more, until the confidence is that or rises no longer
 _LEAST_CORRELATION = 0.7
 _THRESHOLD_PX = 3.0
@@ -77,6 +77,28 @@ def align(
     near = search(wide.cam_from_world[0], _NEAR_RADIUS, _NEAR_COUNT)
     known = torch.isfinite(near.covariance).flatten(1).all(-1)
     return replace(near, confidence=wide.confidence, success=known)
+
+
+def align_focal(
+    landmarks: Landmarks,
+    view: GreyView,
+    fit: FocalFit,  # from where to begin
+) -> FocalFit:
+    """Pose and focal length in which the landmarks appear where they are found.
+
+    More of them are asked than for a pose alone: a zoom and a step look much alike.
+    """
+    for radius, count in ((_WIDE_RADIUS, _NEAR_COUNT), (_NEAR_RADIUS, _FOCAL_COUNT)):
+        seen = replace(view, camera=refocused(view.camera, fit.factor))
+        rows = _found(landmarks, seen, fit.cam_from_world, None, radius, count)
+        rows = replace(rows, camera=view.camera[None].to(torch.float32))
+        fit = fit_focal(
+            rows, fit.cam_from_world,
+            threshold_px=_THRESHOLD_PX, log_factor=fit.log_factor,
+        )  # fmt: skip
+        if not fit.success:
+            break
+    return fit
 
 
 def _found(

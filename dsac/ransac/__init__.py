@@ -1,6 +1,7 @@
 """A robust pose from correspondences, differentiable: sample, solve, score, select, refine."""
 
 from dsac.ransac.dense import DenseSolver
+from dsac.ransac.focal import FocalFit, fit_focal, refocused
 from dsac.ransac.losses import MaxError, PoseLoss, WeightedError
 from dsac.ransac.minimal import P3P, Kabsch
 from dsac.ransac.point_distance import PointDistance
@@ -19,6 +20,7 @@ __all__ = [
     "Argmax",
     "Correspondences",
     "DenseSolver",
+    "FocalFit",
     "Hypotheses",
     "Kabsch",
     "LearnedScore",
@@ -41,6 +43,8 @@ __all__ = [
     "WeightedError",
     "WeightedSampling",
     "entropy_bits",
+    "fit_focal",
     "noisy_poses",
     "probabilities",
+    "refocused",
 ]

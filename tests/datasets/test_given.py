@@ -240,11 +240,11 @@ def test_cameras_that_are_not_as_many_as_photos_are_refused() -> None:
         load_photos([RGB] * 2, focal_px=[1, 2, 3])
     with pytest.raises(ValueError, match=r"focal_px: none for photo-0 \(photos without: 2 of 3\)"):
         load_photos([RGB] * 3, focal_px={"photo-1": 9})
-    with pytest.raises(ValueError, match="focal_px: expected a positive focal length in pixels, got -2"):
+    with pytest.raises(ValueError, match="expected a positive focal length in pixels or 'auto', got -2"):
         load_photos([RGB] * 2, focal_px=[1, -2])
     for wrong in ("525", [None, 3], {"photo-0": "9", "photo-1": 9}):
         with pytest.raises(
-            ValueError, match="focal_px: expected a positive focal length in pixels, got (525|None|9)"
+            ValueError, match="focal_px: expected a positive focal length in pixels or 'auto', got (525|None|9)"
         ):
             load_photos([RGB] * 2, focal_px=wrong)
     for wrong in (np.eye(4), 525, "525", [[1, 2], [3]]):
@@ -283,8 +283,7 @@ def test_an_array_that_a_camera_of_its_shape_serves_and_one_that_it_does_not() -
     assert load_photos(RGB, camera=Camera.simple(20, (16, 12)))[0].camera.focal_px[0].item() == 10
     with pytest.raises(DatasetError, match="photo: the image is 8x6, but its intrinsics are for 8x8"):
         load_photos(RGB, camera=Camera.simple(20, (8, 8)))[0]
-    with pytest.raises(DatasetError, match="photo: no focal length in its EXIF data; give it in pixels"):
-        load_photos(RGB)
+    assert load_photos(RGB).focal == ("unknown",)
 
 
 def test_nothing_is_decoded_before_it_is_asked_for(

@@ -74,11 +74,11 @@ def test_exif_data_are_the_fallback_and_that_is_said(tmp_path: Path, caplog: pyt
     # on a 36 mm × 24 mm picture of 10 px a millimetre
     assert [photos.camera(i).focal_px[0].item() for i in range(2)] == pytest.approx([500, 280])
     (record,) = caplog.records
-    assert (
-        record.getMessage() == "focal length from EXIF data, good to a few percent: 280 to 500 px (photos: 2)"
-    )
+    said = "focal length from EXIF data, 280 to 500 px, solved anew with the pose (photos: 2)"
+    assert record.getMessage() == said
+    assert photos.focal == ("rough", "rough") and photos[1].focal == "rough"
     caplog.clear()
-    load_photos([tmp_path], focal_px=450)
+    assert load_photos([tmp_path], focal_px=450).focal is None
     assert not caplog.records
 
 
@@ -121,10 +121,11 @@ def test_the_camera_of_the_mapping_images_serves_where_exif_data_do_not_contradi
     assert (
         "the mapping images' is taken: SIMPLE_RADIAL,360,240,500,178,121,0.1 (photos of its shape: 3)" in said
     )
-    assert "focal length from EXIF data, good to a few percent: 260 to 260 px (photos: 1)" in said
+    assert "focal length from EXIF data, 260 to 260 px, solved anew with the pose (photos: 1)" in said
+    assert photos.focal == ("assumed", "rough", "assumed", "assumed")
+    assert photos[[3, 1]].focal == ("assumed", "rough")
     write_image(tmp_path / "e.png", (8, 6))
-    with pytest.raises(DatasetError, match="e.png: no focal length"):
-        load_photos([tmp_path / "e.png"], mapping_camera=mapping_camera)
+    assert load_photos([tmp_path / "e.png"], mapping_camera=mapping_camera).focal == ("unknown",)
 
 
 @pytest.mark.parametrize("orientation", [6, 8])
@@ -189,9 +190,18 @@ def test_files_that_are_no_photos_are_passed_over_and_those_that_might_be_are_co
         load_photos([tmp_path], focal_px=10)
 
 
-def test_a_photo_without_any_focal_length_is_named(tmp_path: Path, write_image: WriteImage) -> None:
-    with pytest.raises(DatasetError, match=r"a.png: no focal length in its EXIF data; give it .*--focal-px"):
-        load_photos([write_image(tmp_path / "a.png")])
+@pytest.mark.parametrize("focal_px", [None, "auto"])
+def test_a_focal_length_that_nobody_knows_is_guessed_and_said(
+    tmp_path: Path, write_image: WriteImage, caplog: pytest.LogCaptureFixture, focal_px: str | None
+) -> None:
+    path = write_image(tmp_path / "a.png", (80, 60))
+    with caplog.at_level(logging.WARNING):
+        photos = load_photos([path], focal_px=focal_px)
+    assert photos.focal == ("unknown",) and photos[0].focal == "unknown"
+    assert 50 < photos.camera(0).focal_px[0].item() < 80
+    assert "solved with the pose; --focal-px tells it (photos: 1)" in caplog.records[0].getMessage()
+    both = load_photos([path, write_image(tmp_path / "b.png")], focal_px=["auto", 9])
+    assert both.focal == ("unknown", "known")
 
 
 @pytest.mark.parametrize(
