@@ -13,7 +13,7 @@ LEVELS = [
     ["errors"],
     ["geometry", "kernels"],
     ["ransac", "networks", "datasets"],
-    ["landmarks", "map_scoring", "regressor", "rooms"],
+    ["landmarks", "map_scoring", "regressor", "rooms", "sfm"],
     ["checking", "scene_map"],
     ["localizer"],
     ["mapping", "evaluation"],
