@@ -17,7 +17,8 @@ from dsac.geometry import Camera
 from dsac.sfm.features import Features, agreeing, match
 
 _MODEL = "SIMPLE_RADIAL"  # a focal length and a coefficient: what a few photos can tell
-_ERROR = 0.004  # of the longer side: how far a match may be off its epipolar line
+_ERROR = 0.0015  # of the longer side: how far a match may be off its epipolar line
+_LEAST_ERROR_PX = 1.0
 _LEAST_PHOTOS = 3  # of a model
 _NOISE_PX = 0.5  # of keypoints
 
@@ -64,7 +65,8 @@ def two_views(pycolmap: Any, first: Photo, second: Photo) -> Any | None:
     """What two photos share, COLMAP's `TwoViewGeometry`; None where that is nothing."""
     rows = match(first.features.descriptors, second.features.descriptors)
     here, there = first.features.pixels[rows[:, 0]], second.features.pixels[rows[:, 1]]
-    found = agreeing(here, there, _ERROR * max(first.longer_side_px, second.longer_side_px))
+    error_px = _ERROR * max(first.longer_side_px, second.longer_side_px)
+    found = agreeing(here, there, max(error_px, _LEAST_ERROR_PX))
     if found is None:
         return None
     F, agree = found
@@ -111,7 +113,11 @@ def write_database(
 def models(
     pycolmap: Any, database: Path, folder: Path, seed: int, threads: int, on_photo: Callable[[], None]
 ) -> list[Any]:
-    """COLMAP's reconstructions, largest first: pieces that share no world. Each photo calls `on_photo`."""
+    """COLMAP's reconstructions, largest first: pieces that share no world. Each photo calls `on_photo`.
+
+    Its incremental mapper: the global one is as exact where photos overlap well, but slower, and where pieces
+    share hardly anything it joins them wrongly.
+    """
     options = pycolmap.IncrementalPipelineOptions()
     options.num_threads = threads
     options.random_seed = seed

@@ -14,13 +14,13 @@ from jaxtyping import Bool, Float, Float32, Int, UInt8
 
 LARGEST_SIDE_PX = 1600
 NUM_KEYPOINTS = 3000
-LEAST_SHARED = 15
 _NUM_LARGEST = 200
 _ALL_PAIRS_OF = 40  # photos: so few are matched each with each
 _MOST_ALIKE = 20
 _NEIGHBOURS = (1, 2, 4, 8)  # in the order of names, which mostly is that of recording
 _RATIO = 0.8  # best to second best distance of descriptors
 _LEAST_SIMILARITY = 0.75
+_LEAST_SHARED, _LEAST_SHARE, _MANY_SHARED = 20, 0.35, 60  # matches of two photos that agree
 
 
 @dataclass(frozen=True)
@@ -68,16 +68,20 @@ def match(a: UInt8[np.ndarray, "K 128"], b: UInt8[np.ndarray, "L 128"]) -> Int[n
 def agreeing(
     a: Float32[np.ndarray, "M 2"], b: Float32[np.ndarray, "M 2"], error_px: float
 ) -> tuple[Float[np.ndarray, "3 3"], Bool[np.ndarray, " M"]] | None:
-    """The fundamental matrix F, bᵀ F a = 0, and which matches agree with it; None: too few."""
+    """The fundamental matrix F, bᵀ F a = 0, of matched pixels, and which of them agree with it.
+
+    None where so few do that it may be by chance: fifteen of forty wrong matches find one.
+    """
     import cv2
 
-    if len(a) < LEAST_SHARED:
+    if len(a) < _LEAST_SHARED:
         return None
     try:
         F, agree = cv2.findFundamentalMat(a, b, cv2.USAC_MAGSAC, error_px, 0.999, 2000)
     except cv2.error:  # OpenCV's way to say that no sample of the matches gives one
         return None
-    if F is None or F.shape != (3, 3) or np.count_nonzero(agree) < LEAST_SHARED:
+    shared = 0 if F is None or F.shape != (3, 3) else np.count_nonzero(agree)
+    if shared < _LEAST_SHARED or (shared < _MANY_SHARED and shared < _LEAST_SHARE * len(a)):
         return None
     return F, agree[:, 0] > 0
 
