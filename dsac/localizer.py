@@ -14,13 +14,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from dsac.datasets import Frames
+from dsac.datasets import Frames, load_photos
+from dsac.datasets.given import batch_of
+from dsac.datasets.given_cameras import one_camera
 from dsac.errors import MapFormatError
 from dsac.geometry import Camera, Pose
 from dsac.landmarks import GreyView, Landmarks, Matcher, align
@@ -53,7 +56,7 @@ class Localization:
     Not localized is an answer: `success` is False, and pose and covariance mean nothing.
     """
 
-    name: str  # of the frame; empty for an image without one
+    name: str  # of the frame; `photo` for an image without one
     cam_from_world: Pose  # batch (*B,), float64
     covariance: Float[
         Tensor, "*B 6 6"
@@ -137,12 +140,11 @@ class Localization:
     def __repr__(self) -> str:
         if self.success.ndim > 0:
             return f"Localization of {len(self)} photos, {int(self.success.sum())} localized"
-        name = self.name or "photo"
-        lines = [f"Localization of {name}: not localized, confidence {self.confidence.item():.2f}"]
+        lines = [f"Localization of {self.name}: not localized, confidence {self.confidence.item():.2f}"]
         if self.success.item():
             x, y, z = self.cam_from_world.center.tolist()
             lines = [
-                f"Localization of {name}: confidence {self.confidence.item():.2f}",
+                f"Localization of {self.name}: confidence {self.confidence.item():.2f}",
                 f"center ({x:.3f}, {y:.3f}, {z:.3f}) ± {self.position_sigma_m.item():.3f}, "
                 f"rotation ± {self.rotation_sigma_deg.item():.2f}°",
             ]
@@ -191,25 +193,44 @@ class Localizer:
         except MapFormatError as error:
             raise MapFormatError(f"{path}: {error}") from None
 
-    def localize(
-        self, image: Float[Tensor, "*B 3 H W"] | UInt8[np.ndarray, "H W 3"], camera: Camera
-    ) -> Localization:
+    def localize(self, image: Any, camera: Any = None, *, bgr: bool = False) -> Localization:
         """The pose of one photo; or of B photos of one camera, and the answer's fields have that dimension.
 
-        `image` is RGB: a float tensor in [0, 1], or an 8-bit array as image files are decoded to.
-        Raises: `ValueError` for an image of another kind, for a batch of cameras, and when the camera is of
-        another image size.
+        `image` is a path, bytes, an open file, a PIL image, an array (H, W, 3), (H, W, 4) or (H, W), RGB or in
+        OpenCV's order if `bgr`, or a tensor (3, H, W); or B photos as a tensor (B, 3, H, W). Values are 8 bits
+        or floats in [0, 1]. What EXIF data tell viewers to turn is turned, see `load_photos`.
+        `camera` is a `Camera` or OpenCV's matrix K of that image. Without it, it is found as by `load_photos`:
+        the mapping images' where they have the photo's shape, else the focal length of the EXIF data.
+        Raises: `ValueError` for an image or a camera of another kind, and where a tensor's camera is of another
+        image size; `DatasetError` for a file that cannot be read, a camera of another shape than the photo, and
+        a photo of which no focal length is known.
         """
-        images = _as_batch(image)
-        if camera.focal_px.dim() != 1:
-            raise ValueError(f"camera: expected one, got a batch of shape {tuple(camera.focal_px.shape[:-1])}")
-        if tuple(images.shape[-2:]) != (camera.size[1], camera.size[0]):
+        if isinstance(image, Tensor) and (camera is not None or image.ndim == 4):
+            return self._localize_tensor(image, camera, bgr)
+        photos = load_photos(
+            image,
+            camera=camera,
+            mapping_camera=self.scene_map.mapping_camera,
+            as_stored=self.scene_map.info.as_stored,
+            bgr=bgr,
+        )
+        if len(photos) > 1:
             raise ValueError(
-                f"camera: expected {images.shape[-1]}×{images.shape[-2]} like the image, "
-                f"got {camera.size[0]}×{camera.size[1]}"
+                f"image: expected one, got {len(photos)}: localize_frames(load_photos(...)) takes them"
             )
-        answer = self._localize("", images, camera, [time.perf_counter()] * 2)
-        return answer if isinstance(image, Tensor) and image.ndim == 4 else answer[0]
+        return next(self.localize_frames(photos))
+
+    def _localize_tensor(self, image: Tensor, camera: Any, bgr: bool) -> Localization:
+        images = batch_of(image)
+        size = images.shape[-1], images.shape[-2]
+        camera = one_camera(camera, size)
+        if camera.size != size:
+            raise ValueError(
+                f"camera: expected {size[0]}×{size[1]} like the image, got {camera.size[0]}×{camera.size[1]}"
+            )
+        images = images.flip(-3) if bgr else images
+        answer = self._localize("photo", images, camera, [time.perf_counter()] * 2)
+        return answer if image.ndim == 4 else answer[0]
 
     def localize_frames(self, frames: Frames) -> Iterator[Localization]:
         """Localize frames one by one, reading each when it is asked for."""
@@ -341,16 +362,3 @@ _LEAST_CONFIDENCE = 0.5
 def _spread(estimate: PoseEstimate) -> Tensor:
     """Variance of the camera's place, m²."""
     return estimate.covariance.diagonal(dim1=-2, dim2=-1)[..., 3:].sum(-1)
-
-
-def _as_batch(image: Tensor | np.ndarray) -> Float[Tensor, "B 3 H W"]:
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"image: expected a uint8 array (H, W, 3), got {image.dtype} {image.shape}")
-        return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
-    if not image.is_floating_point() or image.ndim not in (3, 4) or image.shape[-3] != 3:
-        raise ValueError(
-            "image: expected a float tensor (3, H, W) or (B, 3, H, W) in [0, 1], "
-            f"got {image.dtype} {tuple(image.shape)}"
-        )
-    return image[None] if image.ndim == 3 else image

@@ -5,11 +5,14 @@ The map here is exact (see `ball_world`), so what is tested is everything around
 
 from __future__ import annotations
 
+import io
 import pickle
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from answers import asked
@@ -17,8 +20,8 @@ from ball_world import POSE, ColorEncoder, FramesInMemory, ball_frames, exact_ma
 
 import dsac.networks.encoder
 import dsac.regressor
-from dsac.datasets import Frames
-from dsac.errors import MapFormatError
+from dsac.datasets import Frames, read_image
+from dsac.errors import DatasetError, MapFormatError
 from dsac.geometry import Camera, Pose
 from dsac.localizer import Localization, Localizer
 from dsac.networks.encoder import load_encoder
@@ -172,20 +175,100 @@ def test_the_camera_of_another_size_is_refused(localizer: Localizer, size: tuple
 @pytest.mark.parametrize(
     "image",
     [
-        np.zeros((192, 256), np.uint8),
-        np.zeros((192, 256, 4), np.uint8),
+        np.zeros((192, 256, 2), np.uint8),
+        np.zeros((3, 192, 256), np.uint8),
         np.zeros((192, 256, 3), np.uint16),
-        np.zeros((192, 256, 3)),
+        np.full((192, 256, 3), 255.0),
         torch.zeros(192, 256),
-        torch.zeros(1, 192, 256),
-        torch.zeros(3, 192, 256, dtype=torch.uint8),
+        torch.zeros(2, 192, 256),
+        torch.zeros(192, 256, 3),
+        torch.full((3, 192, 256), 255.0),
+        torch.full((3, 192, 256), torch.nan),
+        torch.zeros(3, 192, 256, dtype=torch.int64),
     ],
     ids=lambda image: f"{image.dtype} {tuple(image.shape)}",
 )
+@pytest.mark.parametrize("with_camera", [True, False])
 @pytest.mark.wrong_input
-def test_an_image_of_another_kind_is_refused(localizer: Localizer, image: np.ndarray | torch.Tensor) -> None:
-    with pytest.raises(ValueError, match="image: expected .*, got .*(uint8|uint16|float)"):
-        localizer.localize(image, CAMERAS["working size"])
+def test_an_image_of_another_kind_is_refused(
+    localizer: Localizer, image: np.ndarray | torch.Tensor, with_camera: bool
+) -> None:
+    camera = CAMERAS["working size"] if with_camera else None
+    with pytest.raises(ValueError, match="(image|photo): expected .*, got "):
+        localizer.localize(image, camera)
+
+
+def _forms(path: Path) -> dict[str, object]:
+    """The photo of a PNG file in every form that people have it in, opened where it has to be."""
+    rgb = read_image(path)
+    return {
+        "path": path,
+        "str": str(path),
+        "bytes": path.read_bytes(),
+        "file": path.open("rb"),
+        "BytesIO": io.BytesIO(path.read_bytes()),
+        "PIL": PIL.Image.open(path),
+        "PIL, transparent": PIL.Image.open(path).convert("RGBA"),
+        "array": rgb,
+        "array, transparent": np.dstack([rgb, np.full(rgb.shape[:2], 7, np.uint8)]),
+        "array of floats": rgb / 255,
+        "tensor": torch.from_numpy(rgb).permute(2, 0, 1).float() / 255,
+        "tensor of bytes": torch.from_numpy(rgb).permute(2, 0, 1),
+    }
+
+
+def test_a_photo_has_one_answer_in_whatever_form_it_and_its_camera_come(
+    localizer: Localizer, tmp_path: Path
+) -> None:
+    photo = photograph(CAMERAS["off centre"])
+    rgb = (photo.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    path = tmp_path / "Foto 1 ü.png"
+    path.write_bytes(cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1].tobytes())
+    fx, fy, cx, cy = photo.camera.params.tolist()
+    K = [[fx, 0, cx - 0.5], [0, fy, cy - 0.5], [0, 0, 1]]
+    expected = localizer.localize(path, photo.camera)
+    _assert_at(expected, POSE, slack=3)
+    assert expected.name == str(path)
+    for camera in (photo.camera, np.array(K), torch.tensor(K), K):
+        for form, image in _forms(path).items():
+            answer = localizer.localize(image, camera)
+            assert torch.allclose(answer.cam_from_world.matrix, expected.cam_from_world.matrix, atol=1e-7), form
+    bgr = np.ascontiguousarray(rgb[..., ::-1])
+    for image in (bgr, torch.from_numpy(bgr).permute(2, 0, 1)):
+        answer = localizer.localize(image, photo.camera, bgr=True)
+        assert torch.equal(answer.cam_from_world.matrix, expected.cam_from_world.matrix)
+    batch = localizer.localize(torch.from_numpy(rgb).permute(2, 0, 1)[None], K)
+    assert batch.success.shape == (1,)
+
+
+def test_without_a_camera_that_of_the_mapping_images_serves(localizer: Localizer, tmp_path: Path) -> None:
+    camera = CAMERAS["larger"]
+    scene_map = replace(localizer.scene_map, info=replace(localizer.scene_map.info, camera=camera.to_text()))
+    known = Localizer(scene_map, encoder=ColorEncoder())
+    photo = photograph(CAMERAS["working size"])
+    rgb = (photo.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    for image in _forms(tmp_path / "a.png").values():
+        _assert_at(known.localize(image), POSE, slack=3)
+    with pytest.raises(DatasetError, match="photo: no focal length in its EXIF data"):
+        localizer.localize(rgb)
+
+
+@pytest.mark.wrong_input
+def test_a_camera_of_another_kind_is_refused(localizer: Localizer) -> None:
+    rgb = np.zeros((192, 256, 3), np.uint8)
+    for image in (rgb, torch.zeros(3, 192, 256)):
+        for camera in (525.0, np.eye(4), "camera.txt"):
+            with pytest.raises(ValueError, match="camera: expected (a dsac.Camera or K|one for each)"):
+                localizer.localize(image, camera)
+        with pytest.raises(ValueError, match=r"K: expected \[\[fx, 0, cx\]"):
+            localizer.localize(image, [[9, 1, 8], [0, 9, 6], [0, 0, 1]])
+    with pytest.raises(ValueError, match="camera: expected a dsac.Camera or K"):
+        localizer.localize(torch.zeros(2, 3, 192, 256))
+    with pytest.raises(DatasetError, match="photo: the image is 256x192, but its intrinsics are for 192x192"):
+        localizer.localize(rgb, Camera.simple(280, (192, 192)))
+    with pytest.raises(ValueError, match="image: expected one, got 2"):
+        localizer.localize([rgb, rgb], CAMERAS["working size"])
 
 
 def test_frames_are_localized_one_by_one_with_what_the_answer_rests_on(localizer: Localizer) -> None:

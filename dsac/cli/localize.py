@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from dsac.cli.console import out, print_mistake
+from dsac.cli.console import out, print_mistake, progress_bars
 from dsac.cli.info import unit_of
 from dsac.cli.options import Device, Flag, Maybe, Positional, choose_device, users_mistakes
 from dsac.cli.outputs import check_writable, is_poses_file
 from dsac.errors import DatasetError, DsacError
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from dsac.geometry import Camera, Pose
     from dsac.localizer import Localization
 
 
 @dataclass(frozen=True)
 class Localize:
-    """Find out where photos were taken.
+    """Find out where photos and the frames of videos were taken.
 
     Prints a line for each photo; --output writes a poses file (name qw qx qy qz tx ty tz, cam_from_world),
     --json prints one JSON object a photo instead. Photos that cannot be localized say so.
+    Of a video, its sharp frames that show something new are localized.
 
     For example:
       $ dsac localize kitchen.dsac photo.jpg --focal-px 525
@@ -36,11 +41,14 @@ class Localize:
     images: Annotated[
         Positional[tuple[str, ...]], tyro.conf.arg(metavar="IMAGES...", help_behavior_hint="(required)")
     ]
-    """Photos, or folders of photos."""
+    """Photos, folders of photos, videos."""
     focal_px: Maybe[float] = None
     """Focal length in pixels of all photos; without it, the map's camera or each photo's EXIF data are used."""
     camera: Maybe[str] = None
-    """All photos' camera: MODEL,WIDTH,HEIGHT,PARAMS... with COLMAP's models and order of parameters."""
+    """All photos' camera: MODEL,WIDTH,HEIGHT,PARAMS... with COLMAP's models and order of parameters. Or a file:
+    NAME MODEL WIDTH HEIGHT PARAMS... a line, for each photo one or for all a single one as in cameras.txt."""
+    every: Maybe[int] = None
+    """Of videos, localize one of so many frames instead of those that are sharp and show something new."""
     output: Maybe[Path] = None
     """Poses file to write."""
     json: Flag = False
@@ -60,13 +68,15 @@ class Localize:
             raise DsacError("no images given: dsac localize MAP IMAGES...")
         localizer = Localizer.load(self.map, device=choose_device(self.device))
         info = localizer.scene_map.info
-        with users_mistakes():
+        with users_mistakes(), _video_progress() as on_progress:
             photos = load_photos(
                 self.images,
                 camera=camera,
                 focal_px=self.focal_px,
                 mapping_camera=localizer.scene_map.mapping_camera,
                 as_stored=info.as_stored,
+                every=self.every,
+                on_progress=on_progress,
             )
         if self.output is not None:
             check_names(photos.names)
@@ -142,10 +152,30 @@ def _as_json(localization: Localization, metric: bool | None) -> str:
     return json.dumps(answer)
 
 
-def _parse_camera(text: str) -> Camera:
+@contextmanager
+def _video_progress() -> Iterator[Callable[[str, float], None]]:
+    """A bar for each video that is searched for frames; photos need none."""
+    with ExitStack() as stack:
+        bars: list[Progress] = []
+        tasks: dict[str, TaskID] = {}
+
+        def show(name: str, fraction: float) -> None:
+            if not bars:
+                bars.append(stack.enter_context(progress_bars()))
+            if name not in tasks:
+                tasks[name] = bars[0].add_task("read video", total=1.0, note=name)
+            bars[0].update(tasks[name], completed=fraction)
+
+        yield show
+
+
+def _parse_camera(text: str) -> Camera | dict[str, Camera]:
+    from dsac.datasets.given_cameras import read_cameras
     from dsac.geometry import Camera
 
+    if Path(text).is_file():
+        return read_cameras(text)
     try:
         return Camera.from_text(text)
     except (ValueError, OverflowError) as error:
-        raise DsacError(f"--camera {text}: expected MODEL,WIDTH,HEIGHT,PARAMS... ({error})") from None
+        raise DsacError(f"--camera {text}: expected MODEL,WIDTH,HEIGHT,PARAMS... or a file ({error})") from None

@@ -20,11 +20,12 @@ from dsac.cli.console import err, is_out_of_memory, print_mistake
 from dsac.cli.demo import Demo
 from dsac.cli.evaluate import Evaluate
 from dsac.cli.fine_tune import FineTune
+from dsac.cli.frames import Frames
 from dsac.cli.info import Info
 from dsac.cli.localize import Localize
 from dsac.cli.map import Map
 from dsac.cli.options import check_numbers
-from dsac.cli.process import keep_freed_memory
+from dsac.cli.process import keep_freed_memory, let_decoders_be_silent
 from dsac.errors import DsacError
 
 VERBS = (
@@ -35,6 +36,7 @@ VERBS = (
     Localize,
     Evaluate,
     Info,
+    Frames,
     Bench,
 )  # in the order in which the help shows them
 
@@ -54,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Without arguments it shows what `dsac --help` does.
     """
     keep_freed_memory()
+    let_decoders_be_silent()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words == ["--version"]:
         print(f"dsac {dsac.__version__}")

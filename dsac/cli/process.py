@@ -27,3 +27,8 @@ def let_waiting_threads_sleep() -> None:
     A query's layers are too short for that: two threads would be slower than one.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def let_decoders_be_silent() -> None:
+    """Without effect where the user has decided. What is wrong with a video is said in one line of our own."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

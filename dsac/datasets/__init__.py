@@ -6,6 +6,7 @@ from dsac.datasets.image import read_exif_focal_px, read_image
 from dsac.datasets.photos import load_photos
 from dsac.datasets.poses_file import read_poses, write_poses
 from dsac.datasets.scene import load_scene
+from dsac.datasets.video import video_frames, write_frames
 
 __all__ = [
     "Conventions",
@@ -20,5 +21,7 @@ __all__ = [
     "read_exif_focal_px",
     "read_image",
     "read_poses",
+    "video_frames",
+    "write_frames",
     "write_poses",
 ]

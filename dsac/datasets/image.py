@@ -14,16 +14,19 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8, UInt16
 
+from dsac.datasets.heif import decode_heif, is_heif
 from dsac.datasets.image_header import (
     JPEG,
     PNG,
     TIFF,
+    DecodedPhoto,
+    PhotoSource,
     has_wrong_checksum,
     header_of,
     is_truncated,
     read_header,
 )
-from dsac.datasets.storage import read_bytes
+from dsac.datasets.storage import HeldFile, read_bytes
 from dsac.errors import DatasetError
 
 DepthUnits = UInt16[np.ndarray, "h w"] | Float32[np.ndarray, "h w"]
@@ -33,7 +36,7 @@ _LARGEST_SIDE = 2**31 - 1
 
 
 def read_image(
-    path: str | Path, size: tuple[int, int] | None = None, *, enough_px: int | None = None
+    path: PhotoSource, size: tuple[int, int] | None = None, *, enough_px: int | None = None
 ) -> UInt8[np.ndarray, "H W 3"]:
     """RGB, 8 bit, upright; grey, palette and 16-bit images are converted, an alpha channel is dropped.
 
@@ -42,6 +45,9 @@ def read_image(
     side: a tenth of the time for photos of twelve megapixels.
     Raises: `DatasetError` when the file is missing, empty, truncated or no image.
     """
+    if isinstance(path, DecodedPhoto):
+        image = path.pixels()
+        return image if size == image.shape[1::-1] else _turned(image, path.header.orientation)
     data = read_bytes(path)
     shrink = 1 if enough_px is None else _shrink(data, enough_px)
     image = _decode_colour(data, path, shrink)
@@ -101,7 +107,7 @@ def check_depth(path: str | Path) -> None:
     _check_whole(data, path)
 
 
-def read_image_size(path: str | Path, as_stored: bool = False) -> tuple[int, int]:
+def read_image_size(path: PhotoSource, as_stored: bool = False) -> tuple[int, int]:
     """(width, height) of the upright or the stored photo; most are not decoded for it."""
     header = read_header(path)
     width, height = header.size or read_image(path).shape[1::-1]
@@ -110,7 +116,7 @@ def read_image_size(path: str | Path, as_stored: bool = False) -> tuple[int, int
     return (width, height) if as_stored or header.orientation < 5 else (height, width)
 
 
-def read_orientation(path: str | Path) -> int:
+def read_orientation(path: PhotoSource) -> int:
     """How viewers turn the photo, see `Header`."""
     return read_header(path).orientation
 
@@ -121,7 +127,7 @@ def is_stored_turned(path: str | Path, size: tuple[int, int]) -> bool:
     return header.orientation != 1 and header.size == size
 
 
-def read_exif_focal_px(path: str | Path) -> float | None:
+def read_exif_focal_px(path: PhotoSource) -> float | None:
     """The focal length in pixels that a photo's EXIF data imply, to a few percent; None = unknown.
 
     From the 35-mm equivalent, which compares diagonals (CIPA DCG-001), else from the focal length in
@@ -166,9 +172,14 @@ def _shrink(data: bytes, enough_px: int) -> int:
     return next(fitting, 1)
 
 
-def _decode_colour(data: bytes, path: str | Path, shrink: int) -> np.ndarray:
+def _decode_colour(data: bytes, path: str | Path | HeldFile, shrink: int) -> np.ndarray:
     import cv2
 
+    if is_heif(data):
+        try:
+            return decode_heif(data)
+        except ValueError as error:
+            raise DatasetError(f"{path}: expected an image, got {error}") from None
     if shrink == 1:
         image = _decode(data, path, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
         # OpenCV turns TIFF upright whatever it is asked for
@@ -177,7 +188,7 @@ def _decode_colour(data: bytes, path: str | Path, shrink: int) -> np.ndarray:
     return cv2.cvtColor(_decode(data, path, reduced[shrink] | cv2.IMREAD_IGNORE_ORIENTATION), cv2.COLOR_BGR2RGB)
 
 
-def _decode(data: bytes, path: str | Path, flags: int) -> np.ndarray:
+def _decode(data: bytes, path: str | Path | HeldFile, flags: int) -> np.ndarray:
     import cv2
 
     _check_whole(data, path)
@@ -191,7 +202,7 @@ def _decode(data: bytes, path: str | Path, flags: int) -> np.ndarray:
     return image
 
 
-def _check_whole(data: bytes, path: str | Path) -> None:
+def _check_whole(data: bytes, path: str | Path | HeldFile) -> None:
     if not data:
         raise DatasetError(f"{path}: expected an image, got an empty file")
     if is_truncated(data):  # decoders would fill the rest with grey and say nothing
@@ -207,6 +218,4 @@ def _other_kind(data: bytes) -> str | None:
             "an EXR file, which OpenCV reads only if it was built with it and OPENCV_IO_ENABLE_OPENEXR=1 is set"
         )
     brand = data[8:12] if data[4:8] == b"ftyp" else b""
-    if brand in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"):
-        return "a HEIC photo, which is not decoded here; convert it to JPEG"
     return "a video" if brand not in (b"", b"avif", b"avis") else None

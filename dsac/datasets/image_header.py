@@ -1,6 +1,6 @@
 """What stands in an image file beside its pixels: their size, the way up, the camera's EXIF numbers.
 
-JPEG, PNG, WebP and TIFF can hold EXIF data, which are a TIFF block in each of them.
+JPEG, PNG, WebP, TIFF and HEIC can hold EXIF data, which are a TIFF block in each of them.
 """
 
 from __future__ import annotations
@@ -11,9 +11,13 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol, runtime_checkable
 
-from dsac.datasets.storage import open_file
+import numpy as np
+from jaxtyping import UInt8
+
+from dsac.datasets.heif import heif_head, is_heif
+from dsac.datasets.storage import HeldFile, open_file
 
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 TIFF = (b"II*\0", b"MM\0*")
@@ -31,8 +35,25 @@ class Header:
     exif: Mapping[int, float | int] = field(default_factory=dict)  # numbers by tag
 
 
-def read_header(path: str | Path) -> Header:
-    """Reads little of the file where that is enough. Raises: `DatasetError` when it cannot be read."""
+@runtime_checkable
+class DecodedPhoto(Protocol):
+    """A photo that is no file of its own: pixels in memory, a frame of a video. `str` is its name."""
+
+    @property
+    def header(self) -> Header: ...
+
+    def pixels(self) -> UInt8[np.ndarray, "H W 3"]:
+        """RGB, as stored. Raises: `DatasetError`."""
+        ...
+
+
+PhotoSource = str | Path | HeldFile | DecodedPhoto
+
+
+def read_header(path: PhotoSource) -> Header:
+    """Reads little of a file where that is enough. Raises: `DatasetError` when it cannot be read."""
+    if isinstance(path, DecodedPhoto):
+        return path.header
     with open_file(path) as file:
         start = file.read(12)
         file.seek(0)
@@ -40,7 +61,7 @@ def read_header(path: str | Path) -> Header:
             return header_of(_png_head(file))
         head = file.read(1 << 16)
         # colour profiles, depth maps and the like may come before a JPEG's frame header
-        whole = _is_webp(start) or start.startswith(TIFF)
+        whole = _is_webp(start) or start.startswith(TIFF) or is_heif(start)
         if whole or (head.startswith(JPEG) and header_of(head).size is None):
             head += file.read()
         return header_of(head)
@@ -63,13 +84,15 @@ def header_of(data: bytes) -> Header:
             block = chunks.get(b"EXIF", b"").removeprefix(_EXIF)
     elif data.startswith(TIFF):
         block = data
+    elif is_heif(data) and (head := heif_head(data)) is not None:
+        size, block = head
     try:
         exif = _numbers(block) if block else {}
     except struct.error:  # damaged
         exif = {}
     if block is data and {_WIDTH, _HEIGHT} <= exif.keys():
         size = int(exif[_WIDTH]), int(exif[_HEIGHT])
-    orientation = exif.get(_ORIENTATION, 1)
+    orientation = 1 if is_heif(data) else exif.get(_ORIENTATION, 1)  # HEIC is decoded upright
     return Header(size, int(orientation) if orientation in range(1, 9) else 1, exif)
 
 

@@ -1,17 +1,22 @@
-"""Photos without poses, to be localized: files, or all images of a folder."""
+"""Photos without poses, to be localized: files, all images of a folder, frames of a video, pixels in memory."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from dsac.datasets.frame import Frames
+from dsac.datasets.given import photos_given
+from dsac.datasets.given_cameras import of_each, one_camera
+from dsac.datasets.heif import HEIF_ENDINGS, can_read_heif
 from dsac.datasets.image import (
     ENOUGH_PX,
     read_exif_focal_px,
@@ -19,8 +24,10 @@ from dsac.datasets.image import (
     read_image_size,
     read_orientation,
 )
+from dsac.datasets.image_header import PhotoSource
 from dsac.datasets.image_names import unread
 from dsac.datasets.storage import is_litter, is_remote
+from dsac.datasets.video import is_video, video_photos
 from dsac.errors import DatasetError
 from dsac.geometry import Camera
 
@@ -30,35 +37,48 @@ _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", 
 
 
 def load_photos(
-    paths: Sequence[str | Path],
+    photos: Any,
     *,
-    camera: Camera | None = None,
-    focal_px: float | int | None = None,
+    camera: Any = None,
+    focal_px: Any = None,
     mapping_camera: Camera | None = None,
     as_stored: bool = False,
+    bgr: bool = False,
+    every: int | None = None,
+    on_progress: Callable[[str, float], None] = lambda name, fraction: None,
 ) -> Frames:
-    """Frames without poses. A file keeps the name given, an image in a folder is named by its path there.
+    """Frames without poses: of one photo, or of a list, each in any form that `photos_given` knows.
 
-    All photos have `camera`, or a pinhole camera with `focal_px`. Without either, `mapping_camera`, which the
-    place was recorded with, serves unless their EXIF data contradict it, and the focal length in the EXIF data
-    for the others; warnings say which. A camera serves for photos of its aspect ratio in any size, and, turned
-    by a quarter, for those of a phone held the other way.
+    A file keeps the name given, an image in a folder is named by its path there, a frame of a video by the
+    video's and its number, `video.mp4#000123`. Of a video these are the sharp frames that show something new,
+    or one of `every` so many; `on_progress` (name, fraction) tells of the search for them.
+
+    All photos have `camera`, a `Camera` or OpenCV's matrix K, or a pinhole camera with `focal_px`; or each has
+    its own in a list or by its name. Without either, `mapping_camera`, which the place was recorded with,
+    serves unless their EXIF data contradict it, and the focal length in the EXIF data for the others; warnings
+    say which. A camera serves for photos of its aspect ratio in any size, and, turned by a quarter, for those
+    of a phone held the other way.
 
     Photos are upright unless `as_stored`; with `camera`, photos that are stored in its size stay as stored.
+    The channels of arrays are in OpenCV's order if `bgr`.
     Files in a folder that are no photos are passed over, those that might be are named in one warning.
     A photo that cannot be read, or whose camera is unknown, raises `DatasetError` when it is accessed.
     Raises: `DatasetError` for a path that is neither a file nor a folder of images, for two photos of one name,
-    or when no photo can be read; `ValueError` for a focal length that is not positive.
+    or when no photo can be read; `ValueError` for what is no photo, for a camera that is none, for cameras or
+    focal lengths that are not as many as the photos, and for a focal length that is not positive.
     """
     if camera is not None and focal_px is not None:
         raise ValueError("focal_px: expected either camera or focal_px, got both")
-    if focal_px is not None and not 0 < focal_px < math.inf:
-        raise ValueError(f"focal_px: expected a positive focal length in pixels, got {focal_px:g}")
-    files = _files(paths)
+    files = _files(photos_given(photos, bgr), every, on_progress)
+    lenses = {} if camera is None else of_each(camera, list(files), "camera")
+    focals = {} if focal_px is None else of_each(focal_px, list(files), "focal_px")
+    for value in focals.values():
+        if not isinstance(value, Real) or not 0 < float(value) < math.inf:
+            raise ValueError(f"focal_px: expected a positive focal length in pixels, got {value}")
     cameras: dict[str, Camera] = {}
     unusable: dict[str, DatasetError] = {}
     if camera is not None:
-        cameras = {name: _of_given(camera, path) for name, path in files.items()}
+        cameras = {name: _of_given(lenses[name], path, as_stored) for name, path in files.items()}
     else:
         focal_of_exif = []
         for name, path in files.items():
@@ -68,7 +88,7 @@ def load_photos(
                 if focal_px is None:
                     likely = None if mapping_camera is None else _serving(mapping_camera, path, size)
                 else:
-                    likely = Camera.simple(focal_px, size)
+                    likely = Camera.simple(focals[name], size)
                 if likely is None or (exif_px is not None and not _agree(exif_px, likely)):
                     likely = _of_exif(path, exif_px, size)
                     focal_of_exif.append(exif_px)
@@ -86,13 +106,13 @@ def load_photos(
     distinct = dict(zip(keys, all_cameras, strict=True))
     numbers = {key: number for number, key in enumerate(distinct)}
     index = np.array([numbers[key] for key in keys])
-    photos = _Photos(files, sizes, unusable)
-    return Frames(list(files), list(distinct.values()), index, None, photos)
+    reader = _Photos(files, sizes, unusable)
+    return Frames(list(files), list(distinct.values()), index, None, reader)
 
 
 @dataclass(frozen=True)
 class _Photos:
-    files: dict[str, Path]
+    files: dict[str, PhotoSource]
     sizes: dict[str, tuple[int, int]]  # photos stored in this size are read as stored
     unusable: dict[str, DatasetError]  # raised when that photo is accessed
     has_depth: bool = False
@@ -106,25 +126,12 @@ class _Photos:
         raise ValueError(f"{name}: photos have no depth")
 
 
-def _files(paths: Sequence[str | Path]) -> dict[str, Path]:
-    files: dict[str, Path] = {}
-    if urls := [str(path) for path in paths if is_remote(path)]:
-        raise DatasetError(f"{urls[0]}: expected photos on this machine, got a URL")
-    for path in map(Path, paths):
-        if path.is_dir():
-            files_there = [p for p in sorted(path.rglob("*")) if not is_litter(p.name) and p.is_file()]
-            found = {p.relative_to(path).as_posix(): p for p in files_there if p.suffix.lower() in _SUFFIXES}
-            others = unread(p.name for p in files_there)
-            if not found:
-                beside = f"; not read here: {others}" if others else ""
-                raise DatasetError(f"{path}: expected a folder with images, found none in it{beside}")
-            if others:
-                logger.warning("%s: passed over, since they are not read here, %s", path, others)
-        elif path.is_file():
-            found = {str(path): path}
-        else:
-            raise DatasetError(f"{path}: expected an image or a folder of images, found nothing there")
-        for name, file in found.items():
+def _files(
+    sources: Sequence[PhotoSource], every: int | None, on_progress: Callable[[str, float], None]
+) -> dict[str, PhotoSource]:
+    files: dict[str, PhotoSource] = {}
+    for source in sources:
+        for name, file in _named(source, every, on_progress).items():
             if files.setdefault(name, file) != file:
                 raise DatasetError(f"{file}: {files[name]} has the same name; give one folder at a time")
     if not files:
@@ -132,7 +139,38 @@ def _files(paths: Sequence[str | Path]) -> dict[str, Path]:
     return files
 
 
-def _of_exif(path: Path, focal_px: float | None, size: tuple[int, int]) -> Camera:
+def _named(
+    source: PhotoSource, every: int | None, on_progress: Callable[[str, float], None]
+) -> Mapping[str, PhotoSource]:
+    """The photos of a file, a folder, a video, by name."""
+    if not isinstance(source, str | Path):
+        return {str(source): source}
+    if is_remote(source):
+        raise DatasetError(f"{source}: expected photos on this machine, got a URL")
+    path = Path(source)
+    if path.is_dir():
+        return _in_folder(path)
+    if not path.is_file():
+        raise DatasetError(f"{path}: expected an image or a folder of images, found nothing there")
+    if is_video(path):
+        return video_photos(path, every, on_progress=lambda fraction: on_progress(str(path), fraction))
+    return {str(path): path}
+
+
+def _in_folder(path: Path) -> Mapping[str, PhotoSource]:
+    endings = _SUFFIXES | HEIF_ENDINGS if can_read_heif() else _SUFFIXES
+    files_there = [p for p in sorted(path.rglob("*")) if not is_litter(p.name) and p.is_file()]
+    found = {p.relative_to(path).as_posix(): p for p in files_there if p.suffix.lower() in endings}
+    others = unread(p.name for p in files_there if p.suffix.lower() not in endings)
+    if not found:
+        beside = f"; not read here: {others}" if others else ""
+        raise DatasetError(f"{path}: expected a folder with images, found none in it{beside}")
+    if others:
+        logger.warning("%s: passed over, since they are not read here, %s", path, others)
+    return found
+
+
+def _of_exif(path: PhotoSource, focal_px: float | None, size: tuple[int, int]) -> Camera:
     if focal_px is None:
         raise DatasetError(
             f"{path}: no focal length in its EXIF data; give it in pixels (--focal-px) or the --camera"
@@ -153,18 +191,19 @@ def _warn_of_cameras(mapping_camera: Camera | None, num_of_mapping: int, focal_o
         )  # fmt: skip
 
 
-def _of_given(camera: Camera, path: Path) -> Camera:
+def _of_given(lens: Any, path: PhotoSource, as_stored: bool) -> Camera:
     """The camera as it serves for a photo; one that it does not serve for says so when it is read."""
     try:
         stored, upright = read_image_size(path, as_stored=True), read_image_size(path)
     except DatasetError:
-        return camera
+        return one_camera(lens, (1, 1))
+    camera = one_camera(lens, stored if as_stored else upright)
     if camera.size in (stored, upright):
         return camera
     return _serving(camera, path, stored if _same_shape(camera.size, stored) else upright) or camera
 
 
-def _serving(camera: Camera, path: Path, size: tuple[int, int]) -> Camera | None:
+def _serving(camera: Camera, path: PhotoSource, size: tuple[int, int]) -> Camera | None:
     """The camera for a photo of `size`, larger or smaller or of a phone held the other way; None = for none."""
     if _same_shape(camera.size, size):
         return camera.rescale(size)

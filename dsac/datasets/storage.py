@@ -6,6 +6,7 @@ Each subfolder is listed once, and `has` looks there: 100 000 images do not cost
 from __future__ import annotations
 
 import codecs
+import io
 import os
 import posixpath
 import stat
@@ -61,9 +62,23 @@ def join(folder: str, *names: str) -> str:
     return protocol + mark + posixpath.normpath(posixpath.join(path, *names))
 
 
+@dataclass(frozen=True, eq=False)
+class HeldFile:
+    """The contents of a file that somebody has in memory; it stands where a path can."""
+
+    name: str
+    data: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
 @contextmanager
-def open_file(path: str | Path) -> Iterator[BinaryIO]:
+def open_file(path: str | Path | HeldFile) -> Iterator[BinaryIO]:
     """A local or remote file for reading. Raises: `DatasetError` when it cannot be read."""
+    if isinstance(path, HeldFile):
+        yield io.BytesIO(path.data)
+        return
     try:
         if is_remote(path):
             import fsspec
@@ -79,7 +94,9 @@ def open_file(path: str | Path) -> Iterator[BinaryIO]:
         raise DatasetError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def read_bytes(path: str | Path) -> bytes:
+def read_bytes(path: str | Path | HeldFile) -> bytes:
+    if isinstance(path, HeldFile):
+        return path.data
     with open_file(path) as file:
         return file.read()
 

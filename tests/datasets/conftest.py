@@ -35,7 +35,7 @@ def write_phone_photo() -> Callable[..., Path]:
         data = cv2.imencode(".jpg", noise)[1].tobytes()
         head = b"II" + struct.pack("<HIH", 42, 8, 2)
         orientation_entry = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
-        exif_directory = struct.pack("<HHIII", 0x8769, 4, 1, 38, 0) + struct.pack("<H", 1)
+        exif_directory = struct.pack("<HHII", 0x8769, 4, 1, 38) + struct.pack("<H", 1)
         focal_entry = struct.pack("<HHIHH", 0xA405, 3, 1, equivalent_mm, 0)
         exif = b"Exif\0\0" + head + orientation_entry + exif_directory[:12] + bytes(4) + exif_directory[12:]
         exif += focal_entry + bytes(4)

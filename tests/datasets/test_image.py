@@ -184,7 +184,10 @@ def test_every_container_that_can_say_how_to_turn_it_is_turned(tmp_path, kind, o
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"\0\0\0\x18ftypheic" + bytes(50), "a HEIC photo, which is not decoded here; convert it to JPEG"),
+        (
+            b"\0\0\0\x18ftypheic" + bytes(50),
+            "a HEIC photo; `pip install pillow-heif` for it to be read, or convert it to JPEG",
+        ),
         (b"\0\0\0\x18ftypqt  " + bytes(50), "got a video"),
         (b"\0\0\0\x18ftypmp42" + bytes(50), "got a video"),
         (b"\x76\x2f\x31\x01" + bytes(50), "got an EXR file, which OpenCV reads only if"),
