@@ -40,11 +40,13 @@ class Map(Meaning):
 
     Formats, recognised by what is in the folder: 7-Scenes, COLMAP models, nerfstudio / instant-ngp
     transforms.json, TUM RGB-D, ACE's folders, exports of phone apps and more, or images with poses.txt
-    (docs/recordings.md). Depth is used where it is there. Photos that have no poses get them with --sfm.
+    (docs/recordings.md). Depth is used where it is there. Photos and
+    videos, which have no poses, get them with --sfm.
 
     For example:
       $ dsac map 7scenes/redkitchen kitchen.dsac
       $ dsac map holiday/photos square.dsac --sfm
+      $ dsac map walk.mp4 lane.dsac --sfm
       $ dsac map 7scenes/redkitchen kitchen.dsac --regressor dsac-star --device cuda
     """
 

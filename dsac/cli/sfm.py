@@ -35,6 +35,7 @@ def place_photos(path: str, folder: Path, focal_px: float | None, seed: int) -> 
 
 
 _PHASES = {
+    "video": "read video",
     "read": "read photos",
     "features": "find features",
     "matching": "match photos",

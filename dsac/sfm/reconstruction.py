@@ -1,6 +1,7 @@
 """From photos without poses to frames with poses; a folder keeps what was found.
 
     folder/sparse/0       a COLMAP model, of the photos as dsac reads them: upright, unless their recording says
+    folder/images         of a video, its frames
     folder/photos.json    which photos it is of; written last, so that an interrupted one is made again
 
 Photos are recognised by their pixels: a photo that is new, changed or gone begins it all again.
@@ -27,10 +28,12 @@ from dsac.datasets import Frames, Scene
 from dsac.datasets.colmap import read_model
 from dsac.datasets.rigid import rigid_from_quaternions, some
 from dsac.datasets.storage import write_atomically
+from dsac.datasets.video import is_video
 from dsac.errors import DatasetError
 from dsac.sfm.colmap import Photo, colmap_cameras, models, quiet_pycolmap, refine, two_views, write_database
 from dsac.sfm.features import detect, pairs_to_match
 from dsac.sfm.photos import UnposedPhotos, load_unposed
+from dsac.sfm.video import frames_of_video
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +41,7 @@ _VERSION = 1  # of how it is done
 _PHOTOS, _MODEL = "photos.json", "sparse/0"
 _LEAST = 3  # photos
 _HELP = "what helps is more photos that overlap, from places between them, of things with some texture"
-Phase = Literal["read", "features", "matching", "placing"]
+Phase = Literal["video", "read", "features", "matching", "placing"]
 
 
 @dataclass(frozen=True)
@@ -62,12 +65,18 @@ def reconstruct_scene(
     threads: int = -1,
     on_progress: Report = lambda progress: None,
 ) -> Scene:
-    """A scene of the photos in a folder, or of a recording's mapping images without its poses, all for mapping.
+    """A scene of the photos in a folder, of a video, or of a recording's mapping images without its poses.
 
+    All are for mapping. Of a video the sharp frames that show something new are written to `folder/images`.
     `focal_px` is a first guess at the photos' focal length; see `reconstruct` for the others.
     Raises: `DatasetError` like `load_unposed` and `reconstruct`.
     """
-    photos = load_unposed(path, focal_px)
+    source = path
+    if is_video(path):
+        source = frames_of_video(
+            Path(path), Path(folder), lambda done: on_progress(SfmProgress("video", done, 0.0))
+        )
+    photos = load_unposed(source, focal_px)
     frames = reconstruct(photos, folder, seed=seed, threads=threads, on_progress=on_progress)
     return Scene(str(path), "photos, structure from motion", frames, frames[[]], metric=False)
 

@@ -10,11 +10,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from ball_world import POSE
 from photo_walk import Walk, turned_jpeg
-from textured_ball import LENS
+from textured_ball import LENS, textured
+from videos import write_video
 
-from dsac.datasets import Scene
+from dsac.datasets import Scene, load_scene
 from dsac.errors import DatasetError
+from dsac.geometry import Pose
 from dsac.sfm import colmap, reconstruct_scene
 from dsac.sfm import reconstruction as module
 
@@ -150,3 +153,29 @@ def test_a_folder_that_cannot_be_written_is_an_os_error(placed: tuple[Scene, Pat
     (tmp_path / "kept").write_text("a file")
     with pytest.raises(OSError, match="kept"):
         module._keep(Model(), tmp_path / "kept", {})
+
+
+def test_frames_of_a_video_are_written_and_placed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pycolmap")
+    step = torch.tensor([0.001, -0.002, 0.001, -0.02, 0.005, 0.004], dtype=torch.float64)
+    images = []
+    for i in range(61):
+        frame = textured(LENS, Pose.exp(i * step) @ POSE)
+        bgr = frame.image.permute(1, 2, 0).numpy()[..., ::-1]
+        images.append(np.ascontiguousarray((255 * bgr).round().astype(np.uint8)))
+    video, folder = write_video(tmp_path / "ein Gang.mp4", images), tmp_path / "kept"
+    scene = reconstruct_scene(video, folder, threads=1)
+    names = sorted(path.name for path in (folder / "images").iterdir())
+    assert len(names) >= 4 and set(scene.mapping.names) <= set(names) and len(scene.mapping) >= 4
+    assert sorted(load_scene(folder).mapping.names) == scene.mapping.names  # a recording by itself
+
+    monkeypatch.setattr(colmap, "find_spec", lambda name: None)
+    assert reconstruct_scene(video, folder).mapping.names == scene.mapping.names
+
+
+def test_a_video_that_is_none_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"no video")
+    for name in ("a.mp4", "b.mp4"):
+        with pytest.raises(DatasetError, match="expected a video"):
+            reconstruct_scene(tmp_path / name, tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
