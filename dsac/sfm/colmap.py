@@ -85,7 +85,8 @@ def write_database(
     geometries: Mapping[tuple[int, int], Any],
 ) -> None:
     """What COLMAP's mapper reads: keypoints, and what pairs of photos (rows of `photos`) share."""
-    database = getattr(pycolmap.Database, "open", pycolmap.Database)(path)
+    is_old = pycolmap.__version__.startswith("3.")
+    database = pycolmap.Database(str(path)) if is_old else pycolmap.Database.open(path)
     try:
         rigs = []
         for camera in cameras:
@@ -120,11 +121,18 @@ def models(
     """
     options = pycolmap.IncrementalPipelineOptions()
     options.num_threads = threads
-    options.random_seed = seed
+    pycolmap.set_random_seed(seed)
+    if hasattr(options, "random_seed"):  # not in COLMAP 3
+        options.random_seed = seed
     options.extract_colors = False
     options.min_model_size = _LEAST_PHOTOS
     found = pycolmap.incremental_mapping(
-        database, folder, folder, options, initial_image_pair_callback=on_photo, next_image_callback=on_photo
+        str(database),
+        str(folder),
+        str(folder),
+        options,
+        initial_image_pair_callback=on_photo,
+        next_image_callback=on_photo,
     )
     return sorted(found.values(), key=lambda model: -model.num_reg_images())
 
