@@ -57,7 +57,7 @@ _NAMES = {
     "scene_map": ("SceneMap",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
-_MODULES = {*_NAMES, "kernels", "landmarks", "networks", "rooms"}
+_MODULES = {*_NAMES, "kernels", "landmarks", "networks", "rooms", "sfm"}
 
 __all__ = [*_HOME, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 

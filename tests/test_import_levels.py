@@ -13,7 +13,7 @@ LEVELS = [
     ["errors"],
     ["geometry", "kernels"],
     ["ransac", "networks", "datasets"],
-    ["landmarks", "localization", "map_scoring", "regressor", "rooms"],
+    ["landmarks", "localization", "map_scoring", "regressor", "rooms", "sfm"],
     ["checking", "scene_map"],
     ["localizer", "warm_up"],
     ["mapping", "evaluation"],

@@ -25,6 +25,7 @@ from dsac.cli.options import (
 from dsac.cli.outputs import check_writable, is_map
 from dsac.cli.process import let_waiting_threads_sleep
 from dsac.cli.score import score_map
+from dsac.cli.sfm import place_photos
 from dsac.errors import DsacError
 
 if TYPE_CHECKING:
@@ -40,11 +41,14 @@ class Map(Meaning):
 
     Formats, recognised by what is in the folder: 7-Scenes, COLMAP models, nerfstudio / instant-ngp
     transforms.json, TUM RGB-D, ACE's folders, exports of phone apps and more, or images with poses.txt
-    (docs/recordings.md). Depth is used where it is there. Of a recording that does not say which frames are for
-    queries some are held out; at the end they are localized, and a line says how well.
+    (docs/recordings.md). Depth is used where it is there. Photos and videos, which have no poses, get them with
+    --sfm. Of a recording that does not say which frames are for queries some are held out; at the end they are
+    localized, and a line says how well.
 
     For example:
       $ dsac map 7scenes/redkitchen kitchen.dsac
+      $ dsac map holiday/photos square.dsac --sfm
+      $ dsac map walk.mp4 lane.dsac --sfm
       $ dsac map 7scenes/redkitchen kitchen.dsac --regressor dsac-star --device cuda
     """
 
@@ -58,6 +62,11 @@ class Map(Meaning):
     """Its poses are camera from world where the format has world from camera, or the other way round."""
     max_gap: Maybe[float] = None
     """Seconds between an image and its pose, at most, in formats with timestamps (default: 0.02)."""
+    sfm: Flag = False
+    """Find the poses by structure from motion, from the images alone; kept in MAP.sfm for the next time. Wants
+    `pip install 'dsac[colmap]'`."""
+    focal_px: Maybe[float] = None
+    """With --sfm: focal length of the photos in pixels, where known (default: of their EXIF data, or found)."""
     regressor: Literal["shared", "dsac", "dsac-star"] = "shared"
     """What learns: a small head behind the shared encoder, or a whole network of the papers (wants a GPU)."""
     width: Maybe[float] = None
@@ -98,16 +107,16 @@ class Map(Meaning):
         device = choose_device(self.device)
         compile_beside()
         meant = self.conventions(self.poses)
-        scene = read_scene(self.scene, self.truth, self.max_gap, meant)
+        scene = self._scene(meant)
         split = len(scene.query) > 0
         scene = self._held_out(scene)
         if not self.depth:
             scene = replace(scene, mapping=scene.mapping.without_depth())
-        if self.check and not self.resume and self.scene != "synthetic":
+        if self.check and not self.resume and not self.sfm and self.scene != "synthetic":
             refuse_contradictions(scene, meant)
         map_scene(scene, self.map, settings, device, self.seed, self.resume)
         score_map(self.map, scene, device, held_out=len(scene.query) > 0 and not split)
-        self._show_next(len(scene.query) > 0, meant)
+        self._show_next(len(scene.query) > 0 and not self.sfm, meant)
 
     def _held_out(self, scene: Scene) -> Scene:
         """The scene with some frames for queries, where it has none of its own.
@@ -139,6 +148,17 @@ class Map(Meaning):
             out.print(f"Next: {evaluate} {meant.options()}".strip(), style="dim", soft_wrap=True)
         localize = shlex.join(["dsac", "localize", str(self.map)])
         out.print(f"Next: {localize} PHOTO", style="dim", soft_wrap=True)
+
+    def _scene(self, meant: Conventions) -> Scene:
+        """Raises: `DatasetError`; `DsacError` for options that mean nothing with or without --sfm."""
+        if not self.sfm:
+            if self.focal_px is not None:
+                raise DsacError("focal_px: expected with --sfm only, a recording has its own intrinsics")
+            return read_scene(self.scene, self.truth, self.max_gap, meant)
+        of_poses = [meant.options(), *(f"--{name}" for name in given(truth=self.truth, max_gap=self.max_gap))]
+        if options := " ".join(filter(None, of_poses)).replace("_", "-"):
+            raise DsacError(f"--sfm: finds poses from the images alone, expected no {options} with it")
+        return place_photos(self.scene, self.map.with_name(self.map.name + ".sfm"), self.focal_px, self.seed)
 
     def settings(self) -> MappingSettings | NetworkSettings:
         """Raises: `ValueError` for what means nothing, or nothing to this regressor."""

@@ -32,7 +32,7 @@ from dsac.datasets.recording import (
     sizes_by_name,
 )
 from dsac.datasets.rigid import finite_rows, rigid_from_quaternions
-from dsac.datasets.storage import Storage, open_file, read_lines, unpack
+from dsac.datasets.storage import Storage, join, open_file, read_lines, unpack
 from dsac.errors import DatasetError
 from dsac.geometry import Camera
 from dsac.geometry.camera_models import MODELS
@@ -56,7 +56,9 @@ def recognises(storage: Storage) -> bool:
     return bool(_models(storage))
 
 
-class _Image(NamedTuple):
+class ModelImage(NamedTuple):
+    """An image that is registered in a model, as the model has it."""
+
     image_id: int
     name: str
     camera_id: int
@@ -71,9 +73,8 @@ def read(storage: Storage, truth: str | None) -> Recording:
     models = _models(storage)
     folder = _largest(storage, models)
     ending, roots = models[folder], _image_folders(folder)
+    cameras, images = read_model(storage.join(folder), ending)
     cameras_path, images_path = (storage.join(folder, f"{part}.{ending}") for part in ("cameras", "images"))
-    cameras = (_read_cameras_binary if ending == "bin" else read_cameras_text)(cameras_path)
-    images = list((_read_images_binary if ending == "bin" else _read_images_text)(images_path))
     found = names_found(storage, [image.name for image in images], roots)
     images = [image._replace(name=name) for image, name in zip(images, found, strict=True)]
     check_no_repeats([image.name for image in images], images_path)
@@ -105,6 +106,14 @@ def read(storage: Storage, truth: str | None) -> Recording:
     kind = {"bin": "binary", "txt": "text"}[ending]
     truths = {"colmap": NamedPoses(names, poses)}
     return Recording(f"COLMAP model ({folder}, {kind})", frames, truths, metric=metric)
+
+
+def read_model(folder: str, ending: str) -> tuple[dict[int, Camera], list[ModelImage]]:
+    """Cameras by id and images of the model in a folder; `ending` is bin or txt."""
+    cameras, images = (join(folder, f"{part}.{ending}") for part in ("cameras", "images"))
+    if ending == "bin":
+        return _read_cameras_binary(cameras), list(_read_images_binary(images))
+    return read_cameras_text(cameras), list(_read_images_text(images))
 
 
 def _of_scale(reader: FileReader, depth: ScaledDepth, metres_per_unit: float | None) -> FileReader:
@@ -237,7 +246,7 @@ def _add_camera(cameras: dict[int, Camera], camera_id: int, camera: Camera) -> N
     cameras[camera_id] = camera
 
 
-def _read_images_binary(path: str) -> Iterator[_Image]:
+def _read_images_binary(path: str) -> Iterator[ModelImage]:
     """The observed points are skipped unread."""
     with open_file(path) as file:
         size = file.seek(0, io.SEEK_END)
@@ -252,10 +261,10 @@ def _read_images_binary(path: str) -> Iterator[_Image]:
             if 24 * num_points > size - file.tell():
                 raise DatasetError(f"{path}: the file is truncated")
             file.seek(24 * num_points, io.SEEK_CUR)
-            yield _Image(image_id, name.decode("utf-8", "replace"), camera_id, tuple(pose))
+            yield ModelImage(image_id, name.decode("utf-8", "replace"), camera_id, tuple(pose))
 
 
-def _read_images_text(path: str) -> Iterator[_Image]:
+def _read_images_text(path: str) -> Iterator[ModelImage]:
     """An image is a line; in files that COLMAP writes a second one, perhaps empty, has the observed points.
 
     Files that people write may lack the second lines: each line says by itself what it is.
@@ -284,12 +293,12 @@ def _holds_points(line: str) -> bool:
         return False
 
 
-def _parse_image(line: str) -> _Image:
+def _parse_image(line: str) -> ModelImage:
     for parts in fields(line, 10):
         with suppress(ValueError):
             image_id, *pose, camera_id, name = parts
             if len(pose) == 7 and image_id.isdecimal():
-                return _Image(
+                return ModelImage(
                     int(image_id), unquoted(name), int(camera_id), tuple(as_number(value) for value in pose)
                 )
     raise ValueError

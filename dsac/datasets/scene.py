@@ -88,6 +88,12 @@ def load_scene(path: str | Path, truth: str | None = None, *, max_gap: float | N
     )
 
 
+def is_recording(path: str | Path) -> bool:
+    """Whether `load_scene` knows a format for this: whether there are poses."""
+    storage = storage_of(path)
+    return bool(storage.chosen) or any(reader.recognises(storage) for reader in FORMATS)
+
+
 def _read(reader: Format, storage: Storage, truth: str | None, max_gap: float | None) -> Recording:
     if max_gap is None:
         return reader.read(storage, truth)

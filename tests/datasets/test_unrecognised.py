@@ -26,7 +26,7 @@ def test_images_in_sub_folders_are_counted(tmp_path, write_image):
     write_image(tmp_path / "left" / "depth" / "0.png")
     (tmp_path / "rgb" / "._0.png").write_bytes(b"")
     message = message_of(tmp_path)
-    assert "found 7 images but no poses (COLMAP finds them)" in message
+    assert "found 7 images but no poses; `dsac map --sfm` finds them" in message
     assert "images are in rgb, left/day, ." in message
 
 
