@@ -4,9 +4,9 @@
 
 DATA is a folder of recordings. Mapping frames are placed by `dsac.sfm` as if nothing were known of them; the
 similarity that takes their centres to the recording's own says how far off they are. Two maps by the default
-settings, one of the given poses and one of those found, then localize the same query frames; answers of the
-second are taken through that similarity. Seconds are of the processor, one thread. Writes results/sfm.jsonl, a
-line a recording, and results/sfm.md from all lines there.
+settings, one of the given poses and one of those found, then localize the same query frames, each with the
+camera that it was mapped with; answers of the second are taken through that similarity. Seconds are of the
+processor, one thread. Writes results/sfm.jsonl, a line a recording, and results/sfm.md from all lines there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import argparse
 import json
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,9 @@ def measure(name: str, data: Path) -> dict[str, Any]:
     record |= {"placed": len(found), "seconds": {phase: round(spent, 1) for phase, spent in seconds.items()}}
     record["poses"] = summary(placed.center_distance(given) / unit, placed.rotation_error_deg(given))
     record["given"] = localized(frames, queries, None, unit)
-    record["found"] = localized(found, queries, world, unit)
+    (lens,) = found.cameras
+    own = replace(queries, cameras=[lens], camera_index=np.zeros(len(queries), np.int64))
+    record["found"] = localized(found, own, world, unit)
     return record
 
 
