@@ -142,7 +142,10 @@ def _shared(a: Keypoints, b: Keypoints) -> tuple[Float[np.ndarray, "M 2"], Float
     here, there = a.pixels[mutual], b.pixels[nearest[mutual]]
     if len(here) < _LEAST_SHARED:
         return nothing
-    _, agreed = cv2.findFundamentalMat(here, there, cv2.USAC_FAST, _FUNDAMENTAL_PX, 0.99, 500)
+    try:
+        _, agreed = cv2.findFundamentalMat(here, there, cv2.USAC_FAST, _FUNDAMENTAL_PX, 0.99, 500)
+    except cv2.error:  # OpenCV 5's way to say that there is none
+        agreed = None
     if agreed is None:
         return nothing
     good = agreed[:, 0] > 0

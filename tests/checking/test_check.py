@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -166,3 +167,14 @@ def test_a_damaged_image_is_passed_over(room: Frames, monkeypatch: pytest.Monkey
     found = check_scene(room[:6])
     assert found.is_right and found.frames_seen == 5
     assert f"{room.names[1]}: damaged" in found.findings[-1].text and found.findings[-1].severity == "note"
+
+
+def test_images_of_which_nothing_fits_are_too_few(room: Frames, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenCV raises where a wrong match is all there is."""
+
+    def none(*arguments: object) -> None:
+        raise cv2.error("!model.empty()")
+
+    monkeypatch.setattr(cv2, "findFundamentalMat", none)
+    found = check_scene(room[:6])
+    assert found.num_shared == 0 and found.findings[0].severity != "wrong"
