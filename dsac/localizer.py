@@ -201,11 +201,11 @@ class Localizer:
     def _localize_and_focus(self, frame: Frame, ticks: list[float]) -> Localization:
         """Pose and focal length of one photo: a rough one of a ladder, then both by the landmarks."""
         images, camera, how = frame.image[None], frame.camera, frame.focal
-        if how == "unknown":
-            camera = self._rough_focal(images, camera) or camera
+        if how != "assumed":
+            camera = self._rough_focal(images, camera, math.inf if how == "unknown" else _EXIF_RANGE) or camera
         estimate, rows = self._estimate(images, camera, ticks)
         if how != "unknown" and estimate.confidence.item() <= _SURE:
-            other = self._rough_focal(images, camera)
+            other = self._rough_focal(images, camera, math.inf)
             if other is not None:
                 again = other, *self._estimate(images, other, [*ticks])
                 if again[1].confidence.item() > max(_SURE, estimate.confidence.item()):
@@ -214,7 +214,8 @@ class Localizer:
         if estimate.success.item():
             fit = self._focal_fit(images[0], camera, rows, estimate)
             if fit.success and not (how == "assumed" and _is_as_assumed(fit)):
-                fit = fit.given(_EXIF_SIGMA if how == "rough" else math.inf, _SLACK)
+                told = math.log(frame.camera.focal_px[0].item() / camera.focal_px[0].item())
+                fit = fit.given(told, _EXIF_SIGMA if how == "rough" else math.inf, _SLACK)
                 camera, sigma = refocused(camera, fit.factor), fit.log_sigma
                 rows = replace(rows, camera=refocused(rows.camera, fit.factor))
                 estimate = self._focused(fit, rows, estimate)
@@ -227,8 +228,11 @@ class Localizer:
         ticks[-1] = time.perf_counter()
         return self._answer(frame.name, camera, sigma, estimate, rows, ticks)[0]
 
-    def _rough_focal(self, images: Float[Tensor, "1 3 H W"], camera: Camera) -> Camera | None:
-        """The camera with that focal length of a ladder which explains most, None where none explains much."""
+    def _rough_focal(self, images: Float[Tensor, "1 3 H W"], camera: Camera, within: float) -> Camera | None:
+        """The camera with that focal length of a ladder which explains most, None where none explains much.
+
+        It is `within` that much of the camera's, as a logarithm.
+        """
         with torch.inference_mode():
             cells = self.regressor.predict(self.regressor.encode(images, camera), camera)
         asked: list[tuple[Correspondences, Solver]] = [(cells, self.solver)]
@@ -238,7 +242,8 @@ class Localizer:
             asked.insert(0, (matches, _MATCHING))
         for rows, solver in asked:
             best, most = 1.0, 0.0
-            for factor in _LADDER * 0.8 * max(camera.size) / camera.focal_px[0].item():
+            factors = _LADDER * 0.8 * max(camera.size) / camera.focal_px[0].item()
+            for factor in factors[np.abs(np.log(factors)) < within]:
                 found = solver(replace(rows, camera=refocused(rows.camera, factor)))
                 enough = found.success.item() and found.confidence.item() > _LEAST_CONFIDENCE
                 if enough and found.num_inliers.item() > most:
@@ -313,7 +318,8 @@ def _moved_along(estimate: PoseEstimate, rows: Correspondences, sigma: float) ->
 
 
 _LADDER = np.exp(0.11 * np.arange(-8, 13))  # times 0.8 long sides: fields of view of 112 to 19 degrees
-_EXIF_SIGMA = 0.05  # of the logarithm: rounded to millimetres, and makers compare widths or diagonals
+_EXIF_RANGE = 0.25  # of the logarithm
+_EXIF_SIGMA = 0.1  # of the logarithm: rounded to millimetres, of widths or diagonals, of another format
 _AS_ASSUMED = 0.02
 _SLACK = (
     3.0  # see `FocalFit.given`: poses of the kitchen's queries are off 2.6 times as far as their points say

@@ -45,8 +45,8 @@ class FocalFit:
         """Standard deviation of s."""
         return float(np.sqrt(self.covariance[6, 6]))
 
-    def given(self, log_sigma: float, slack: float = 1.0) -> FocalFit:
-        """With what was known before: s = 0, with that standard deviation.
+    def given(self, log_factor: float, log_sigma: float, slack: float = 1.0) -> FocalFit:
+        """With what was known before: an s, with its standard deviation.
 
         `slack` times larger than its points say is the uncertainty of s: what a map has wrong everywhere in
         the same way is not in their spread.
@@ -54,7 +54,7 @@ class FocalFit:
         spread = (slack * self.log_sigma) ** 2
         share = 1.0 if np.isinf(log_sigma) else log_sigma**2 / (log_sigma**2 + spread)
         along = self.covariance[:, 6] / self.covariance[6, 6]  # how all goes with s
-        step = along * (share - 1.0) * self.log_factor
+        step = along * (share - 1.0) * (self.log_factor - log_factor)
         pose = Pose.exp(torch.from_numpy(step[:6])) @ self.cam_from_world
         covariance = self.covariance + np.outer(along, along) * (share * spread - self.covariance[6, 6])
         return replace(

@@ -61,14 +61,15 @@ def test_what_was_known_before_counts_by_its_standard_deviation() -> None:
     pose = _pose(generator)
     rows = _rows(pose, 0.7, 0, generator)
     fit = _fit(rows, pose, 1.1)
-    same, fixed = fit.given(math.inf), fit.given(1e-9)
+    same, fixed = fit.given(0.0, math.inf), fit.given(0.0, 1e-9)
     assert same.log_factor == fit.log_factor and np.allclose(same.covariance, fit.covariance)
     # as if only the pose had been solved, with the focal length as it was given
     assert abs(fixed.log_factor) < 1e-9 and fixed.log_sigma < 1e-8
     assert fixed.cam_from_world.center_distance(pose) > 5 * fit.cam_from_world.center_distance(pose)
-    half = fit.given(fit.log_sigma)
+    half = fit.given(0.0, fit.log_sigma)
     assert math.isclose(half.log_factor, fit.log_factor / 2) and half.log_sigma < fit.log_sigma
-    loose = fit.given(math.inf, slack=2.0)
+    assert math.isclose(fit.given(fit.log_factor, 0.01).log_factor, fit.log_factor)
+    loose = fit.given(0.0, math.inf, slack=2.0)
     assert math.isclose(loose.log_sigma, 2 * fit.log_sigma)
     assert np.linalg.eigvalsh(loose.covariance - fit.covariance)[0] > -1e-12
 
