@@ -75,3 +75,19 @@ class _Running(subprocess.Popen):
 
     def poll(self) -> None:
         return None
+
+
+def test_reading_a_map_does_not_load_pytorchs_compiler(textured_ball_map, tmp_path):
+    """Which takes two seconds."""
+    map_file = tmp_path / "ball.dsac"
+    textured_ball_map.save(map_file)
+    code = f"""
+import sys
+import torch
+from dsac.scene_map import SceneMap
+before = set(sys.modules)
+SceneMap.load({str(map_file)!r})
+print(sum(name.startswith(("torch.", "sympy")) for name in set(sys.modules) - before))
+"""
+    printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert int(printed) < 100  # with it 800

@@ -55,7 +55,8 @@ class SceneHead(nn.Module):
         self.architecture = architecture
         channels, width = architecture.num_features, architecture.width
         self.register_buffer("feature_mean", torch.zeros(channels))
-        self.register_buffer("feature_whitening", torch.eye(channels))
+        # not `eye`, for which PyTorch loads its compiler on the device "meta", where a map is read: two seconds
+        self.register_buffer("feature_whitening", torch.zeros(channels, channels).fill_diagonal_(1.0))
         self.register_buffer("scene_center", torch.zeros(3))
         self.register_buffer("scene_scale", torch.ones(()))
         self.lift = nn.Linear(channels, width)
