@@ -16,7 +16,7 @@ README = (ROOT / "README.md").read_text()
 
 
 # Minutes of mapping become steps: on a loaded machine fewer would be made in the time than a photo needs.
-IN_STEPS = {"--minutes 1 ": "--steps 200 --views 60 ", "minutes=0.5": "steps=200, num_views=60"}
+IN_STEPS = {"--minutes 1 ": "--steps 120 --views 48 ", "minutes=0.5": "steps=120, num_views=48"}
 
 
 def _blocks(language: str) -> list[str]:
