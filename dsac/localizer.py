@@ -321,9 +321,7 @@ _LADDER = np.exp(0.11 * np.arange(-8, 13))  # times 0.8 long sides: fields of vi
 _EXIF_RANGE = 0.25  # of the logarithm
 _EXIF_SIGMA = 0.1  # of the logarithm: rounded to millimetres, of widths or diagonals, of another format
 _AS_ASSUMED = 0.02
-_SLACK = (
-    3.0  # see `FocalFit.given`: poses of the kitchen's queries are off 2.6 times as far as their points say
-)
+_SLACK = 3.0  # see `FocalFit.given`: the kitchen's queries are off 2.6 times as far as their points say
 _VAGUE = 0.1  # of the logarithm: what is known to no better than that is not known
 _FOCAL_THRESHOLD_PX = 10.0
 
