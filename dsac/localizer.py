@@ -25,6 +25,7 @@ from torch import Tensor
 from dsac.datasets import Frame, Frames, load_photos
 from dsac.datasets.given import batch_of
 from dsac.datasets.given_cameras import one_camera
+from dsac.datasets.photos import usual_camera
 from dsac.errors import MapFormatError
 from dsac.geometry import Camera, Pose
 from dsac.kernels import at_once, wait_until_compiled
@@ -242,7 +243,7 @@ class Localizer:
             asked.insert(0, (matches, _MATCHING))
         for rows, solver in asked:
             best, most = 1.0, 0.0
-            factors = _LADDER * 0.8 * max(camera.size) / camera.focal_px[0].item()
+            factors = _LADDER * (usual_camera(camera.size).focal_px[0] / camera.focal_px[0]).item()
             for factor in factors[np.abs(np.log(factors)) < within]:
                 found = solver(replace(rows, camera=refocused(rows.camera, factor)))
                 enough = found.success.item() and found.confidence.item() > _LEAST_CONFIDENCE
@@ -317,7 +318,7 @@ def _moved_along(estimate: PoseEstimate, rows: Correspondences, sigma: float) ->
     return covariance
 
 
-_LADDER = np.exp(0.11 * np.arange(-8, 13))  # times 0.8 long sides: fields of view of 112 to 19 degrees
+_LADDER = np.exp(0.11 * np.arange(-8, 13))  # times the usual one: fields of view of 112 to 19 degrees
 _EXIF_RANGE = 0.25  # of the logarithm
 _EXIF_SIGMA = 0.1  # of the logarithm: rounded to millimetres, of widths or diagonals, of another format
 _AS_ASSUMED = 0.02

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column
 
 if TYPE_CHECKING:
@@ -65,6 +65,20 @@ def progress_bars() -> Iterator[Progress]:
         yield bars
 
 
+@contextmanager
+def bars_of_phases() -> Iterator[Callable[[str, float, str], None]]:
+    """A function that shows what is done, its fraction and a note: a bar for each, from when it begins."""
+    tasks: dict[str, TaskID] = {}
+    with progress_bars() as bars:
+
+        def show(phase: str, fraction: float, note: str = "") -> None:
+            if phase not in tasks:
+                tasks[phase] = bars.add_task(phase, total=1.0, note=note)
+            bars.update(tasks[phase], completed=fraction, note=note)
+
+        yield show
+
+
 def let_kernels_compile() -> None:
     """Wait for what is done once after an install, with a word and a bar."""
     from dsac.kernels import compiled, wait_until_compiled
@@ -83,21 +97,21 @@ def training_progress(
 
     Work that fails leaves a log only where it leaves a checkpoint.
     """
-    tasks = {}
-    with progress_bars() as bars:
+    begun = False
+    with bars_of_phases() as show_bar:
 
         def show(progress: MappingProgress | FineTuningProgress, note: str) -> None:
+            nonlocal begun
             values = {name: value for name, value in asdict(progress).items() if value == value}  # no NaN
-            with open(log_path, "a" if tasks or resume else "w") as log:
+            with open(log_path, "a" if begun or resume else "w") as log:
                 log.write(json.dumps(values) + "\n")
-            if progress.phase not in tasks:
-                tasks[progress.phase] = bars.add_task(_PHASES[progress.phase], total=1.0, note="")
-            bars.update(tasks[progress.phase], completed=progress.fraction, note=note)
+            begun = True
+            show_bar(_PHASES[progress.phase], progress.fraction, note)
 
         try:
             yield show
         except BaseException:
-            if tasks and not checkpoint.is_file():
+            if begun and not checkpoint.is_file():
                 log_path.unlink(missing_ok=True)
             raise
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dsac.cli.console import out, progress_bars
+from dsac.cli.console import bars_of_phases, out
 from dsac.cli.options import users_mistakes
 
 if TYPE_CHECKING:
@@ -20,16 +20,12 @@ def place_photos(path: str, folder: Path, focal_px: float | None, seed: int) -> 
     """
     from dsac.sfm import reconstruct_scene
 
-    tasks = {}
-    with progress_bars() as bars:
+    with bars_of_phases() as show_bar, users_mistakes():
 
         def show(progress: SfmProgress) -> None:
-            if progress.phase not in tasks:
-                tasks[progress.phase] = bars.add_task(_PHASES[progress.phase], total=1.0, note="")
-            bars.update(tasks[progress.phase], completed=progress.fraction)
+            show_bar(_PHASES[progress.phase], progress.fraction, "")
 
-        with users_mistakes():
-            scene = reconstruct_scene(path, folder, focal_px=focal_px, seed=seed, on_progress=show)
+        scene = reconstruct_scene(path, folder, focal_px=focal_px, seed=seed, on_progress=show)
     out.print(f"{path}: {scene.format}, {len(scene.mapping)} photos placed, kept in {folder}", soft_wrap=True)
     return scene
 

@@ -206,17 +206,32 @@ class Frames(
         pixels = self.reader.read_image(name)
         height, width = pixels.shape[:2]
         shrink = camera.size[0] // width if min(width, height) >= ENOUGH_PX else 1
-        if (shrink * width, shrink * height) != camera.size:
-            raise DatasetError(
-                f"{name}: the image is {width}x{height}, "
-                f"but its intrinsics are for {camera.size[0]}x{camera.size[1]}"
-            )
+        expect_size((width, height), camera, name, shrink)
         if shrink > 1:
             camera = camera.rescale((width, height))
         image = torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255)
         depth = torch.from_numpy(self.reader.read_depth(name, camera)) if self.has_depth else None
         pose = None if self.cam_from_world is None else self.cam_from_world[index]
         return Frame(name, image, camera, pose, depth, "known" if self.focal is None else self.focal[index])
+
+
+def expect_size(size: tuple[int, int], camera: Camera, name: str, shrink: int = 1) -> None:
+    """That an image of (width, height) is the camera's, made so many times smaller. Raises: `DatasetError`."""
+    if (shrink * size[0], shrink * size[1]) != camera.size:
+        raise DatasetError(
+            f"{name}: the image is {size[0]}x{size[1]}, "
+            f"but its intrinsics are for {camera.size[0]}x{camera.size[1]}"
+        )
+
+
+def distinct_cameras(cameras: Sequence[Camera]) -> tuple[list[Camera], Int[np.ndarray, " N"]]:
+    """The different ones among those of N frames, in their order, and which of them each frame has."""
+    distinct: dict[str, Camera] = {}
+    texts = [camera.to_text() for camera in cameras]
+    for text, camera in zip(texts, cameras, strict=True):
+        distinct.setdefault(text, camera)
+    rows = {text: row for row, text in enumerate(distinct)}
+    return list(distinct.values()), np.array([rows[text] for text in texts], np.int64)
 
 
 @dataclass(frozen=True)

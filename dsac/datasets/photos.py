@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from dsac.datasets.frame import Focal, Frames
+from dsac.datasets.frame import Focal, Frames, distinct_cameras
 from dsac.datasets.given import photos_given
 from dsac.datasets.given_cameras import of_each, one_camera
 from dsac.datasets.heif import HEIF_ENDINGS, can_read_heif
@@ -89,7 +89,7 @@ def load_photos(
                 if (given := focals.get(name)) is None:
                     cameras[name], known[name] = _likely(path, size, mapping_camera)
                 elif given == _AUTO:
-                    cameras[name], known[name] = _guess(size), "unknown"
+                    cameras[name], known[name] = usual_camera(size), "unknown"
                 else:
                     cameras[name] = Camera.simple(given, size)
             except DatasetError as error:
@@ -100,14 +100,11 @@ def load_photos(
     sizes = {name: c.size for name, c in cameras.items()} if camera is not None or as_stored else {}
     stand_in = next(iter(cameras.values()))  # for photos that raise when they are accessed
     all_cameras = [cameras.get(name, stand_in) for name in files]
-    keys = [(c.model, c.size, *c.params.tolist()) for c in all_cameras]
-    distinct = dict(zip(keys, all_cameras, strict=True))
-    numbers = {key: number for number, key in enumerate(distinct)}
-    index = np.array([numbers[key] for key in keys])
+    distinct, index = distinct_cameras(all_cameras)
     reader = _Photos(files, sizes, unusable)
     everyone: list[Focal] = [known.get(name, "known") for name in files]
     focal = tuple(everyone) if known else None
-    return Frames(list(files), list(distinct.values()), index, None, reader, focal)
+    return Frames(list(files), distinct, index, None, reader, focal)
 
 
 @dataclass(frozen=True)
@@ -176,11 +173,11 @@ def _likely(path: PhotoSource, size: tuple[int, int], mapping_camera: Camera | N
     serving = None if mapping_camera is None else _serving(mapping_camera, path, size)
     if serving is not None and (exif_px is None or _agree(exif_px, serving)):
         return serving, "assumed"
-    return (_guess(size), "unknown") if exif_px is None else (Camera.simple(exif_px, size), "rough")
+    return (usual_camera(size), "unknown") if exif_px is None else (Camera.simple(exif_px, size), "rough")
 
 
-def _guess(size: tuple[int, int]) -> Camera:
-    """Between a phone's wide lens and the normal one of a camera."""
+def usual_camera(size: tuple[int, int]) -> Camera:
+    """For photos of (width, height) of which nothing is known: between a phone's wide lens and a normal one."""
     return Camera.simple(0.8 * max(size), size)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from dsac.datasets.frame import Frames, Scene, image_file
+from dsac.datasets.frame import Frames, Scene, distinct_cameras, expect_size, image_file
 from dsac.datasets.image import read_image, read_image_size, read_orientation
 from dsac.datasets.rigid import some
 from dsac.datasets.storage import folder_written_whole, is_remote, read_bytes
@@ -122,14 +122,14 @@ class _Source:
         import cv2  # here, because importing the package should not load it
 
         if self.copied is not None:
-            _expect_size(read_image_size(self.copied, as_stored=True), self.camera, self.name)
+            expect_size(read_image_size(self.copied, as_stored=True), self.camera, self.name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(read_bytes(self.copied))
             return
         file, reader = image_file(self.frames.reader, self.name), self.frames.reader
         # a reader may give large photos smaller
         pixels = reader.read_image(self.name) if file is None else read_image(file.path, file.size)
-        _expect_size((pixels.shape[1], pixels.shape[0]), self.camera, self.name)
+        expect_size((pixels.shape[1], pixels.shape[0]), self.camera, self.name)
         _write_png(path, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
 
 
@@ -139,7 +139,7 @@ def _sources(scene: Scene, writer: Writer) -> list[_Source]:
     frames = [_Source(part, i, part is parts[1], copied=None) for part in parts for i in range(len(part))]
     if not frames or any(part.cam_from_world is None for part in parts):
         raise ValueError("scene: expected frames with poses, got some without, or none")
-    cameras = list({source.camera.to_text(): source.camera for source in frames}.values())
+    cameras, _ = distinct_cameras([source.camera for source in frames])
     try:
         writer.check(cameras)
     except ValueError as error:
@@ -159,24 +159,11 @@ def _file_to_copy(source: _Source, says_size: bool) -> str | None:
 
 
 def _outgoing(scene: Scene, sources: Sequence[_Source], writer: Writer) -> Outgoing:
-    keys = [source.camera.to_text() for source in sources]
-    distinct = {key: source.camera for key, source in zip(keys, sources, strict=True)}
-    number = {key: i for i, key in enumerate(distinct)}
-    index = np.array([number[key] for key in keys], np.int64)
+    cameras, index = distinct_cameras([source.camera for source in sources])
     poses = [poses[source.i] for source in sources if (poses := source.frames.cam_from_world) is not None]
     num_mapping = sum(not source.is_query for source in sources)
     names = _names(sources, writer)
-    return Outgoing(
-        names, list(distinct.values()), index, Pose.stack(poses).to(torch.float64), num_mapping, scene.metric
-    )
-
-
-def _expect_size(size: tuple[int, int], camera: Camera, name: str) -> None:
-    if size != camera.size:
-        raise DatasetError(
-            f"{name}: the image is {size[0]}x{size[1]}, "
-            f"but its intrinsics are for {camera.size[0]}x{camera.size[1]}"
-        )
+    return Outgoing(names, cameras, index, Pose.stack(poses).to(torch.float64), num_mapping, scene.metric)
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:

@@ -15,6 +15,7 @@ from jaxtyping import Float, Float32, Int
 from dsac.datasets import Frames
 from dsac.mapping.views import plain_view
 from dsac.networks.encoder import working_size
+from dsac.networks.sift import clear_matches, sift
 
 EPIPOLAR_PX = 2.0
 _RATIO = 0.9  # best to second best descriptor distance, among the candidates on the line
@@ -40,10 +41,6 @@ class SiftKeypoints:
     def take(self, rows: np.ndarray) -> SiftKeypoints:
         return SiftKeypoints(self.plane[rows], self.arrows[rows], self.descriptors[rows], self.focal_px)
 
-    @staticmethod
-    def none() -> SiftKeypoints:
-        return SiftKeypoints(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros((0, 128), np.float32), 1.0)
-
 
 @dataclass(frozen=True)
 class Matches:
@@ -60,22 +57,16 @@ def detect(frames: Frames, index: int, short_side_px: int, num_keypoints: int) -
     size = working_size(frame.camera.size, short_side_px, 8)
     view = plain_view(frame, size, 8)
     grey = cv2.cvtColor((view.image.permute(1, 2, 0).numpy() * 255).astype(np.uint8), cv2.COLOR_RGB2GRAY)
-    points, descriptors = cv2.SIFT.create(num_keypoints, contrastThreshold=0.01).detectAndCompute(grey, None)
-    if descriptors is None:
-        return SiftKeypoints.none()
-    focal, center = view.camera.focal_px.numpy(), view.camera.center_px.numpy()
-    # OpenCV looks in an image of twice the size: what it finds is a quarter pixel too far right and down
-    pixels = np.array([p.pt for p in points]) + 0.5 - 0.25
+    found = sift(grey, num_keypoints)
+    focal, center, pixels = view.camera.focal_px.numpy(), view.camera.center_px.numpy(), found.pixels
     column, row = (pixels // 8).astype(int).clip(0, np.array(view.inside.shape[::-1]) - 1).T
     # beside the photo, an undistorted view shows reflections of it
     shown = view.inside.numpy()[row, column] > 0
-    angles = np.deg2rad([p.angle for p in points])
-    arrows = np.array([p.size for p in points])[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    rooted = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-6))
+    arrows = found.sizes[:, None] * np.stack([np.cos(found.angles), np.sin(found.angles)], axis=1)
     return SiftKeypoints(
         (pixels[shown] - center) / focal,
         arrows[shown] / focal,
-        rooted[shown].astype(np.float32),
+        found.descriptors[shown],
         float(focal.mean()),
     )
 
@@ -91,14 +82,4 @@ def match(a: SiftKeypoints, b: SiftKeypoints, b_from_a: Float[np.ndarray, "4 4"]
     off_line = np.abs((normals / lengths[:, None]).astype(np.float32) @ b.rays.T.astype(np.float32))
     similarity = a.descriptors @ b.descriptors.T
     similarity[off_line > EPIPOLAR_PX / b.focal_px] = -1.0
-
-    best = similarity.argmax(1)
-    rows = np.arange(len(best))
-    top = similarity[rows, best]
-    mutual = similarity.max(0)[best] <= top
-    similarity[rows, best] = -1.0
-    second = similarity.max(1)
-    distinct = (1 - top) < _RATIO**2 * (1 - second)  # squared descriptor distances are 2 - 2 similarity
-    matched = np.flatnonzero(mutual & distinct & (top > _LEAST_SIMILARITY))
-    ratio = np.sqrt(np.maximum(1 - top[matched], 0) / (1 - second[matched]))
-    return Matches(matched, best[matched], ratio)
+    return Matches(*clear_matches(similarity, _RATIO, _LEAST_SIMILARITY))

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, UInt8
 
+from dsac.networks.sift import clear_matches, sift
+
 LARGEST_SIDE_PX = 1600
 NUM_KEYPOINTS = 3000
 _NUM_LARGEST = 200
@@ -39,30 +41,17 @@ def detect(image: UInt8[np.ndarray, "H W 3"]) -> Features:
     scale = min(1.0, LARGEST_SIDE_PX / max(grey.shape))
     if scale < 1:
         grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    points, descriptors = cv2.SIFT.create(NUM_KEYPOINTS, contrastThreshold=0.01).detectAndCompute(grey, None)
-    if descriptors is None:
-        return Features(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.uint8))
-    by_size = np.argsort([-point.size for point in points], kind="stable")
-    # OpenCV looks in an image of twice the size: what it finds is a quarter pixel too far right and down
-    pixels = np.array([points[i].pt for i in by_size]) + 0.5 - 0.25
-    pixels *= np.array(image.shape[1::-1]) / np.array(grey.shape[::-1])
-    rooted = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-6))
-    return Features(pixels.astype(np.float32), (512 * rooted[by_size]).round().clip(0, 255).astype(np.uint8))
+    found = sift(grey, NUM_KEYPOINTS)
+    by_size = np.argsort(-found.sizes, kind="stable")
+    pixels = found.pixels[by_size] * (np.array(image.shape[1::-1]) / np.array(grey.shape[::-1]))
+    bytes_of = (512 * found.descriptors[by_size]).round().clip(0, 255).astype(np.uint8)
+    return Features(pixels.astype(np.float32), bytes_of)
 
 
 def match(a: UInt8[np.ndarray, "K 128"], b: UInt8[np.ndarray, "L 128"]) -> Int[np.ndarray, "M 2"]:
     """Rows of descriptors that are each other's nearest neighbours, clearly."""
-    if min(len(a), len(b)) < 2:
-        return np.zeros((0, 2), np.int64)
-    similarity = _unit(a) @ _unit(b).T
-    best = similarity.argmax(1)
-    rows = np.arange(len(a))
-    top = similarity[rows, best]
-    mutual = similarity.max(0)[best] <= top
-    similarity[rows, best] = -1.0
-    distinct = (1 - top) < _RATIO**2 * (1 - similarity.max(1))  # squared distances are 2 - 2 similarity
-    matched = np.flatnonzero(mutual & distinct & (top > _LEAST_SIMILARITY))
-    return np.stack([matched, best[matched]], axis=1)
+    rows, columns, _ = clear_matches(_unit(a) @ _unit(b).T, _RATIO, _LEAST_SIMILARITY)
+    return np.stack([rows, columns], axis=1)
 
 
 def agreeing(

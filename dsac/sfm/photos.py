@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from dsac.datasets import Frames, load_photos, load_scene, read_exif_focal_px
+from dsac.datasets.photos import usual_camera
 from dsac.datasets.scene import is_recording
 from dsac.errors import DatasetError
 from dsac.geometry import Camera
-
-_USUAL_FOCAL = 0.8  # of the longer side: of phones and wide lenses; a first guess where nothing is known
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +29,7 @@ class UnposedPhotos:
         """Of frames as if nothing were known of them but the focal lengths given."""
         kinds = [(frames.camera(i).size, focal) for i, focal in enumerate(focal_px)]
         distinct = {kind: row for row, kind in enumerate(dict.fromkeys(kinds))}
-        cameras = [Camera.simple(focal or _USUAL_FOCAL * max(size), size) for size, focal in distinct]
+        cameras = [Camera.simple(focal, size) if focal else usual_camera(size) for size, focal in distinct]
         index = np.array([distinct[kind] for kind in kinds], np.int64)
         frames = replace(frames.without_depth(), cameras=cameras, camera_index=index, cam_from_world=None)
         return UnposedPhotos(path, frames, [focal is not None for _, focal in distinct])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from ball_world import exact_map
-from command_line import Fails, Run, content, write_poses
+from command_line import Fails, Run, content, write_noise
 
 from dsac.cli import main
 from dsac.datasets import load_scene
@@ -62,15 +62,7 @@ def fails(run: Run, tmp_path: Path) -> Fails:
 @pytest.fixture
 def room(tmp_path: Path) -> Path:
     """A plain folder of three noisy photos with depth: enough to be mapped, not to be learned."""
-    folder = tmp_path / "room"
-    (folder / "images").mkdir(parents=True)
-    (folder / "depth").mkdir()
-    rng = np.random.default_rng(0)
-    for i in range(3):
-        cv2.imwrite(str(folder / "images" / f"{i}.jpg"), rng.integers(0, 256, (64, 96, 3), np.uint8))
-        cv2.imwrite(str(folder / "depth" / f"{i}.png"), np.full((64, 96), 2000, np.uint16))
-    write_poses(folder, ["1 0 0 0 0 0 0", "1 0 0 0 0.1 0 0", "1 0 0 0 0.2 0 0"])
-    return folder
+    return write_noise(tmp_path / "room", 3)
 
 
 @pytest.fixture

@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 import torch
-from command_line import Fails, Run, write_poses
+from command_line import Fails, Run, write_noise
 from made_up_wall import localization
 
 from dsac.cli.score import score_line
@@ -30,17 +28,7 @@ HELD = ["3.jpg", "11.jpg", "19.jpg"]
 @pytest.fixture
 def walk(tmp_path: Path) -> Path:
     """A plain folder without a split: 26 noisy photos with depth, enough to be mapped, not to be learned."""
-    folder = tmp_path / "ä walk"
-    (folder / "images").mkdir(parents=True)
-    (folder / "depth").mkdir()
-    rng = np.random.default_rng(0)
-    for i in range(26):
-        noise = rng.integers(0, 256, (64, 96, 3), np.uint8)
-        (folder / "images" / f"{i}.jpg").write_bytes(cv2.imencode(".jpg", noise)[1].tobytes())
-        depth = cv2.imencode(".png", np.full((64, 96), 2000, np.uint16))[1]
-        (folder / "depth" / f"{i}.png").write_bytes(depth.tobytes())
-    write_poses(folder, [f"1 0 0 0 {0.1 * i} 0 0" for i in range(26)])
-    return folder
+    return write_noise(tmp_path / "ä walk", 26)
 
 
 @pytest.fixture

@@ -209,7 +209,7 @@ def test_few_frames_are_searched_for_more_keypoints_in_finer_images(monkeypatch)
 
     def look(frames: Frames, index: int, short_side_px: int, num_keypoints: int) -> SiftKeypoints:
         looked.append((short_side_px, num_keypoints))
-        return SiftKeypoints.none()
+        return SiftKeypoints(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros((0, 128), np.float32), 1.0)
 
     monkeypatch.setattr(triangulation, "detect", look)
     few, small = (Camera.simple(side, (2 * side, side)) for side in (900, 300))
