@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,14 +67,20 @@ def progress_bars() -> Iterator[Progress]:
 
 @contextmanager
 def bars_of_phases() -> Iterator[Callable[[str, float, str], None]]:
-    """A function that shows what is done, its fraction and a note: a bar for each, from when it begins."""
-    tasks: dict[str, TaskID] = {}
-    with progress_bars() as bars:
+    """A function that shows what is done, its fraction and a note: a bar for each, from when it begins.
 
-        def show(phase: str, fraction: float, note: str = "") -> None:
+    Before the first nothing is drawn, so that wrong input is a line by itself.
+    """
+    bars: list[Progress] = []
+    tasks: dict[str, TaskID] = {}
+    with ExitStack() as stack:
+
+        def show(phase: str, fraction: float, note: str) -> None:
+            if not bars:
+                bars.append(stack.enter_context(progress_bars()))
             if phase not in tasks:
-                tasks[phase] = bars.add_task(phase, total=1.0, note=note)
-            bars.update(tasks[phase], completed=fraction, note=note)
+                tasks[phase] = bars[0].add_task(phase, total=1.0, note=note)
+            bars[0].update(tasks[phase], completed=fraction, note=note)
 
         yield show
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsac.cli.console import out, progress_bars
+from dsac.cli.console import bars_of_phases, out
 from dsac.cli.options import Maybe, Positional, users_mistakes
 
 
@@ -30,9 +30,8 @@ class Frames:
     def run(self) -> None:
         from dsac.datasets import write_frames
 
-        with users_mistakes(), progress_bars() as bars:
-            task = bars.add_task("read video", total=1.0, note="")
+        with users_mistakes(), bars_of_phases() as show:
             names = write_frames(
-                self.video, self.folder, self.count, on_progress=lambda done: bars.update(task, completed=done)
+                self.video, self.folder, self.count, on_progress=lambda done: show("read video", done, "")
             )
         out.print(f"{len(names)} frames of {self.video} in {self.folder}", soft_wrap=True)

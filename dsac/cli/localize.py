@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from dsac.cli.console import out, print_mistake, progress_bars
+from dsac.cli.console import bars_of_phases, out, print_mistake
 from dsac.cli.info import unit_of
 from dsac.cli.options import Device, Flag, Maybe, Positional, choose_device, parse_camera, users_mistakes
 from dsac.cli.outputs import check_writable, is_poses_file
 from dsac.errors import DatasetError, DsacError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from dsac.geometry import Camera, Pose
     from dsac.localization import Localization
 
@@ -70,7 +66,7 @@ class Localize:
             raise DsacError("no images given: dsac localize MAP IMAGES...")
         localizer = Localizer.load(self.map, device=choose_device(self.device))
         info = localizer.scene_map.info
-        with users_mistakes(), _video_progress() as on_progress:
+        with users_mistakes(), bars_of_phases() as show:
             photos = load_photos(
                 self.images,
                 camera=camera,
@@ -78,7 +74,7 @@ class Localize:
                 mapping_camera=localizer.scene_map.mapping_camera,
                 as_stored=info.as_stored,
                 every=self.every,
-                on_progress=on_progress,
+                on_progress=lambda video, done: show("read video", done, video),
             )
         if self.output is not None:
             check_names(photos.names)
@@ -150,23 +146,6 @@ def _deviations(localization: Localization) -> str:
         return ""
     known = f"{1e3 * length:.{1 if length < 0.01 else 0}f} mm" if localization.metric else f"{length:.2g}"
     return f"± {known}, {degrees:.2f}°  "
-
-
-@contextmanager
-def _video_progress() -> Iterator[Callable[[str, float], None]]:
-    """A bar for each video that is searched for frames; photos need none."""
-    with ExitStack() as stack:
-        bars: list[Progress] = []
-        tasks: dict[str, TaskID] = {}
-
-        def show(name: str, fraction: float) -> None:
-            if not bars:
-                bars.append(stack.enter_context(progress_bars()))
-            if name not in tasks:
-                tasks[name] = bars[0].add_task("read video", total=1.0, note=name)
-            bars[0].update(tasks[name], completed=fraction)
-
-        yield show
 
 
 def _parse_cameras(text: str) -> Camera | dict[str, Camera]:
