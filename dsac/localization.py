@@ -49,7 +49,9 @@ class Localization:
     correspondences: Correspondences
     timing: Timing
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of the map's own frame in the world, metres
-    focal_px: float = math.nan  # with which this pose is the answer: solved with it, where it was not known
+    focal_px: float = (
+        math.nan
+    )  # of the photo, with which this pose is the answer: solved, where it was not known
     focal_sigma_px: float = 0.0  # its standard deviation; 0 = it was known
     metric: bool | None = None  # whether the map's unit of length is the metre, as is said here; None: unknown
 

@@ -139,7 +139,9 @@ class Localizer:
                     answer = self._localize(frame.name, frame.image[None], frame.camera, ticks)[0]
                 else:
                     answer = self._localize_and_focus(frame, ticks)
-            yield answer
+            larger = frames.camera(i).size[0] / frame.camera.size[0]  # large photos are decoded smaller
+            focal = larger * answer.focal_px, larger * answer.focal_sigma_px
+            yield replace(answer, focal_px=focal[0], focal_sigma_px=focal[1])
 
     # ---- stages ----------------------------------------------------------------------------------
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from ball_world import ColorEncoder
 from textured_ball import LENS, frames, places, textured
 
-from dsac import Localizer
+from dsac import Localizer, load_photos
 from dsac.datasets.frame import Focal, Frames
 from dsac.ransac import refocused
 
@@ -66,6 +68,20 @@ def test_what_came_out_is_said(localizer: Localizer) -> None:
     assert plain["focal_px"] == answer.focal_px and plain["focal_sigma_px"] == answer.focal_sigma_px > 0
     known = localizer.localize(textured(LENS, POSES[0]).image, LENS)
     assert known.focal_px == 400 and known.focal_sigma_px == 0 and "focal" not in str(known)
+
+
+@pytest.mark.parametrize("how", ["known", "rough"])
+def test_it_is_in_pixels_of_the_photo_as_it_was_given(localizer: Localizer, how: Focal, tmp_path: Path) -> None:
+    """Large JPEGs are decoded smaller."""
+    rgb = (255 * textured(LENS, POSES[0]).image).round().byte().permute(1, 2, 0).numpy()
+    large = cv2.resize(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), (8 * LENS.size[0], 8 * LENS.size[1]))
+    cv2.imwrite(str(tmp_path / "large.jpg"), large)
+    focal_px = 8 * LENS.focal_px[0].item()
+    photos = load_photos(tmp_path / "large.jpg", focal_px=focal_px)
+    assert photos[0].camera.size[0] < photos.camera(0).size[0]
+    answer = next(localizer.localize_frames(replace(photos, focal=(how,))))
+    assert answer.success and abs(answer.focal_px / focal_px - 1) < (1e-9 if how == "known" else 0.03)
+    assert (answer.focal_sigma_px > 0) == (how == "rough")
 
 
 @pytest.mark.parametrize("how", ["rough", "unknown", "assumed"])
