@@ -128,9 +128,11 @@ def _begin(gently: bool) -> subprocess.Popen | None:
     environment, quiet = dict(os.environ), subprocess.DEVNULL
     if cache_of_process.folder:
         environment["NUMBA_CACHE_DIR"] = cache_of_process.folder
+    # with all that this process found its packages by, which may be more than an interpreter has by itself
+    code = f"import runpy, sys; sys.path[:] = {sys.path!r}; runpy.run_module({_COMPILE!r}, run_name='__main__')"
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", _COMPILE, *(["--gently"] if gently else [])],
+            [sys.executable, "-c", code, *(["--gently"] if gently else [])],
             stdin=quiet, stdout=quiet, stderr=quiet, env=environment, start_new_session=True,
         )  # fmt: skip
     except OSError:

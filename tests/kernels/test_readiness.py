@@ -102,6 +102,22 @@ def test_a_folder_of_this_process_alone_is_told_to_the_process_beside(tmp_path, 
     assert seen["env"]["NUMBA_CACHE_DIR"] == str(tmp_path) and "at_exit" in seen
 
 
+def test_the_process_beside_finds_packages_where_this_one_does(tmp_path, monkeypatch):
+    """Also those of a script that puts folders into `sys.path`."""
+    commands: list[list[str]] = []
+    monkeypatch.setattr(readiness.subprocess, "Popen", lambda command, **_: commands.append(command))
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "beside" / "__init__.py").touch()
+    (tmp_path / "beside" / "main.py").write_text("import sys; print(__name__, sys.argv[1:])")
+    monkeypatch.setattr(readiness, "_COMPILE", "beside.main")
+    monkeypatch.setattr(readiness, "_begin", readiness._begin.__wrapped__)  # whose process is none here
+    readiness._begin(gently=True)
+    monkeypatch.undo()
+    printed = subprocess.run(commands[0], check=True, capture_output=True, text=True).stdout
+    assert printed.strip() == "__main__ ['--gently']"
+
+
 def test_one_process_compiles_at_a_time(stamp, tmp_path):
     pytest.importorskip("fcntl")
     code = f"""
