@@ -29,6 +29,15 @@ class Timing:
         return self.decode_ms + self.encode_ms + self.head_ms + self.solve_ms + self.align_ms
 
 
+@dataclass(frozen=True, eq=False)
+class Alternative:
+    """Another pose of a photo: the place repeats itself, and what it shows is seen from there, too."""
+
+    cam_from_world: Pose  # batch (), float64
+    covariance: Float[Tensor, "6 6"]  # as of a `Localization`
+    probability: float  # that this is the right one
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Localization:
     """The answer for one photo; for B photos at once every field has that batch dimension.
@@ -54,6 +63,9 @@ class Localization:
     )  # of the photo, with which this pose is the answer: solved, where it was not known
     focal_sigma_px: float = 0.0  # its standard deviation; 0 = it was known
     metric: bool | None = None  # whether the map's unit of length is the metre, as is said here; None: unknown
+    # Where else the photo may have been taken, the likeliest first; what their probabilities leave is that of
+    # this pose, and the confidence takes account of it. For B photos one tuple each.
+    alternatives: tuple[Alternative, ...] | tuple[tuple[Alternative, ...], ...] = ()
 
     @property
     def pose(self) -> Pose:
@@ -120,6 +132,7 @@ class Localization:
             success=self.success[index],
             inliers=self.inliers[index],
             correspondences=self.correspondences[index : index + 1],
+            alternatives=self.alternatives[index] if self.alternatives else (),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -136,11 +149,17 @@ class Localization:
             "success": known,
             "confidence": round(self.confidence.item(), 4),
             "inliers": int(self.num_inliers),
-            "cam_from_world": {
-                "quaternion_wxyz": pose.quaternion_wxyz.tolist(),
-                "translation": pose.translation.tolist(),
-            } if known else None,
+            "cam_from_world": _as_dict(pose) if known else None,
             "center": pose.center.tolist() if known else None,
+            "alternatives": [
+                {
+                    "probability": round(other.probability, 4),
+                    "cam_from_world": _as_dict(other.cam_from_world),
+                    "center": other.cam_from_world.center.tolist(),
+                }
+                for other in self.alternatives
+                if isinstance(other, Alternative)
+            ],
             "focal_px": self.focal_px,
             "focal_sigma_px": self.focal_sigma_px,
             "metric": self.metric,
@@ -166,6 +185,15 @@ class Localization:
                 lines.append(
                     f"focal length {self.focal_px:.0f} ± {self.focal_sigma_px:.0f} px, solved with the pose"
                 )
+        if self.alternatives:
+            likeliest = max(other.probability for other in self.alternatives if isinstance(other, Alternative))
+            lines.append(
+                f"{len(self.alternatives)} other places look alike, one with probability {likeliest:.2f}"
+            )
         count = self.inliers.shape[-1]
         lines.append(f"{int(self.num_inliers)} of {count} correspondences agree, {self.timing.total_ms:.0f} ms")
         return "\n    ".join(lines)
+
+
+def _as_dict(pose: Pose) -> dict[str, list[float]]:
+    return {"quaternion_wxyz": pose.quaternion_wxyz.tolist(), "translation": pose.translation.tolist()}

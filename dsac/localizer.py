@@ -3,19 +3,18 @@
     localizer = Localizer.load("chess.dsac")
     answer = localizer.localize(image, camera)
 
-A query is: encode, predict scene coordinates (the regressor), solve, align by the map's landmarks. Where that
-leaves doubts, the photo's keypoints are matched to the map's described points, solved and aligned; if that
-fails, too, those of the photo turned by a quarter, three quarters, a half.
+A query is: encode, predict scene coordinates (the regressor), solve, and hold the pose against what the map
+remembers of its images (`dsac.landmarks.answer`).
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,11 +28,11 @@ from dsac.datasets.photos import usual_camera
 from dsac.errors import MapFormatError
 from dsac.geometry import Camera, Pose
 from dsac.kernels import at_once, wait_until_compiled
-from dsac.landmarks import GreyView, Landmarks, Matcher, align, align_focal
-from dsac.landmarks.patches import TILES
-from dsac.localization import Localization, Timing
+from dsac.landmarks import GreyView, Matcher, align_focal
+from dsac.landmarks.answer import LEAST_CONFIDENCE, MATCHING, SURE, answer, trusted
+from dsac.localization import Alternative, Localization, Timing
 from dsac.networks.encoder import Encoder
-from dsac.ransac import Correspondences, DenseSolver, FocalFit, PoseEstimate, Solver, fit_focal, refocused
+from dsac.ransac import Correspondences, FocalFit, PoseEstimate, Solver, fit_focal, refocused
 from dsac.regressor import CorrespondenceSource
 from dsac.scene_map import SceneMap
 
@@ -149,13 +148,10 @@ class Localizer:
         self, name: str, images: Float[Tensor, "B 3 H W"], camera: Camera, ticks: list[float]
     ) -> Localization:
         """`ticks`: when reading the photos began and ended, `time.perf_counter`."""
-        estimate, correspondences = self._estimate(images, camera, ticks)
-        return self._answer(name, camera, 0.0, estimate, correspondences, ticks)
+        return self._answer(name, camera, 0.0, self._estimate(images, camera, ticks), ticks)
 
-    def _estimate(
-        self, images: Float[Tensor, "B 3 H W"], camera: Camera, ticks: list[float]
-    ) -> tuple[PoseEstimate, Correspondences]:
-        """The pose in the map's frame, and what it was searched in."""
+    def _estimate(self, images: Float[Tensor, "B 3 H W"], camera: Camera, ticks: list[float]) -> _Estimated:
+        """The pose in the map's frame, and what goes with it."""
 
         def done() -> None:
             if self.device.type == "cuda":
@@ -168,35 +164,43 @@ class Localizer:
         with torch.no_grad():
             correspondences = self.regressor.predict(features, camera)
         done()
-        estimate = _trusted(self.solver(correspondences))
+        estimate = trusted(self.solver(correspondences))
         done()
-        estimate = self._align(images, camera, correspondences, estimate)
+        estimated = self._align(images, camera, correspondences, estimate)
         done()
-        return estimate, correspondences
+        return estimated
 
     def _answer(
         self,
         name: str,
         camera: Camera,
         focal_sigma: float,  # of the logarithm of the focal length
-        estimate: PoseEstimate,
-        correspondences: Correspondences,
+        estimated: _Estimated,
         ticks: list[float],
     ) -> Localization:
         focal_px = camera.focal_px[0].item()
+        estimate, rows, others = estimated
+        in_world = self.scene_map.in_world
         return Localization(
             name,
-            self.scene_map.in_world(estimate.cam_from_world),
+            in_world(estimate.cam_from_world),
             estimate.covariance,
             estimate.confidence,
             estimate.success,
             estimate.inliers,
-            correspondences,
+            rows,
             Timing(*(1e3 * float(stage) for stage in np.diff(ticks))),
             self.scene_map.info.origin,
             focal_px,
             focal_px * focal_sigma,
             self.scene_map.info.metric,
+            tuple(
+                tuple(
+                    Alternative(in_world(pose.cam_from_world)[0], pose.covariance[0], chance)
+                    for pose, chance in of_photo
+                )
+                for of_photo in others
+            ),
         )
 
     # ---- where the focal length is not known exactly ----------------------------------------------
@@ -206,13 +210,13 @@ class Localizer:
         images, camera, how = frame.image[None], frame.camera, frame.focal
         if how != "assumed":
             camera = self._rough_focal(images, camera, math.inf if how == "unknown" else _EXIF_RANGE) or camera
-        estimate, rows = self._estimate(images, camera, ticks)
-        if how != "unknown" and estimate.confidence.item() <= _SURE:
+        estimate, rows, others = self._estimate(images, camera, ticks)
+        if how != "unknown" and estimate.confidence.item() <= SURE:
             other = self._rough_focal(images, camera, math.inf)
             if other is not None:
-                again = other, *self._estimate(images, other, [*ticks])
-                if again[1].confidence.item() > max(_SURE, estimate.confidence.item()):
-                    (camera, estimate, rows), how = again, "unknown"
+                again = self._estimate(images, other, [*ticks])
+                if again.estimate.confidence.item() > max(SURE, estimate.confidence.item()):
+                    (estimate, rows, others), camera, how = again, other, "unknown"
         sigma = 0.0 if how == "assumed" else math.inf
         if estimate.success.item():
             fit = self._focal_fit(images[0], camera, rows, estimate)
@@ -229,7 +233,7 @@ class Localizer:
             estimate = replace(estimate, success=torch.zeros_like(estimate.success))
             sigma = 0.0
         ticks[-1] = time.perf_counter()
-        return self._answer(frame.name, camera, sigma, estimate, rows, ticks)[0]
+        return self._answer(frame.name, camera, sigma, _Estimated(estimate, rows, others), ticks)[0]
 
     def _rough_focal(self, images: Float[Tensor, "1 3 H W"], camera: Camera, within: float) -> Camera | None:
         """The camera with that focal length of a ladder which explains most, None where none explains much.
@@ -242,13 +246,13 @@ class Localizer:
         if self.scene_map.described is not None:
             view = GreyView.of(images[0], camera, self.regressor.zoom(camera))
             matches = Matcher.of(self.scene_map.described, view).anywhere().rows(view.camera)
-            asked.insert(0, (matches, _MATCHING))
+            asked.insert(0, (matches, MATCHING))
         for rows, solver in asked:
             best, most = 1.0, 0.0
             factors = _LADDER * (usual_camera(camera.size).focal_px[0] / camera.focal_px[0]).item()
             for factor in factors[np.abs(np.log(factors)) < within]:
                 found = solver(replace(rows, camera=refocused(rows.camera, factor)))
-                enough = found.success.item() and found.confidence.item() > _LEAST_CONFIDENCE
+                enough = found.success.item() and found.confidence.item() > LEAST_CONFIDENCE
                 if enough and found.num_inliers.item() > most:
                     best, most, start = factor, found.num_inliers.item(), found.cam_from_world[0]
             if most > 0:
@@ -282,29 +286,28 @@ class Localizer:
         camera: Camera,
         correspondences: Correspondences,
         estimate: PoseEstimate,
-    ) -> PoseEstimate:
-        """The estimate, with the landmarks' pose where they are found and tell the place better.
-
-        Where that leaves doubts, the photo is asked again by its keypoints.
-        """
-        landmarks, described = self.scene_map.landmarks, self.scene_map.described
-        if landmarks is None:
-            return estimate
+    ) -> _Estimated:
+        """The estimate by what the map remembers, and the other places of each photo."""
+        memory = self.scene_map.memory
+        if memory is None:
+            return _Estimated(estimate, correspondences, [()] * len(images))
         zoom = self.regressor.zoom(camera)
-        answers = []
+        answers, others = [], []
         for i in range(len(images)):
             view, rows = GreyView.of(images[i], camera, zoom), correspondences[i : i + 1]
-            answer = _polished(landmarks, view, estimate[i : i + 1])
-            if described is not None and _is_doubtful(answer, rows):
-                turns = _TURNS[:1] if answer.success else _TURNS
-                matched = (_matched(landmarks, Matcher.of(described, view, turn), view) for turn in turns)
-                again = next((found for found in matched if found.success), None)
-                if again is None:
-                    answer = replace(answer, success=answer.success & (answer.confidence > _SURE))
-                else:
-                    answer = again.to(answer.covariance)
-            answers.append(replace(answer, inliers=self.solver.inliers(answer.cam_from_world, rows)))
-        return PoseEstimate.cat(answers)
+            found = answer(memory, view, rows, estimate[i : i + 1])
+            inliers = self.solver.inliers(found.estimate.cam_from_world, rows)
+            answers.append(replace(found.estimate, inliers=inliers))
+            others.append(found.others)
+        return _Estimated(PoseEstimate.cat(answers), correspondences, others)
+
+
+class _Estimated(NamedTuple):
+    """Poses of photos in the map's frame."""
+
+    estimate: PoseEstimate
+    rows: Correspondences  # what they were searched in
+    others: Sequence[Sequence[tuple[PoseEstimate, float]]]  # of each photo: where else it may have been taken
 
 
 def _is_as_assumed(fit: FocalFit) -> bool:
@@ -327,61 +330,3 @@ _AS_ASSUMED = 0.02
 _SLACK = 3.0  # see `FocalFit.given`: the kitchen's queries are off 2.6 times as far as their points say
 _VAGUE = 0.1  # of the logarithm: what is known to no better than that is not known
 _FOCAL_THRESHOLD_PX = 10.0
-
-
-def _polished(landmarks: Landmarks, view: GreyView, coarse: PoseEstimate) -> PoseEstimate:
-    """The pose of one photo, by the landmarks where they are found and tell it better."""
-    fine = _trusted(align(landmarks, view, coarse.cam_from_world[0]).to(coarse.covariance))
-    return fine if fine.success and not (coarse.success and _spread(coarse) < _spread(fine)) else coarse
-
-
-def _matched(landmarks: Landmarks, matcher: Matcher, view: GreyView) -> PoseEstimate:
-    """The pose of one photo by its keypoints; no success where they do not tell it."""
-    rows = matcher.anywhere().rows(view.camera)
-    found = _MATCHING(rows)
-    if not found.success:
-        return found
-    aligned = align(landmarks, view, found.cam_from_world[0], matcher)
-    return _trusted(aligned if aligned.confidence > _LEAST_CONFIDENCE else _confirmed(found, aligned, rows))
-
-
-def _confirmed(found: PoseEstimate, aligned: PoseEstimate, rows: Correspondences) -> PoseEstimate:
-    """The pose by matches alone, or its alignment where that keeps their inliers.
-
-    These must lie in enough tiles of the image: some fifty matches on one small thing fit a wrong pose well.
-    """
-    pixels = rows.pixels[found.inliers]
-    tiles = (pixels / torch.tensor(rows.camera.size) * torch.tensor(TILES)).long().unique(dim=0)
-    success = found.success & (len(tiles) >= _LEAST_TILES)
-    kept = _MATCHING.inliers(aligned.cam_from_world, rows) & found.inliers
-    if aligned.success and kept.sum() >= 0.8 * found.inliers.sum():
-        found = replace(aligned, confidence=found.confidence)
-    return replace(found, success=success)
-
-
-def _is_doubtful(answer: PoseEstimate, rows: Correspondences) -> bool:
-    """Whether the answer for one photo is unsure, or exact to less than a part of the depth."""
-    depths = (answer.cam_from_world @ rows.scene_points)[..., 2]
-    unsure = answer.confidence.item() <= _SURE
-    return unsure or _spread(answer).sqrt().item() > _EXACT * depths.median().item()
-
-
-# Landmarks alone reach a confidence of 0.54 by chance, on one of 233 photos of other places.
-_SURE = 0.7  # what is not asked again, unless its place is known to no better than ...
-_EXACT = 0.004  # ... that part of the depth
-_TURNS = 0, 1, 3, 2  # quarter turns: photos upside down are the rarest
-_MATCHING = DenseSolver.rgb(threshold_px=8.0)
-_LEAST_TILES = 8  # of an image, with inliers: wrong poses had them in seven at most
-
-
-def _trusted(estimate: PoseEstimate) -> PoseEstimate:
-    return replace(estimate, success=estimate.success & (estimate.confidence > _LEAST_CONFIDENCE))
-
-
-# Photos of one colour, of noise and of other places reach 0.3; right poses of a quickly made map start at 0.8.
-_LEAST_CONFIDENCE = 0.5
-
-
-def _spread(estimate: PoseEstimate) -> Tensor:
-    """Variance of the camera's place, m²."""
-    return estimate.covariance.diagonal(dim1=-2, dim2=-1)[..., 3:].sum(-1)

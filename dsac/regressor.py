@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from dsac.geometry import Camera
 from dsac.networks.encoder import Encoder, cell_centers, fast_autocast, fast_dtype, working_size
-from dsac.networks.heads import Head
+from dsac.networks.heads import Head, SceneCoordinates
 from dsac.ransac import Correspondences
 
 
@@ -91,8 +91,16 @@ class Regressor(nn.Module):
         with fast_autocast(features.device):
             slow = fast_dtype(features.device) == torch.float32
             coordinates = self.head(features.float() if slow else features)
+        weights = cell_weights(coordinates)
+        if (modes := weights[0, 0].numel()) == 1:
+            return Correspondences(pixels, coordinates.points, camera, weights=weights, grid=grid)
         return Correspondences(
-            pixels, coordinates.points, camera, weights=cell_weights(coordinates.scale), grid=grid
+            pixels.repeat_interleave(modes, 1),
+            coordinates.points.flatten(1, 2),
+            camera,
+            weights=weights.flatten(1),
+            grid=grid,
+            modes=modes,
         )
 
     # ---- size ---------------------------------------------------------------------------------------
@@ -147,6 +155,18 @@ class Regressor(nn.Module):
 _CAMERAS_KEPT = 16
 
 
-def cell_weights(scale: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
-    """Inverse of the predicted scale, relative to the image's median."""
-    return (scale.median(dim=-1, keepdim=True).values / scale).clamp(max=10.0)
+def cell_weights(coordinates: SceneCoordinates) -> Float[Tensor, "B N"] | Float[Tensor, "B N modes"]:
+    """Inverse of the predicted scale, relative to the image's median; of several modes times their probability.
+
+    What is unlikely weighs nothing.
+    """
+    scale, odds = coordinates.scale, coordinates.log_probability
+    if odds is None:
+        return (scale.median(dim=-1, keepdim=True).values / scale).clamp(max=10.0)
+    likeliest = scale.gather(-1, odds.argmax(-1, keepdim=True))
+    weights = (likeliest.median(dim=1, keepdim=True).values / scale).clamp(max=10.0)
+    probability = odds.exp()
+    return torch.where(probability > _LEAST_PROBABILITY, weights * probability, 0.0)
+
+
+_LEAST_PROBABILITY = 0.05

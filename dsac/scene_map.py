@@ -32,7 +32,7 @@ from dsac.datasets.frame import digest_of
 from dsac.datasets.storage import write_atomically
 from dsac.errors import MapFormatError
 from dsac.geometry import Camera, Pose
-from dsac.landmarks import DescribedPoints, Landmarks
+from dsac.landmarks import DescribedPoints, Landmarks, LookAlikes, Remembered
 from dsac.map_scoring import NETWORK, RULES, MapScoring, scoring_from_json
 from dsac.networks import local_features
 from dsac.networks.encoder import Encoder, fast_dtype, load_encoder
@@ -42,7 +42,8 @@ from dsac.ransac import Solver
 from dsac.regressor import Regressor
 
 FORMAT_VERSION = 1
-_LANDMARK, _DESCRIBED = "landmark.", "described."  # begin the names of their tensors
+# begin the names of tensors of what is remembered
+_LANDMARK, _DESCRIBED, _LOOK_ALIKE = "landmark.", "described.", "look_alike."
 
 
 @dataclass(frozen=True)
@@ -158,8 +159,13 @@ class SceneMap:
     score_network: nn.Module | None = None  # what the rule of scoring has learned, if it learns
     landmarks: Landmarks | None = None
     described: DescribedPoints | None = None
+    look_alikes: LookAlikes | None = None  # of the landmarks' views; None, or none: the place repeats nothing
 
     def __post_init__(self) -> None:
+        if self.look_alikes is not None and len(self.look_alikes):
+            views = 0 if self.landmarks is None else len(self.landmarks.focal_px)
+            if self.look_alikes.view.max() >= views:
+                raise ValueError(f"look-alikes: expected views below {views}, the landmarks' number")
         if self.info.network is not None and self.encoder is None:
             raise ValueError(f"encoder: expected the map's own network {self.info.network.name}, got None")
 
@@ -167,6 +173,20 @@ class SceneMap:
     def num_values(self) -> int:
         """Learned values in the file."""
         return sum(p.numel() for module in _modules(self).values() for p in module.parameters())
+
+    @property
+    def memory(self) -> Remembered | None:
+        """What it remembers of its images, by which poses become exact; None: nothing."""
+        if self.landmarks is None:
+            return None
+        return Remembered(self.landmarks, self.described, self.look_alikes)
+
+    @property
+    def share_repeated(self) -> float:
+        """Of the views that landmarks come from, how many look like others of another place."""
+        if self.landmarks is None or self.look_alikes is None:
+            return 0.0
+        return len(self.look_alikes.views) / max(1, len(self.landmarks.focal_px))
 
     @property
     def mapping_camera(self) -> Camera | None:
@@ -205,6 +225,8 @@ class SceneMap:
             tensors |= {_LANDMARK + name: value for name, value in self.landmarks.tensors().items()}
         if self.described is not None:
             tensors |= {_DESCRIBED + name: value for name, value in self.described.tensors().items()}
+        if self.look_alikes is not None and len(self.look_alikes):
+            tensors |= {_LOOK_ALIKE + name: value for name, value in self.look_alikes.tensors().items()}
         data = safetensors.torch.save(tensors, {"dsac": json.dumps(asdict(self.info))})
         write_atomically(path, data)
 
@@ -317,9 +339,12 @@ def _with_weights(info: MapInfo, tensors: dict[str, Tensor]) -> SceneMap:
     Modules are made without memory and take the file's tensors: nothing is computed before shapes agree.
     Raises: `MapFormatError` and what goes with things that do not fit.
     """
-    of_landmarks, of_described = (_taken_out(tensors, prefix) for prefix in (_LANDMARK, _DESCRIBED))
+    of_landmarks, of_described, of_look_alikes = (
+        _taken_out(tensors, prefix) for prefix in (_LANDMARK, _DESCRIBED, _LOOK_ALIKE)
+    )
     landmarks = Landmarks.from_tensors(of_landmarks) if of_landmarks else None
     described = DescribedPoints.from_tensors(of_described) if of_described else None
+    look_alikes = LookAlikes.from_tensors(of_look_alikes) if of_look_alikes else None
     for name, value in tensors.items():
         if not value.is_floating_point() or not torch.isfinite(value).all():
             raise ValueError(f"{name}: expected finite numbers")
@@ -338,7 +363,7 @@ def _with_weights(info: MapInfo, tensors: dict[str, Tensor]) -> SceneMap:
         except ValueError as error:
             raise MapFormatError(str(error)) from None
         encoder.digest = info.encoder_digest
-    scene_map = SceneMap(head, info, encoder, score_network, landmarks, described)
+    scene_map = SceneMap(head, info, encoder, score_network, landmarks, described, look_alikes)
     for prefix, module in _modules(scene_map).items():
         names = [name for name in tensors if name.startswith(prefix)]
         state = {name.removeprefix(prefix): tensors.pop(name).float() for name in names}

@@ -42,6 +42,7 @@ def as_dict(scene_map: SceneMap, path: Path) -> dict[str, Any]:
         "num_values": scene_map.num_values,
         "num_landmarks": len(scene_map.landmarks or ()),
         "num_described_points": len(scene_map.described or ()),
+        "share_repeated": scene_map.share_repeated,
         **asdict(scene_map.info),
     }
 
@@ -61,6 +62,7 @@ def describe(scene_map: SceneMap, path: Path) -> list[tuple[str, str]]:
         ("working size", f"short side {info.short_side_px} px"),
         ("landmarks", f"{0 if scene_map.landmarks is None else len(scene_map.landmarks)}"),
         ("described points", f"{0 if scene_map.described is None else len(scene_map.described)}"),
+        ("repeated", f"{scene_map.share_repeated:.0%} of the views look like others elsewhere"),
         ("scores", info.scoring.name.replace("-", " ")),
         ("training", f"{training.get('steps')} steps, {training.get('seconds')} s"
                      + (", interrupted" if training.get("interrupted") else "")),
@@ -87,5 +89,9 @@ def _describe_regressor(info: MapInfo) -> list[tuple[str, str]]:
             f"{info.encoder_id} ({info.encoder_digest}), stride {info.stride}"
             + (", trained with this map" if info.own_encoder else ""),
         ),
-        ("head", f"{info.head.num_blocks} blocks, {info.head.width} wide"),
+        (
+            "head",
+            f"{info.head.num_blocks} blocks, {info.head.width} wide"
+            + (f", {info.head.num_modes} modes a cell" if info.head.num_modes > 1 else ""),
+        ),
     ]

@@ -121,15 +121,31 @@ def _pose(localization: Localization) -> Pose | None:
 
 def _as_line(localization: Localization) -> str:
     if not localization.success:
-        return f"{localization.name}  not localized (confidence {localization.confidence.item():.2f})"
+        why = f"confidence {localization.confidence.item():.2f}"
+        if localization.alternatives:
+            x, y, z = localization.cam_from_world.center.tolist()
+            left = 1 - sum(other["probability"] for other in localization.to_dict()["alternatives"])
+            why += f"; at ({x:.3f}, {y:.3f}, {z:.3f}) {left:.0%}, {_others(localization)}"
+        return f"{localization.name}  not localized ({why})"
     x, y, z = localization.cam_from_world.center.tolist()
     unit = " m" if localization.metric else ""
     known = _deviations(localization) + _focal(localization)
+    others = f"  {_others(localization)}" if localization.alternatives else ""
     return (
         f"{localization.name}  at ({x:.3f}, {y:.3f}, {z:.3f}){unit}  {known}"
         f"confidence {localization.confidence.item():.2f}  {localization.num_inliers.item()} inliers  "
-        f"{localization.timing.total_ms:.0f} ms"
+        f"{localization.timing.total_ms:.0f} ms{others}"
     )
+
+
+def _others(localization: Localization) -> str:
+    """Where else the photo may have been taken, the likeliest three."""
+    unit = " m" if localization.metric else ""
+    places = []
+    for other in localization.to_dict()["alternatives"][:3]:
+        x, y, z = other["center"]
+        places.append(f"({x:.3f}, {y:.3f}, {z:.3f}){unit} {other['probability']:.0%}")
+    return "or at " + ", ".join(places)
 
 
 def _focal(localization: Localization) -> str:

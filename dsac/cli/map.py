@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from dsac.datasets import Conventions, Scene
     from dsac.mapping import MappingProgress, MappingSettings, NetworkSettings
+    from dsac.scene_map import SceneMap
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,9 @@ class Map(Meaning):
     landmarks: Maybe[int] = None
     """Scene points remembered with a patch, 0.24 kB each, and up to twice as many with a descriptor, 76 bytes
     each; 0 for none (shared encoder; default: 8000)."""
+    modes: Maybe[int] = None
+    """Scene coordinates for each cell, with probabilities (shared encoder; default: 1): several where a place
+    repeats itself."""
     depth: Flag = True
     """Map from poses alone, even if the recording has depth."""
     hold_out: Maybe[Literal["8", "0", "blocks"]] = None
@@ -165,7 +169,12 @@ class Map(Meaning):
         from dsac.mapping import MappingSettings, NetworkSettings
         from dsac.networks.scene_networks import NetworkArchitecture
 
-        of_head = given(num_views=self.views, buffer_size=self.buffer_size, num_landmarks=self.landmarks)
+        of_head = given(
+            num_views=self.views,
+            buffer_size=self.buffer_size,
+            num_landmarks=self.landmarks,
+            num_modes=self.modes,
+        )
         of_network = given(width=self.width)
         length = given(steps=self.steps, minutes=self.minutes)
         if len(length) == 2:
@@ -212,10 +221,23 @@ def map_scene(
     training = scene_map.info.training
     size_mb = path.stat().st_size / 1e6
     out.print(f"{path}: {size_mb:.1f} MB, mapped in {training['seconds']:.0f} s", soft_wrap=True)
+    if (repeated := _repeated(scene_map)) is not None:
+        out.print(repeated, style="yellow", soft_wrap=True)
     if training["interrupted"]:
         out.print(f"after {training['steps']} steps: usable as it is, --resume goes on", style="yellow")
         raise KeyboardInterrupt
     checkpoint.unlink(missing_ok=True)
+
+
+def _repeated(scene_map: SceneMap) -> str | None:
+    """What is to be said of a place that repeats itself; None where it hardly does."""
+    share = scene_map.share_repeated
+    if share < _REPEATED:
+        return None
+    return (
+        f"the place repeats itself: what {share:.0%} of the frames show is seen elsewhere, too; photos that cannot "
+        "tell are not localized, and their alternatives are named"
+    )
 
 
 def _note(progress: MappingProgress) -> str:
@@ -224,4 +246,5 @@ def _note(progress: MappingProgress) -> str:
     return f"{progress.fraction_good:.0%} in 10 px, median {progress.median_error_px:.1f}"
 
 
+_REPEATED = 0.1  # of the frames
 _FEW_FRAMES = 24  # of fewer none is held out: each shows what no other does

@@ -31,6 +31,7 @@ __all__ = [
     "settled",
     "soft_count",
     "soft_inlier_count",
+    "soft_inliers",
 ]
 
 _TINY = 1e-12
@@ -116,6 +117,14 @@ def soft_count(
 ) -> Float[Tensor, "B H"]:
     """The soft inlier count of given errors, in any unit."""
     return (torch.sigmoid(5.0 - errors * (5.0 / threshold)) @ weights[..., None])[..., 0]
+
+
+@without_autocast
+def soft_inliers(
+    errors: Float[Tensor, "B H N"], weights: Float[Tensor, "B N"], threshold: float | int
+) -> Float[Tensor, "B H N"]:
+    """The terms of the soft inlier count."""
+    return torch.sigmoid(5.0 - errors * (5.0 / threshold)) * weights[:, None]
 
 
 @without_autocast

@@ -1,9 +1,11 @@
 """Scene points that a map remembers the looks of, and the pose in which a photo shows them best."""
 
 from dsac.landmarks.alignment import Sightings, align, align_focal, sightings
+from dsac.landmarks.answer import Remembered, answer
 from dsac.landmarks.described import DescribedPoints
 from dsac.landmarks.keypoints import Keypoints
 from dsac.landmarks.landmarks import PATCH_RADIUS, Landmarks
+from dsac.landmarks.look_alikes import LookAlikes, probabilities, support
 from dsac.landmarks.matcher import Matcher
 from dsac.landmarks.view import SHORT_SIDE_PX, GreyView
 
@@ -14,9 +16,14 @@ __all__ = [
     "GreyView",
     "Keypoints",
     "Landmarks",
+    "LookAlikes",
     "Matcher",
+    "Remembered",
     "Sightings",
     "align",
     "align_focal",
+    "answer",
+    "probabilities",
     "sightings",
+    "support",
 ]

@@ -28,10 +28,10 @@ from dsac.landmarks.patches import PinholeView, Visibility
 from dsac.landmarks.view import GreyView
 from dsac.ransac import Correspondences, DenseSolver, FocalFit, PoseEstimate, fit_focal, refocused
 
-_WIDE_RADIUS, _NEAR_RADIUS = 16, 5  # pixels around the predicted place: first, and from the better pose again
-_WIDE_COUNT, _NEAR_COUNT, _FOCAL_COUNT = 200, 400, 1200  # landmarks searched for
+_WIDE_RADIUS, NEAR_RADIUS = 16, 5  # pixels around the predicted place: first, and from the better pose again
+_WIDE_COUNT, NEAR_COUNT, _FOCAL_COUNT = 200, 400, 1200  # landmarks searched for
 _MORE_WIDE, _SURE = 3, 0.8  # wide searches more, until the confidence is that or rises no longer
-_LEAST_CORRELATION = 0.7
+LEAST_CORRELATION = 0.7
 _THRESHOLD_PX = 3.0
 _VISIBLE = Visibility(margin_px=PATCH_RADIUS, max_angle=math.radians(40.0), max_zoom=1.8)
 _KEYPOINT_WEIGHT = 0.6  # beside up to 0.3 of patches: they see more of what is far to the side, if less exactly
@@ -74,7 +74,7 @@ def align(
         wide = again
     if not wide.success.item():
         return wide
-    near = search(wide.cam_from_world[0], _NEAR_RADIUS, _NEAR_COUNT)
+    near = search(wide.cam_from_world[0], NEAR_RADIUS, NEAR_COUNT)
     known = torch.isfinite(near.covariance).flatten(1).all(-1)
     return replace(near, confidence=wide.confidence, success=known)
 
@@ -88,7 +88,7 @@ def align_focal(
 
     More of them are asked than for a pose alone: a zoom and a step look much alike.
     """
-    for radius, count in ((_WIDE_RADIUS, _NEAR_COUNT), (_NEAR_RADIUS, _FOCAL_COUNT)):
+    for radius, count in ((_WIDE_RADIUS, NEAR_COUNT), (NEAR_RADIUS, _FOCAL_COUNT)):
         seen = replace(view, camera=refocused(view.camera, fit.factor))
         rows = _found(landmarks, seen, fit.cam_from_world, None, radius, count)
         rows = replace(rows, camera=view.camera[None].to(torch.float32))
@@ -105,9 +105,9 @@ def _found(
     landmarks: Landmarks, view: GreyView, pose: Pose, matcher: Matcher | None, radius: int, count: int
 ) -> Correspondences:
     """Where landmarks, `count` at most, and described points are found within `radius` pixels."""
-    found = sightings(landmarks, view, pose, count=count, radius=radius, least_correlation=_LEAST_CORRELATION)
+    found = sightings(landmarks, view, pose, count=count, radius=radius, least_correlation=LEAST_CORRELATION)
     pixels, points = torch.from_numpy(found.pixels), landmarks.points[found.rows]
-    weights = torch.from_numpy(found.correlation - _LEAST_CORRELATION)
+    weights = torch.from_numpy(found.correlation - LEAST_CORRELATION)
     if matcher is not None:
         pairs = matcher.near(view.camera, pose, radius)
         pixels, points = torch.cat([pixels, pairs.pixels]), torch.cat([points, pairs.points])
@@ -119,7 +119,7 @@ def _found(
 
 _SOLVERS = {
     radius: DenseSolver.rgb(threshold_px=_THRESHOLD_PX, window_px=2 * radius + 1)
-    for radius in (_WIDE_RADIUS, _NEAR_RADIUS)
+    for radius in (_WIDE_RADIUS, NEAR_RADIUS)
 }
 
 

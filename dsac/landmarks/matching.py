@@ -17,6 +17,7 @@ from dsac.landmarks.keypoints import Keypoints
 
 _LEAST_SIMILARITY = 0.6  # cosine of descriptors: anywhere in the map, and ...
 LEAST_NEAR = 0.5  # ... near where a pose expects the point
+_LOOKED_AT, _HARDLY_LESS, _LEAST_ALIKE = 48, 0.12, 0.7  # of places that look alike: similarities
 _BLOCK = 256  # points that are compared with all keypoints at once: what the cache holds
 
 
@@ -53,6 +54,32 @@ def match(points: DescribedPoints, keypoints: Keypoints) -> Pairs:
     mutual = (similarity == highest[nearest]) & (similarity > _LEAST_SIMILARITY)
     rows = mutual.nonzero()[:, 0]
     return Pairs(rows.numpy(), nearest[rows].numpy(), similarity[rows].numpy())
+
+
+def match_several(
+    points: DescribedPoints, keypoints: Keypoints, most: int, apart: float
+) -> tuple[Int[np.ndarray, "K most"], Float32[np.ndarray, "K most"]]:
+    """The points that each keypoint looks like, the likest first and -1 where there are no more; similarities.
+
+    Of points nearer to each other than `apart` (metres) the likest counts; hardly less alike than it are all.
+    """
+    shape = len(keypoints), most
+    found, similarity = np.full(shape, -1), np.zeros(shape, np.float32)
+    if len(points) == 0 or len(keypoints) == 0:
+        return found, similarity
+    asked = torch.from_numpy(keypoints.descriptors)
+    looked_at = min(_LOOKED_AT, len(points))
+    alike, rows = (x.numpy() for x in (asked @ points.unit_descriptors.T).topk(looked_at, dim=1))
+    places = points.points.numpy()[rows]
+    kept, number = np.full((*shape, 3), np.inf, np.float32), np.zeros(len(asked), int)
+    for k in range(looked_at):
+        elsewhere = np.linalg.norm(kept - places[:, k : k + 1], axis=-1).min(1) > apart
+        like_it = alike[:, k] > np.maximum(alike[:, 0] - _HARDLY_LESS, _LEAST_ALIKE)
+        new = np.flatnonzero(elsewhere & like_it & (number < most))
+        at = new, number[new]
+        found[at], similarity[at], kept[at] = rows[new, k], alike[new, k], places[new, k]
+        number[new] += 1
+    return found, similarity
 
 
 def match_near(

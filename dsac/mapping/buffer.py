@@ -39,6 +39,11 @@ class Cells:
     pixels: Float[Tensor, "M 2"]  # of the cell's centre in its view
     view: Int[Tensor, " M"]
 
+    def repeated(self, times: int) -> Cells:
+        """Each row so many times, one after another, without its features."""
+        others = (x.repeat_interleave(times, 0) for x in (self.scene_points, self.pixels, self.view))
+        return Cells(self.features[:0], *others)
+
 
 @dataclass(frozen=True)
 class FeatureBuffer:

@@ -9,7 +9,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from dsac.datasets import Frames
 from dsac.mapping.buffer import FeatureBuffer, collect
@@ -104,15 +108,39 @@ def head_learner(
     shape = SceneShape.of(buffer)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        head = SceneHead(HeadArchitecture(encoder.num_features, settings.width, settings.num_blocks))
+        head = SceneHead(
+            HeadArchitecture(encoder.num_features, settings.width, settings.num_blocks, settings.num_modes)
+        )
     head.to(device)
     generator = torch.Generator(device).manual_seed(seed)
     sample = torch.randint(len(buffer), (min(len(buffer), 100_000),), generator=generator, device=device)
     head.fit_normalisation(buffer.cells.features[sample])
     head.scene_center.copy_(shape.center)
     head.scene_scale.fill_(shape.scale)
+    if settings.num_modes > 1:
+        head.spread_modes(places(buffer, settings.num_modes, seed))
     optimizer = torch.optim.AdamW(head.parameters(), lr=1.0, weight_decay=settings.weight_decay, fused=True)
     return HeadLearner(encoder, head, shape, buffer, settings, optimizer, generator)
+
+
+def places(buffer: FeatureBuffer, count: int, seed: int) -> Float[Tensor, "count 3"]:
+    """Middles of so many parts of the scene, by the known points of cells or else the cameras (k-means)."""
+    points = buffer.cells.scene_points
+    points = points[torch.isfinite(points[:, 0])]
+    if len(points) < count:
+        poses = buffer.cam_from_world
+        points = -(poses[:, :, :3].mT @ poses[:, :, 3:])[..., 0]
+    rng = np.random.default_rng(seed)
+    known = points.cpu().numpy()[rng.choice(len(points), min(len(points), _PLACED), replace=False)]
+    cv2.setRNGSeed(seed)
+    steps = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 50, 1e-3)
+    if len(known) < count:
+        known = np.resize(known, (count, 3))
+    _, _, middles = cv2.kmeans(known.astype(np.float32), count, None, steps, 3, cv2.KMEANS_PP_CENTERS)  # type: ignore[call-overload]
+    return torch.from_numpy(middles).to(points)
+
+
+_PLACED = 20_000
 
 
 def one_cycle(progress: float, warm_up: float, least: float) -> float:

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,11 +22,20 @@ from torch import Tensor
 
 from dsac.datasets import Frames
 from dsac.geometry import Pose
-from dsac.landmarks import PATCH_RADIUS, DescribedPoints, GreyView, Keypoints, Landmarks, sightings
+from dsac.landmarks import (
+    PATCH_RADIUS,
+    DescribedPoints,
+    GreyView,
+    Keypoints,
+    Landmarks,
+    Remembered,
+    sightings,
+)
 from dsac.landmarks.matcher import NUM_KEYPOINTS
 from dsac.landmarks.patches import PinholeView
 from dsac.mapping.buffer import evenly_spread
 from dsac.mapping.depth_correction import DepthCorrection
+from dsac.mapping.look_alikes import Look, find_look_alikes
 from dsac.mapping.triangulation import FEW, agreed_depths, overlapping_pairs, view_pairs
 from dsac.mapping.view_cover import spread_over_views
 from dsac.mapping.views import sample_depth
@@ -41,13 +49,6 @@ _EPIPOLAR_PX = 1.5
 _SIGMA_PX = 0.5  # of a place found
 _DEPTH_SIGMA = 0.01  # relative, of the depth that comes with the frame, once it is corrected
 _AGREEMENT = 0.04  # relative spread of the depths that are averaged
-
-
-class Remembered(NamedTuple):
-    """What a map remembers of its images."""
-
-    landmarks: Landmarks
-    described: DescribedPoints
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,12 @@ def remember(
         with_patch.append(best[best < most][:quota])
         described.append(best)
         final.append(replace(c, depths=depths))
-    return Remembered(_as_landmarks(final, with_patch), _as_described(final, described, 2 * count))
+    points = _as_described(final, described, 2 * count)
+    looks = (
+        Look(number, c.view.camera, c.cam_from_world, Keypoints(c.pixels + 0.5, c.descriptors), c.depths)
+        for number, c in enumerate(final)
+    )
+    return Remembered(_as_landmarks(final, with_patch), points, find_look_alikes(points, list(looks)))
 
 
 def _corrected_depths(

@@ -9,13 +9,15 @@ Every cell:   the reprojection error through a bounded robust function whose wid
               alone: half a metre is much at 3 m and nothing at 50 m, and the solver weighs pixels.
 Known point:  beside that, the distance d to it: 2 log(1 + d/m), m a twentieth of the scene's scale, so that the
               few with wrong depth pull little.
+Several modes: the likelihood of their mixture, a mode's being exp of minus what is said here; so each learns
+              what it already explains best.
 No point, and a prediction that cannot be right yet (outside the plausible depths or far off in the image): the
               distance to the point at the scene's typical depth on the pixel's ray, instead of the rest.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float
@@ -49,6 +51,11 @@ def mapping_loss(
     reprojection_weight: float,
 ) -> BatchLoss:
     """Mean loss over the rows of a batch, for the head behind the shared encoder."""
+    odds = predicted.log_probability
+    if odds is not None:  # each mode as if it were a row
+        num_modes = odds.shape[-1]
+        cells = cells.repeated(num_modes)
+        predicted = SceneCoordinates(predicted.points.flatten(0, 1), predicted.scale.flatten())
     off = _offsets(predicted, cells, buffer, depth_range)
     width_px = 50 * (1 - progress**2) ** 0.5 + 1
     reprojection = torch.tanh(off.error_px / width_px)
@@ -60,7 +67,10 @@ def mapping_loss(
         to_known + reprojection_weight * reprojection * off.plausible,
         reprojection_weight * torch.where(off.plausible, reprojection, 1 + off.distance / scene_scale),
     ) + torch.where(off.plausible, likelihood, 0.0)
-    return off.batch_loss(loss.mean())
+    if odds is None:
+        return off.batch_loss(loss.mean())
+    mixture = -(odds - loss.unflatten(0, odds.shape)).logsumexp(-1)
+    return off.of_likeliest(odds).batch_loss(mixture.mean())
 
 
 def coordinate_loss(
@@ -106,6 +116,11 @@ class _Offsets:
     distance: Tensor  # to the scene point, or to the typical one where it is unknown
     plausible: Tensor  # in the depth range and not far off in the image
     focal_px: Tensor
+
+    def of_likeliest(self, odds: Float[Tensor, "M modes"]) -> _Offsets:
+        """Those of each cell's likeliest mode, where they are of all modes."""
+        rows = odds.argmax(-1) + odds.shape[-1] * torch.arange(len(odds), device=odds.device)
+        return _Offsets(*(getattr(self, f.name)[rows] for f in fields(self)))
 
     def batch_loss(self, total: Tensor) -> BatchLoss:
         errors = self.error_px.detach()

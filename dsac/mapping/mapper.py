@@ -108,7 +108,7 @@ def build_map(
             frames, short_side_px=settings.short_side_px, on_progress=report("depth")
         )
 
-    landmarks, described = None, None
+    memory = None
     if isinstance(settings, NetworkSettings):
         frames = frames if exact_depth else evenly_spread(frames, _MOST_TRIANGULATED)
         frames = with_depth(frames.without_damaged())
@@ -118,7 +118,7 @@ def build_map(
     else:
         frames = with_depth(evenly_spread(frames, settings.num_views).without_damaged())
         if settings.num_landmarks > 0:
-            landmarks, described = remember(frames, settings.num_landmarks, report("landmarks"))
+            memory = remember(frames, settings.num_landmarks, report("landmarks"))
         learner = head_learner(
             frames,
             settings,
@@ -183,13 +183,14 @@ def build_map(
         supervision="depth" if exact_depth else "poses",
         source=source if source or recording is None else f"{recording.path} ({recording.format})",
         metric=None if recording is None else recording.metric,
-        described_by="" if described is None else local_features.ID,
+        described_by="" if memory is None else local_features.ID,
         as_stored=recording is not None and recording.stores_turned,
         settings={**asdict(settings), "seed": seed},
         training=training,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    return SceneMap(head, info, network, landmarks=landmarks, described=described).frozen()
+    remembered = {} if memory is None else memory._asdict()
+    return SceneMap(head, info, network, **remembered).frozen()
 
 
 _MOST_TRIANGULATED = 1000  # frames: each is matched with several others

@@ -7,6 +7,7 @@ from typing import Literal
 
 from dsac.map_scoring import RULES, scoring_rule
 from dsac.mapping.views import Augmentation
+from dsac.networks.heads import MOST_MODES
 from dsac.networks.scene_networks import NetworkArchitecture
 
 SelectionName = Literal["dsac", "softam", "argmax"]
@@ -30,6 +31,9 @@ class MappingSettings:
     """Width of the head's layers."""
     num_blocks: int = 2
     """Residual blocks of the head."""
+    num_modes: int = 1
+    """Scene coordinates that the head gives for a cell, each with a probability: several where a place repeats
+    itself."""
     feature_noise: float = 1.0
     """Largest standard deviation of the noise on whitened features at the start of training, half of it at the
     end: so that the head does not lean on how things look from the mapping views alone."""
@@ -48,6 +52,8 @@ class MappingSettings:
 
     def __post_init__(self) -> None:
         _check_positive(self, "steps", "minutes", "batch_size", "num_views", "buffer_size", "short_side_px")
+        if not 1 <= self.num_modes <= MOST_MODES:
+            raise ValueError(f"modes: expected 1 to {MOST_MODES}, got {self.num_modes}")
         for name in ("num_landmarks", "feature_noise"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")

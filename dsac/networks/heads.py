@@ -3,8 +3,9 @@
 `SceneHead` goes with the shared encoder and is the only part that is learned for a scene: a residual network
 of 1×1 layers (here: linear layers on rows of features). Its last layer gives a homogeneous point around the
 scene's centre, so that far points need no large weights, and the logarithm of a scale: the expected angle
-between prediction and truth, by the Laplace likelihood of training. `LinearHead` is the last layer of a whole
-network.
+between prediction and truth, by the Laplace likelihood of training. Where places repeat themselves, one answer
+for a cell cannot be right: with several modes it gives as many points, each with a scale and a probability.
+`LinearHead` is the last layer of a whole network.
 """
 
 from __future__ import annotations
@@ -24,9 +25,15 @@ class HeadArchitecture:
     num_features: int
     width: int = 256
     num_blocks: int = 2
+    num_modes: int = 1
 
     def __post_init__(self) -> None:
-        for name, least, most in (("num_features", 1, 65_536), ("width", 1, 65_536), ("num_blocks", 0, 64)):
+        for name, least, most in (
+            ("num_features", 1, 65_536),
+            ("width", 1, 65_536),
+            ("num_blocks", 0, 64),
+            ("num_modes", 1, MOST_MODES),
+        ):
             value = getattr(self, name)
             if type(value) is not int or not least <= value <= most:
                 raise ValueError(f"{name}: expected a whole number from {least} to {most}, got {value!r}")
@@ -34,12 +41,16 @@ class HeadArchitecture:
 
 @dataclass(frozen=True)
 class SceneCoordinates:
-    """Predicted scene points and their scales, for rows of any batch shape."""
+    """Predicted scene points and their scales, for rows of any batch shape.
+
+    The last dimension of the batch is that of the modes where there are probabilities.
+    """
 
     points: Float[Tensor, "*batch 3"]  # metres, world frame
     scale: Float[
         Tensor, "*batch"
     ]  # radians: expected angle between point and truth, as mapping cameras see them
+    log_probability: Float[Tensor, "*batch"] | None = None  # of each mode; None: there is one
 
 
 class SceneHead(nn.Module):
@@ -61,7 +72,9 @@ class SceneHead(nn.Module):
         self.register_buffer("scene_scale", torch.ones(()))
         self.lift = nn.Linear(channels, width)
         self.blocks = nn.ModuleList(_ResidualBlock(width) for _ in range(architecture.num_blocks))
-        self.point = nn.Linear(width, 5)  # x, y, z, homogeneous weight, log scale
+        modes = architecture.num_modes
+        # of each mode x, y, z, homogeneous weight, log scale, and of several the logarithm of their odds
+        self.point = nn.Linear(width, 5 if modes == 1 else 6 * modes)
 
     def forward(self, features: Float[Tensor, "*batch C"]) -> SceneCoordinates:
         return self.of_whitened(self.whitened(features))
@@ -77,9 +90,19 @@ class SceneHead(nn.Module):
             x = block(x)
         with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round points by 0.2 %
             raw = self.point(F.gelu(x).float())
+        odds = None
+        if self.architecture.num_modes > 1:
+            raw = raw.unflatten(-1, (-1, 6))
+            odds = raw[..., 5].log_softmax(-1)
         weight = F.softplus(raw[..., 3:4] + _SOFTPLUS_ONE) + _MIN_WEIGHT
         points = self.scene_center + self.scene_scale * raw[..., :3] / weight
-        return SceneCoordinates(points, raw[..., 4].clamp(-9.0, 3.0).exp())
+        return SceneCoordinates(points, raw[..., 4].clamp(-9.0, 3.0).exp(), odds)
+
+    @torch.no_grad()
+    def spread_modes(self, places: Float[Tensor, "modes 3"]) -> None:
+        """Let each mode begin at a place of its own, metres: what begins alike learns alike."""
+        bias = self.point.bias.unflatten(0, (-1, 6))
+        bias[:, :3] = (places - self.scene_center) / self.scene_scale
 
     @torch.no_grad()
     def fit_normalisation(self, features: Float[Tensor, "M C"]) -> None:
@@ -123,6 +146,7 @@ class LinearHead(nn.Module):
 
 Head = SceneHead | LinearHead
 
+MOST_MODES = 64
 _SOFTPLUS_ONE = 0.5413  # softplus of this is 1: an untrained weight leaves the point unscaled
 _MIN_WEIGHT = 0.02  # points reach at most 50 times as far as the network's raw output
 _WEAK_DIRECTION = 0.01

@@ -1,5 +1,6 @@
 """A robust pose from correspondences, differentiable: sample, solve, score, select, refine."""
 
+from dsac.ransac.alternatives import alternatives
 from dsac.ransac.dense import DenseSolver
 from dsac.ransac.focal import FocalFit, fit_focal, refocused
 from dsac.ransac.losses import MaxError, PoseLoss, WeightedError
@@ -42,6 +43,7 @@ __all__ = [
     "UniformSampling",
     "WeightedError",
     "WeightedSampling",
+    "alternatives",
     "entropy_bits",
     "fit_focal",
     "noisy_poses",

@@ -84,7 +84,7 @@ class PointDistance(PoseResidual):
     def chance(self, correspondences: Correspondences) -> Float[Tensor, " B"]:
         """The threshold's ball, and its tube about a ray, against the box of the scene points.
 
-        The box is two standard deviations long to every side.
+        The box is two standard deviations long to every side. Once for each mode.
         """
         used = (weights_of(correspondences) > 0).to(correspondences.pixels)[..., None]
         count = used.sum(1).clamp_min(1)
@@ -94,7 +94,8 @@ class PointDistance(PoseResidual):
         assert correspondences.camera_points is not None
         measured = ((correspondences.camera_points[..., 2:] > 0) * used).sum(1)[:, 0] / count[:, 0]
         length = measured * 4 / 3 * self.threshold_m + (1 - measured) * sides.norm(dim=-1)
-        return (torch.pi * self.threshold_m**2 * length / sides.prod(-1)).clamp(max=1.0)
+        volume = torch.pi * self.threshold_m**2 * length
+        return (correspondences.modes * volume / sides.prod(-1)).clamp(max=1.0)
 
     def engine(self, *constants: Tensor, differentiable: tuple[Tensor, ...] = ()) -> Engine:
         return point_engine(self.backend, *constants, differentiable=differentiable)

@@ -18,7 +18,14 @@ from torch import Tensor
 from dsac.geometry import Pose
 from dsac.ransac.implicit import implicit_pose, where_pose
 from dsac.ransac.reprojection import ReprojectionError
-from dsac.ransac.residual import PoseResidual, differentiable_engine, posed_rows, row_subset, weights_of
+from dsac.ransac.residual import (
+    PoseResidual,
+    differentiable_engine,
+    likeliest_rows,
+    posed_rows,
+    row_subset,
+    weights_of,
+)
 from dsac.ransac.types import Correspondences
 
 
@@ -47,6 +54,8 @@ class RobustRefinement:
     def __call__(
         self, poses: Pose, correspondences: Correspondences, generator: torch.Generator | None = None
     ) -> Pose:
+        if correspondences.modes > 1:
+            return self._of_modes(poses, correspondences, generator)
         every = self.max_points is None or self.max_points >= correspondences.pixels.shape[1]
         differentiable = torch.is_grad_enabled() and _needs_gradient(correspondences)
         if every and not differentiable and not (torch.is_grad_enabled() and poses.rotation.requires_grad):
@@ -66,6 +75,25 @@ class RobustRefinement:
         if differentiable:
             refined = self._with_gradient(refined, rows)
         return where_pose(enough, refined.reshape(*poses.shape), poses)
+
+    def _of_modes(
+        self, poses: Pose, correspondences: Correspondences, generator: torch.Generator | None
+    ) -> Pose:
+        """By those modes that suit each pose best, chosen again from where they lead; then the gradient."""
+        apart = poses.reshape(-1, 1)
+        with torch.no_grad():
+            pose = poses
+            for _ in range(_CHOICES - 1):
+                pose = optimum(self.residual, pose.reshape(-1, 1), self._likeliest(pose, correspondences),
+                               self.iterations).reshape(*poses.shape)  # fmt: skip
+        return self(apart, self._likeliest(pose, correspondences), generator).reshape(*poses.shape)
+
+    def _likeliest(self, poses: Pose, correspondences: Correspondences) -> Correspondences:
+        """One image for each pose, of each pixel the row that suits it best."""
+        with torch.no_grad():
+            rows = likeliest_rows(self.residual.errors(poses, correspondences), correspondences)
+        weights = weights_of(correspondences)[:, None].expand(-1, rows.shape[1], -1).gather(-1, rows)
+        return row_subset(correspondences, rows, weights)
 
     def _with_gradient(self, refined: Pose, rows: Correspondences) -> Pose:
         """The same poses with their derivative: from a kernel in closed form, else from autograd."""
@@ -96,6 +124,9 @@ class RobustRefinement:
         picked, index = order.topk(self.max_points, dim=-1)
         weights = weights_of(correspondences)[:, None].expand(near.shape).gather(-1, index)
         return row_subset(correspondences, index, weights * (picked >= 0))
+
+
+_CHOICES = 3  # of modes
 
 
 @torch.no_grad()

@@ -87,9 +87,9 @@ class ReprojectionError(PoseResidual):
         )
 
     def chance(self, correspondences: Correspondences) -> float:
-        """Area of the threshold's disc against that of the image, or of the window."""
+        """Area of the threshold's disc against that of the image, or of the window; once for each mode."""
         width, height = correspondences.camera.size if self.window_px is None else (self.window_px,) * 2
-        return min(1.0, torch.pi * self.threshold_px**2 / (width * height))
+        return min(1.0, correspondences.modes * torch.pi * self.threshold_px**2 / (width * height))
 
     def engine(self, *constants: Tensor, differentiable: tuple[Tensor, ...] = ()) -> Engine:
         return reprojection_engine(self.backend, *constants, differentiable=differentiable)

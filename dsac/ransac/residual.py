@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dsac.geometry import Pose
@@ -94,7 +94,12 @@ def inlier_mask(
 ) -> Bool[Tensor, "B H N"]:
     """Which sanitised correspondences count and agree with poses (batch (B, H)) within the threshold."""
     used = (weights_of(correspondences) > 0)[:, None]
-    return (residual.errors(cam_from_world, correspondences) < residual.threshold) & used
+    errors = residual.errors(cam_from_world, correspondences)
+    found = (errors < residual.threshold) & used
+    if correspondences.modes > 1:
+        rows = likeliest_rows(errors, correspondences)
+        found &= torch.zeros_like(found).scatter_(-1, rows, True)
+    return found
 
 
 # ---- rows --------------------------------------------------------------------------------------------
@@ -126,6 +131,23 @@ def gather_rows(values: Float[Tensor, "B N c"], rows: Tensor) -> Float[Tensor, "
     return values.gather(1, flat).unflatten(1, rows.shape[1:])
 
 
+def likeliest_rows(errors: Float[Tensor, "B H N"], correspondences: Correspondences) -> Int[Tensor, "B H n"]:
+    """Of each pixel's modes the row that counts with the least error; no gradient."""
+    modes = correspondences.modes
+    used = (weights_of(correspondences) > 0)[:, None]
+    errors = torch.where(used, errors.detach(), torch.inf).unflatten(-1, (-1, modes))
+    return errors.argmin(-1) + modes * torch.arange(errors.shape[-2], device=errors.device)
+
+
+def exclusive(residual: Residual, cam_from_world: Pose, correspondences: Correspondences) -> Correspondences:
+    """The same rows, of which for each pixel the one counts that suits a pose (batch (B,)) best."""
+    if correspondences.modes == 1:
+        return correspondences
+    rows = likeliest_rows(residual.errors(cam_from_world[:, None], correspondences), correspondences)[:, 0]
+    weights = weights_of(correspondences)
+    return replace(correspondences, weights=torch.zeros_like(weights).scatter(1, rows, weights.gather(1, rows)))
+
+
 def row_subset(correspondences: Correspondences, rows: Tensor, weights: Tensor) -> Correspondences:
     """One image per row set: rows and weights `(B,K,n)` make correspondences of batch B·K with n rows."""
     camera = correspondences.camera
@@ -139,6 +161,7 @@ def row_subset(correspondences: Correspondences, rows: Tensor, weights: Tensor) 
         camera_points=None if points is None else gather_rows(points, rows).flatten(0, 1),
         weights=weights.flatten(0, 1),
         grid=None,
+        modes=1,
     )
 
 

@@ -27,26 +27,33 @@ class Scoring(Protocol):
         ...
 
 
+def _once(values: Float[Tensor, "*batch N"], modes: int) -> Float[Tensor, "*batch n"]:
+    """The largest of each pixel's modes."""
+    return values if modes == 1 else values.unflatten(-1, (-1, modes)).amax(-1)
+
+
 @dataclass(frozen=True)
 class SoftInlierCount:
     """Soft inliers in percent of the total weight: 100 Σ_i w_i sigmoid(5/τ (τ - e_i)) / Σ_i w_i.
 
-    DSAC*'s score: at temperature 1 the softmax has their scale of 100 on the count divided by N.
+    Of a pixel's modes the largest term of both sums counts. DSAC*'s score: at temperature 1 the softmax has
+    their scale of 100 on the count divided by N.
     """
 
     residual: Residual = ReprojectionError()
 
     def __call__(self, hypotheses: Hypotheses, correspondences: Correspondences) -> Float[Tensor, "B H"]:
         count = self._count(hypotheses.cam_from_world, correspondences)
-        total = weights_of(correspondences).sum(-1, keepdim=True)
+        total = _once(weights_of(correspondences), correspondences.modes).sum(-1, keepdim=True)
         return 100 * count / torch.where(total > 0, total, torch.ones_like(total))
 
     def _count(self, cam_from_world: Pose, correspondences: Correspondences) -> Float[Tensor, "B H"]:
         """By the residual's engine, or from its errors where it has none."""
         residual, weights = self._pose_residual, weights_of(correspondences)
-        if residual is None:
+        if residual is None or correspondences.modes > 1:
             errors = self.residual.errors(cam_from_world, correspondences)
-            return reference.soft_count(errors, weights, self.residual.threshold)
+            terms = reference.soft_inliers(errors, weights, self.residual.threshold)
+            return _once(terms, correspondences.modes).sum(-1)
         rows = posed_rows(residual, cam_from_world, correspondences)
         return differentiable_engine(residual, rows).soft_count(rows, residual.threshold, residual.max_error)
 
@@ -88,7 +95,8 @@ class LearnedScore:
             raise ValueError("grid: expected (h, w) of the correspondences for a score network, got None")
         errors = self.residual.errors(cam_from_world, clean)
         used = (weights_of(clean) > 0)[:, None]
-        return torch.where(used, errors, float(self.residual.max_error)).unflatten(-1, clean.grid)
+        errors = torch.where(used, errors, float(self.residual.max_error))
+        return -_once(-errors, clean.modes).unflatten(-1, clean.grid)
 
 
 def noisy_poses(

@@ -24,8 +24,9 @@ from dsac.kernels import reference
 class Correspondences:
     """Pixels and the scene points they show. Rows with weight 0 or with a NaN or infinity are ignored.
 
-    Several scene points for one pixel are several rows. Pixels are undistorted: `camera` is a pinhole. Floats
-    are of 32 or 64 bits: those of 16 tell pixels a quarter apart.
+    Several scene points for one pixel are several rows, in a run of `modes`: at most one of them is right, and
+    whatever counts rows counts the one that suits a pose best. Pixels are undistorted: `camera` is a pinhole.
+    Floats are of 32 or 64 bits: those of 16 tell pixels a quarter apart.
     """
 
     pixels: Float[Tensor, "B N 2"]
@@ -33,7 +34,8 @@ class Correspondences:
     camera: Camera  # pinhole, batch (B,)
     camera_points: Float[Tensor, "B N 3"] | None = None  # metres, camera frame (RGB-D); NaN, z <= 0: no depth
     weights: Float[Tensor, "B N"] | None = None  # >= 0; None = all 1
-    grid: tuple[int, int] | None = None  # (h, w) when the rows are the cells of an image in row-major order
+    grid: tuple[int, int] | None = None  # (h, w) when the pixels are the cells of an image in row-major order
+    modes: int = 1  # rows of a pixel, one after another, which exclude each other; weight 0 fills up
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or self.pixels.shape[-1] != 2:
@@ -62,8 +64,10 @@ class Correspondences:
             raise ValueError(
                 f"camera: expected a pinhole (undistort the pixels first), got {self.camera.model}"
             )
-        if self.grid is not None and self.grid[0] * self.grid[1] != count:
-            raise ValueError(f"grid: expected h*w = {count}, got {self.grid}")
+        if self.modes < 1 or count % self.modes:
+            raise ValueError(f"modes: expected a divisor of {count} rows, got {self.modes}")
+        if self.grid is not None and self.grid[0] * self.grid[1] * self.modes != count:
+            raise ValueError(f"grid: expected h*w = {count // self.modes}, got {self.grid}")
 
     def __len__(self) -> int:
         """Number of images B."""
@@ -94,7 +98,7 @@ class Correspondences:
         Rows of weight 0 fill up to at least four, so that every step has something to index. What is
         masked gets no gradient.
         """
-        missing = max(0, 4 - self.pixels.shape[1])
+        missing = max(0, math.ceil(4 / self.modes) * self.modes - self.pixels.shape[1])
         weights = torch.ones_like(self.pixels[..., 0]) if self.weights is None else self.weights
         if missing == 0 and len(self) > 0 and self._all_usable():
             return replace(self, camera=self.camera.to(self.pixels), weights=weights)

@@ -26,7 +26,7 @@ from torch import Tensor
 from dsac.geometry import Pose
 from dsac.ransac.implicit import force_balance, guarded_inverse
 from dsac.ransac.refinement import optimum
-from dsac.ransac.residual import PoseResidual, inlier_mask, posed_rows, weights_of
+from dsac.ransac.residual import PoseResidual, exclusive, inlier_mask, posed_rows, weights_of
 from dsac.ransac.types import Correspondences, PoseEstimate, TrustRules
 
 
@@ -39,8 +39,13 @@ def pose_estimate(
 ) -> PoseEstimate:
     """The answer about a pose, after at most so many iterations of refinement (0: the pose as it is).
 
-    By a kernel where there is one, else as written here.
+    By a kernel where there is one, else as written here. Of several modes of a pixel the one counts that suits
+    the pose best, chosen again after the refinement.
     """
+    if correspondences.modes > 1 and iterations > 0:
+        rows = exclusive(residual, cam_from_world, correspondences)
+        cam_from_world = optimum(residual, cam_from_world[:, None], rows, iterations)[:, 0]
+    correspondences = exclusive(residual, cam_from_world, correspondences)
     found = _by_kernel(cam_from_world[:, None], residual, correspondences, iterations, rules)
     if found is not None:
         return found
