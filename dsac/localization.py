@@ -6,12 +6,11 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dsac.geometry import Camera, Pose
-from dsac.ransac import Correspondences
+from dsac.ransac import Correspondences, PoseEstimate
 
 
 @dataclass(frozen=True)
@@ -67,22 +66,18 @@ class Localization:
 
     @property
     def center_covariance(self) -> Float[Tensor, "*B 3 3"]:
-        """Covariance of the camera's centre along the world's axes, m².
-
-        An increment (w, v) moves the centre by -Rᵀv, R the rotation of `cam_from_world`.
-        """
-        rotation = self.cam_from_world.rotation
-        return rotation.mT @ self.covariance[..., 3:, 3:].to(rotation) @ rotation
+        """Covariance of the camera's centre along the world's axes, m²."""
+        return self._estimate.center_covariance.reshape(*self.success.shape, 3, 3)
 
     @property
     def position_sigma_m(self) -> Float[Tensor, "*B"]:
         """Standard deviation of the centre's distance from the truth, metres: √ of the summed variances."""
-        return self._variances[..., 3:].sum(-1).sqrt()
+        return self._estimate.position_sigma_m.reshape(self.success.shape)
 
     @property
     def rotation_sigma_deg(self) -> Float[Tensor, "*B"]:
         """Standard deviation of the rotation's angle from the truth, degrees."""
-        return torch.rad2deg(self._variances[..., :3].sum(-1).sqrt())
+        return self._estimate.rotation_sigma_deg.reshape(self.success.shape)
 
     @property
     def scene_points(self) -> Float[Tensor, "B N 3"]:
@@ -100,8 +95,16 @@ class Localization:
         return self.correspondences.camera[0]
 
     @property
-    def _variances(self) -> Float[Tensor, "*B 6"]:
-        return self.covariance.diagonal(dim1=-2, dim2=-1).double()
+    def _estimate(self) -> PoseEstimate:
+        """The answer as solvers give it: one photo is a batch of one image."""
+        images = self.success.numel()
+        return PoseEstimate(
+            self.cam_from_world.reshape(images),
+            self.covariance.reshape(images, 6, 6),
+            self.inliers.reshape(images, self.inliers.shape[-1]),
+            self.confidence.reshape(images),
+            self.success.reshape(images),
+        )
 
     def __len__(self) -> int:
         """Number of photos in the batch. Raises: `TypeError` for one photo."""
@@ -129,43 +132,21 @@ class Localization:
         """
         if self.success.ndim > 0:
             raise TypeError("this is the answer for a batch of photos: take one of them")
-        pose, known = self.cam_from_world, bool(self.success)
-        stated = known and bool(self.covariance.isfinite().all())
         return {
             "name": self.name,
-            "success": known,
-            "confidence": round(self.confidence.item(), 4),
-            "inliers": int(self.num_inliers),
-            "cam_from_world": {
-                "quaternion_wxyz": pose.quaternion_wxyz.tolist(),
-                "translation": pose.translation.tolist(),
-            } if known else None,
-            "center": pose.center.tolist() if known else None,
+            **self._estimate.to_dict(),
             "focal_px": self.focal_px,
             "focal_sigma_px": self.focal_sigma_px,
             "metric": self.metric,
-            "position_sigma": self.position_sigma_m.item() if stated else None,
-            "rotation_sigma_deg": self.rotation_sigma_deg.item() if stated else None,
-            "covariance": self.covariance.tolist() if stated else None,
             "timing_ms": {key.removesuffix("_ms"): round(ms, 2) for key, ms in asdict(self.timing).items()},
-        }  # fmt: skip
+        }
 
     def __repr__(self) -> str:
         if self.success.ndim > 0:
             return f"Localization of {len(self)} photos, {int(self.success.sum())} localized"
-        lines = [f"Localization of {self.name}: not localized, confidence {self.confidence.item():.2f}"]
-        if self.success.item():
-            x, y, z = self.cam_from_world.center.tolist()
-            lines = [
-                f"Localization of {self.name}: confidence {self.confidence.item():.2f}",
-                f"center ({x:.3f}, {y:.3f}, {z:.3f}){' m' if self.metric else ''} "
-                f"± {self.position_sigma_m.item():.3f}, "
-                f"rotation ± {self.rotation_sigma_deg.item():.2f}°",
-            ]
-            if self.focal_sigma_px > 0:
-                lines.append(
-                    f"focal length {self.focal_px:.0f} ± {self.focal_sigma_px:.0f} px, solved with the pose"
-                )
-        count = self.inliers.shape[-1]
-        lines.append(f"{int(self.num_inliers)} of {count} correspondences agree, {self.timing.total_ms:.0f} ms")
-        return "\n    ".join(lines)
+        *lines, last = self._estimate.told(f"Localization of {self.name}", " m" if self.metric else "")
+        if self.success.item() and self.focal_sigma_px > 0:
+            lines.append(
+                f"focal length {self.focal_px:.0f} ± {self.focal_sigma_px:.0f} px, solved with the pose"
+            )
+        return "\n    ".join([*lines, f"{last}, {self.timing.total_ms:.0f} ms"])
