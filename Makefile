@@ -7,7 +7,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WHEEL = dist/dsac-$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)-py3-none-any.whl
 
-.PHONY: demo test test-benchmarks mutation dist clean
+.PHONY: demo test test-benchmarks docs-figures mutation dist clean
 
 demo: .venv/installed
 	$(BIN)/dsac demo
@@ -21,6 +21,10 @@ test: .venv/installed-dev
 # the scripts of benchmarks/ run on a little of everything
 test-benchmarks: .venv/installed-dev
 	$(BIN)/pytest benchmarks/tests
+
+# every picture of README and docs, drawn again from benchmarks/results (seconds; nothing is measured)
+docs-figures: .venv/installed-dev
+	$(BIN)/python benchmarks/docs_figures.py
 
 # faults are planted one at a time: does a test catch each? (an hour)
 mutation: .venv/installed-dev

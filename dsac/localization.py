@@ -6,12 +6,11 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dsac.geometry import Camera, Pose
-from dsac.ransac import Correspondences
+from dsac.ransac import Correspondences, PoseEstimate
 
 
 @dataclass(frozen=True)
@@ -79,22 +78,30 @@ class Localization:
 
     @property
     def center_covariance(self) -> Float[Tensor, "*B 3 3"]:
-        """Covariance of the camera's centre along the world's axes, m².
-
-        An increment (w, v) moves the centre by -Rᵀv, R the rotation of `cam_from_world`.
-        """
-        rotation = self.cam_from_world.rotation
-        return rotation.mT @ self.covariance[..., 3:, 3:].to(rotation) @ rotation
+        """Covariance of the camera's centre along the world's axes, m²."""
+        return self._estimate.center_covariance.reshape(*self.success.shape, 3, 3)
 
     @property
     def position_sigma_m(self) -> Float[Tensor, "*B"]:
         """Standard deviation of the centre's distance from the truth, metres: √ of the summed variances."""
-        return self._variances[..., 3:].sum(-1).sqrt()
+        return self._estimate.position_sigma_m.reshape(self.success.shape)
 
     @property
     def rotation_sigma_deg(self) -> Float[Tensor, "*B"]:
         """Standard deviation of the rotation's angle from the truth, degrees."""
-        return torch.rad2deg(self._variances[..., :3].sum(-1).sqrt())
+        return self._estimate.rotation_sigma_deg.reshape(self.success.shape)
+
+    @property
+    def places(self) -> list[Alternative]:
+        """All poses that one photo may have been taken from, the likeliest first: this one.
+
+        Raises: `TypeError` for a batch.
+        """
+        if self.success.ndim > 0:
+            raise TypeError("this is the answer for a batch of photos: take one of them")
+        others = [other for other in self.alternatives if isinstance(other, Alternative)]
+        left = 1.0 - sum(other.probability for other in others)
+        return [Alternative(self.cam_from_world, self.covariance, left), *others]
 
     @property
     def scene_points(self) -> Float[Tensor, "B N 3"]:
@@ -112,8 +119,16 @@ class Localization:
         return self.correspondences.camera[0]
 
     @property
-    def _variances(self) -> Float[Tensor, "*B 6"]:
-        return self.covariance.diagonal(dim1=-2, dim2=-1).double()
+    def _estimate(self) -> PoseEstimate:
+        """The answer as solvers give it: one photo is a batch of one image."""
+        images = self.success.numel()
+        return PoseEstimate(
+            self.cam_from_world.reshape(images),
+            self.covariance.reshape(images, 6, 6),
+            self.inliers.reshape(images, self.inliers.shape[-1]),
+            self.confidence.reshape(images),
+            self.success.reshape(images),
+        )
 
     def __len__(self) -> int:
         """Number of photos in the batch. Raises: `TypeError` for one photo."""
@@ -142,58 +157,35 @@ class Localization:
         """
         if self.success.ndim > 0:
             raise TypeError("this is the answer for a batch of photos: take one of them")
-        pose, known = self.cam_from_world, bool(self.success)
-        stated = known and bool(self.covariance.isfinite().all())
         return {
             "name": self.name,
-            "success": known,
-            "confidence": round(self.confidence.item(), 4),
-            "inliers": int(self.num_inliers),
-            "cam_from_world": _as_dict(pose) if known else None,
-            "center": pose.center.tolist() if known else None,
+            **self._estimate.to_dict(),
             "alternatives": [
                 {
                     "probability": round(other.probability, 4),
-                    "cam_from_world": _as_dict(other.cam_from_world),
+                    "cam_from_world": {
+                        "quaternion_wxyz": other.cam_from_world.quaternion_wxyz.tolist(),
+                        "translation": other.cam_from_world.translation.tolist(),
+                    },
                     "center": other.cam_from_world.center.tolist(),
                 }
-                for other in self.alternatives
-                if isinstance(other, Alternative)
+                for other in (self.places[self.success.item() :] if self.alternatives else ())
             ],
             "focal_px": self.focal_px,
             "focal_sigma_px": self.focal_sigma_px,
             "metric": self.metric,
-            "position_sigma": self.position_sigma_m.item() if stated else None,
-            "rotation_sigma_deg": self.rotation_sigma_deg.item() if stated else None,
-            "covariance": self.covariance.tolist() if stated else None,
             "timing_ms": {key.removesuffix("_ms"): round(ms, 2) for key, ms in asdict(self.timing).items()},
-        }  # fmt: skip
+        }
 
     def __repr__(self) -> str:
         if self.success.ndim > 0:
             return f"Localization of {len(self)} photos, {int(self.success.sum())} localized"
-        lines = [f"Localization of {self.name}: not localized, confidence {self.confidence.item():.2f}"]
-        if self.success.item():
-            x, y, z = self.cam_from_world.center.tolist()
-            lines = [
-                f"Localization of {self.name}: confidence {self.confidence.item():.2f}",
-                f"center ({x:.3f}, {y:.3f}, {z:.3f}){' m' if self.metric else ''} "
-                f"± {self.position_sigma_m.item():.3f}, "
-                f"rotation ± {self.rotation_sigma_deg.item():.2f}°",
-            ]
-            if self.focal_sigma_px > 0:
-                lines.append(
-                    f"focal length {self.focal_px:.0f} ± {self.focal_sigma_px:.0f} px, solved with the pose"
-                )
-        if self.alternatives:
-            likeliest = max(other.probability for other in self.alternatives if isinstance(other, Alternative))
+        *lines, last = self._estimate.told(f"Localization of {self.name}", " m" if self.metric else "")
+        if self.success.item() and self.focal_sigma_px > 0:
             lines.append(
-                f"{len(self.alternatives)} other places look alike, one with probability {likeliest:.2f}"
+                f"focal length {self.focal_px:.0f} ± {self.focal_sigma_px:.0f} px, solved with the pose"
             )
-        count = self.inliers.shape[-1]
-        lines.append(f"{int(self.num_inliers)} of {count} correspondences agree, {self.timing.total_ms:.0f} ms")
-        return "\n    ".join(lines)
-
-
-def _as_dict(pose: Pose) -> dict[str, list[float]]:
-    return {"quaternion_wxyz": pose.quaternion_wxyz.tolist(), "translation": pose.translation.tolist()}
+        if self.alternatives:
+            chances = ", ".join(f"{place.probability:.2f}" for place in self.places)
+            lines.append(f"the place repeats itself: one of {len(self.places)} poses, probabilities {chances}")
+        return "\n    ".join([*lines, f"{last}, {self.timing.total_ms:.0f} ms"])

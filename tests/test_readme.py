@@ -13,6 +13,7 @@ from dsac.rooms import synthetic_scene, write_scene
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 
 
 # Minutes of mapping become steps: on a loaded machine fewer would be made in the time than a photo needs.
@@ -66,8 +67,22 @@ def test_the_two_commands_of_the_readme_exist():
     assert {"demo", "test"} <= set(shown) <= set(targets)
 
 
-def test_every_file_that_the_readme_links_to_exists():
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if not link.startswith("http")]
-    assert links
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *PAGES])
+def test_every_place_that_a_page_links_to_exists(page: str) -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", (ROOT / page).read_text()) if "://" not in link]
     for link in links:
-        assert (ROOT / link).exists(), link
+        file, _, place = link.partition("#")
+        target = (ROOT / page).parent / file if file else ROOT / page
+        assert target.exists(), link
+        assert not place or place in _places(target), link
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    linked = set(re.findall(r"\]\((docs/[\w.]+)", README))
+    assert {page for page in PAGES if page not in linked} <= {"docs/architecture.md"}  # CONTRIBUTING's
+
+
+def _places(page: Path) -> set[str]:
+    """The names that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -18,7 +18,7 @@ from dsac.errors import DatasetError, DsacError
 
 if TYPE_CHECKING:
     from dsac.geometry import Camera, Pose
-    from dsac.localization import Localization
+    from dsac.localization import Alternative, Localization
 
 
 @dataclass(frozen=True)
@@ -123,14 +123,12 @@ def _as_line(localization: Localization) -> str:
     if not localization.success:
         why = f"confidence {localization.confidence.item():.2f}"
         if localization.alternatives:
-            x, y, z = localization.cam_from_world.center.tolist()
-            left = 1 - sum(other["probability"] for other in localization.to_dict()["alternatives"])
-            why += f"; at ({x:.3f}, {y:.3f}, {z:.3f}) {left:.0%}, {_others(localization)}"
+            why += f"; at {_others(localization.places, ' m' if localization.metric else '')}"
         return f"{localization.name}  not localized ({why})"
     x, y, z = localization.cam_from_world.center.tolist()
     unit = " m" if localization.metric else ""
     known = _deviations(localization) + _focal(localization)
-    others = f"  {_others(localization)}" if localization.alternatives else ""
+    others = f"  or at {_others(localization.places[1:], unit)}" if localization.alternatives else ""
     return (
         f"{localization.name}  at ({x:.3f}, {y:.3f}, {z:.3f}){unit}  {known}"
         f"confidence {localization.confidence.item():.2f}  {localization.num_inliers.item()} inliers  "
@@ -138,14 +136,13 @@ def _as_line(localization: Localization) -> str:
     )
 
 
-def _others(localization: Localization) -> str:
-    """Where else the photo may have been taken, the likeliest three."""
-    unit = " m" if localization.metric else ""
-    places = []
-    for other in localization.to_dict()["alternatives"][:3]:
-        x, y, z = other["center"]
-        places.append(f"({x:.3f}, {y:.3f}, {z:.3f}){unit} {other['probability']:.0%}")
-    return "or at " + ", ".join(places)
+def _others(places: list[Alternative], unit: str) -> str:
+    """The likeliest three, with their probabilities."""
+    told = []
+    for place in places[:3]:
+        x, y, z = place.cam_from_world.center.tolist()
+        told.append(f"({x:.3f}, {y:.3f}, {z:.3f}){unit} {place.probability:.0%}")
+    return ", ".join(told)
 
 
 def _focal(localization: Localization) -> str:

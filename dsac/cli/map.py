@@ -235,8 +235,8 @@ def _repeated(scene_map: SceneMap) -> str | None:
     if share < _REPEATED:
         return None
     return (
-        f"the place repeats itself: what {share:.0%} of the frames show is seen elsewhere, too; photos that cannot "
-        "tell are not localized, and their alternatives are named"
+        f"the place repeats itself: what {share:.0%} of the frames show is seen elsewhere, too; photos that "
+        "cannot tell are not localized, and their alternatives are named"
     )
 
 

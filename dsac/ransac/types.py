@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -155,7 +155,7 @@ class TrustRules(NamedTuple):
     least_factor: float = 3.0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PoseEstimate:
     """The answer for each image. Not localized is an answer: `success=False`, confidence near 0."""
 
@@ -168,6 +168,74 @@ class PoseEstimate:
     @property
     def num_inliers(self) -> Int[Tensor, " B"]:
         return self.inliers.sum(-1)
+
+    @property
+    def world_from_cam(self) -> Pose:
+        """Where the camera stands and how it is turned; its translation is the camera's centre."""
+        return self.cam_from_world.inverse()
+
+    @property
+    def center_covariance(self) -> Float[Tensor, "B 3 3"]:
+        """Covariance of the camera's centre along the world's axes, m².
+
+        An increment (w, v) moves the centre by -Rᵀv, R the rotation of `cam_from_world`.
+        """
+        rotation = self.cam_from_world.rotation
+        return rotation.mT @ self.covariance[..., 3:, 3:].to(rotation) @ rotation
+
+    @property
+    def position_sigma_m(self) -> Float[Tensor, " B"]:
+        """Standard deviation of the centre's distance from the truth, metres: √ of the summed variances."""
+        return self._variances[..., 3:].sum(-1).sqrt()
+
+    @property
+    def rotation_sigma_deg(self) -> Float[Tensor, " B"]:
+        """Standard deviation of the rotation's angle from the truth, degrees."""
+        return torch.rad2deg(self._variances[..., :3].sum(-1).sqrt())
+
+    @property
+    def _variances(self) -> Float[Tensor, "B 6"]:
+        return self.covariance.diagonal(dim1=-2, dim2=-1).double()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer for one image in plain types (docs/conventions.md, JSON); None: unknown.
+
+        Raises: `TypeError` for several images.
+        """
+        if len(self) != 1:
+            raise TypeError(f"this is the answer for {len(self)} images: take one of them, estimate[i : i + 1]")
+        pose, known = self.cam_from_world[0], bool(self.success)
+        stated = known and bool(self.covariance.isfinite().all())
+        return {
+            "success": known,
+            "confidence": round(self.confidence.item(), 4),
+            "inliers": int(self.num_inliers),
+            "cam_from_world": {
+                "quaternion_wxyz": pose.quaternion_wxyz.tolist(),
+                "translation": pose.translation.tolist(),
+            } if known else None,
+            "center": pose.center.tolist() if known else None,
+            "position_sigma": self.position_sigma_m.item() if stated else None,
+            "rotation_sigma_deg": self.rotation_sigma_deg.item() if stated else None,
+            "covariance": self.covariance[0].tolist() if stated else None,
+        }  # fmt: skip
+
+    def told(self, what: str, unit: str = "") -> list[str]:
+        """Lines for people about the answer for one image: how sure, where, by how many correspondences."""
+        lines = [f"{what}: not localized, confidence {self.confidence.item():.2f}"]
+        if self.success.item():
+            x, y, z = self.cam_from_world.center[0].tolist()
+            lines = [
+                f"{what}: confidence {self.confidence.item():.2f}",
+                f"center ({x:.3f}, {y:.3f}, {z:.3f}){unit} ± {self.position_sigma_m.item():.3f}, "
+                f"rotation ± {self.rotation_sigma_deg.item():.2f}°",
+            ]
+        return [*lines, f"{int(self.num_inliers)} of {self.inliers.shape[-1]} correspondences agree"]
+
+    def __repr__(self) -> str:
+        if len(self) != 1:
+            return f"PoseEstimate of {len(self)} images, {int(self.success.sum())} localized"
+        return "\n    ".join(self.told("PoseEstimate"))
 
     @staticmethod
     def cat(estimates: Sequence[PoseEstimate]) -> PoseEstimate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 
 import pytest
@@ -141,6 +142,24 @@ class _Missing(ReprojectionError):
 def test_both_solvers_answer_alike():
     for solver in (DenseSolver.rgb(), DenseSolver.rgbd(), PoseSolver.rgb()):
         assert isinstance(solver, Solver)
+
+
+def test_what_a_solver_answers_prints_in_three_lines_and_is_json(make_scene):
+    correspondences, truth = make_scene(2, (30, 40))
+    both = DenseSolver.rgb()(correspondences)
+    assert repr(both) == "PoseEstimate of 2 images, 2 localized"
+    one = both[1:]
+    said = json.loads(json.dumps(one.to_dict(), allow_nan=False))
+    assert said["success"] is True and said["inliers"] == int(one.num_inliers)
+    assert said["center"] == pytest.approx(truth.center[1].tolist(), abs=0.02)
+    assert torch.allclose(one.world_from_cam.translation, one.cam_from_world.center)
+    assert said["position_sigma"] == pytest.approx(one.center_covariance[0].trace().sqrt().item())
+    lines = repr(one).splitlines()
+    assert len(lines) == 3 and f"± {said['position_sigma']:.3f}" in lines[1]
+    lost = DenseSolver.rgb()(replace(correspondences[1:], weights=torch.zeros(1, 1200).double()))
+    assert "not localized" in repr(lost) and lost.to_dict()["center"] is None
+    with pytest.raises(TypeError, match="answer for 2 images"):
+        both.to_dict()
 
 
 @pytest.mark.parametrize("option", ["num_hypotheses", "selection", "sampling", "scoring", "refinement"])
