@@ -1,0 +1,81 @@
+"""Places that repeat themselves: how often, how far apart, and what only one of the repeats has.
+
+Repeats are built by `RoomBuilder.repeats`: all are alike in shape, texture and light. A dial, `difference`, says
+in what share of them some materials (a picture, a number, a curtain) are their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+from numpy.random import Generator
+from torch import Tensor
+
+from dsac.geometry import Pose
+from dsac.rooms.builder import Material, RoomBuilder
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """The equal parts of a place: `counts[i]` of them `periods[i]` apart, the first at the world's origin.
+
+    A camera moved by whole periods sees the same, but for what is a part's own and what is at the ends.
+    """
+
+    periods: tuple[tuple[float, float, float], ...]  # P of them, metres, at right angles
+    counts: tuple[int, ...]
+
+    def part_of(self, points: Float64[Tensor, "*B 3"]) -> Int64[Tensor, "*B P"]:
+        """Which part world points lie in: where a camera stands, or what a pixel shows.
+
+        Counted along each period from 0; beyond the ends it is the part at that end.
+        """
+        parts = self._in_periods(points).floor().long()
+        return parts.clamp(
+            min=torch.zeros(len(self.counts), dtype=torch.long), max=torch.tensor(self.counts) - 1
+        )
+
+    def steps_off(self, estimate: Pose, truth: Pose) -> Int64[Tensor, "*B P"]:
+        """By how many whole periods an estimated `cam_from_world` is off; all 0: it is in the right part."""
+        return self._in_periods(estimate.center - truth.center).round().long()
+
+    def moved(self, cam_from_world: Pose, steps: Int64[Tensor, "*B P"]) -> Pose:
+        """The same view, `steps` periods on."""
+        shift = steps.double() @ torch.tensor(self.periods, dtype=torch.float64)
+        translation = cam_from_world.translation - (cam_from_world.rotation @ shift[..., None])[..., 0]
+        return Pose(cam_from_world.rotation, translation)
+
+    def _in_periods(self, vectors: Float64[Tensor, "*B 3"]) -> Float64[Tensor, "*B P"]:
+        periods = torch.tensor(self.periods, dtype=torch.float64)
+        return vectors.double() @ (periods / periods.square().sum(1, keepdim=True)).mT
+
+
+def told_apart(rng: Generator, count: int, difference: float) -> np.ndarray:
+    """Which (count,) repeats have something of their own: a share `difference` of them.
+
+    Those of a smaller share are among those of a larger one.
+    Raises: `ValueError` for a share outside [0, 1].
+    """
+    if not 0 <= difference <= 1:
+        raise ValueError(f"difference: expected a share in [0, 1], got {difference}")
+    return rng.permutation(count) < round(difference * count)
+
+
+def own_materials(
+    b: RoomBuilder,
+    rng: Generator,
+    own: np.ndarray,
+    common: np.ndarray,
+    paint: Callable[[Generator, int], np.ndarray],
+) -> list[Material]:
+    """A material for each repeat: `paint(rng, k)` where it has its `own` (count,), else the common texture.
+
+    What is painted for a repeat does not depend on which others have their own.
+    """
+    shared = b.material(common)
+    children = rng.spawn(len(own))
+    return [b.material(paint(children[k], k)) if own[k] else shared for k in range(len(own))]
