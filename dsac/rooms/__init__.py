@@ -1,7 +1,8 @@
 """Rooms that are rendered on the spot: scenes with exact poses and depth, nothing to download.
 
 A place is a file of its own, as `living_room.py` and `terrace.py` are: what stands in it (`RoomBuilder`), its
-lamps (`bake_light`) and the walks through it (`Shots`), which `render_scene` makes a scene of.
+lamps (`bake_light`) and the walks through it (`Shots`), which `render_scene` makes a scene of. `staircase.py`,
+`corridor.py` and `street_front.py` repeat themselves (`Repeats`).
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from dsac.rooms.corridor import CORRIDOR, build_corridor, corridor_scene
 from dsac.rooms.light import bake_light
 from dsac.rooms.living_room import build_living_room, synthetic_scene
 from dsac.rooms.render import develop, render_depth, render_light
-from dsac.rooms.repeats import Repeats
+from dsac.rooms.repeats import Repeats, lookalikes
 from dsac.rooms.scene import DEPTH_UNIT, render_scene, write_scene
 from dsac.rooms.staircase import STAIRCASE, build_staircase, staircase_scene
 from dsac.rooms.street_front import FACADE, build_street_front, facade_scene
@@ -30,31 +31,32 @@ SCENES: dict[str, Callable[..., Scene]] = {
 }  # by the names of `dsac demo --scene`
 
 __all__ = [
-    "facade_scene",
-    "build_street_front",
-    "staircase_scene",
-    "build_staircase",
-    "corridor_scene",
-    "build_corridor",
-    "Repeats",
-    "SCENES",
-    "STAIRCASE",
-    "FACADE",
     "CORRIDOR",
     "DEPTH_UNIT",
+    "FACADE",
     "Material",
+    "Repeats",
     "Room",
     "RoomBuilder",
+    "SCENES",
+    "STAIRCASE",
     "Shots",
     "View",
     "bake_light",
+    "build_corridor",
     "build_living_room",
+    "build_staircase",
+    "build_street_front",
     "build_terrace",
+    "corridor_scene",
     "develop",
+    "facade_scene",
     "hand_held",
+    "lookalikes",
     "render_depth",
     "render_light",
     "render_scene",
+    "staircase_scene",
     "synthetic_scene",
     "terrace_scene",
     "tremor",

@@ -1,13 +1,14 @@
 """Places that repeat themselves: how often, how far apart, and what only one of the repeats has.
 
-Repeats are built by `RoomBuilder.repeats`: all are alike in shape, texture and light. A dial, `difference`, says
-in what share of them some materials (a picture, a number, a curtain) are their own.
+Repeats are built by `RoomBuilder.repeats`: all are alike in shape, texture and light. A dial, `difference`,
+says in what share of them some materials (a picture, a number, a curtain) are their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
@@ -15,8 +16,11 @@ from jaxtyping import Float64, Int64
 from numpy.random import Generator
 from torch import Tensor
 
-from dsac.geometry import Pose
+from dsac.geometry import Camera, Pose
 from dsac.rooms.builder import Material, RoomBuilder
+from dsac.rooms.render import develop, render_light
+from dsac.rooms.scene import view_of
+from dsac.rooms.surfaces import Room
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,28 @@ class Repeats:
     def _in_periods(self, vectors: Float64[Tensor, "*B 3"]) -> Float64[Tensor, "*B P"]:
         periods = torch.tensor(self.periods, dtype=torch.float64)
         return vectors.double() @ (periods / periods.square().sum(1, keepdim=True)).mT
+
+
+def lookalikes(room: Room, repeats: Repeats, camera: Camera, cam_from_world: Pose) -> list[tuple[int, ...]]:
+    """The parts from where a photo would look the same, as steps away; (0, ...), where it is taken, among them.
+
+    Alone, that one says that the photo shows what tells its part from the others. Looked for in a small picture:
+    what covers less than a five-hundredth of it tells nothing.
+    """
+    small = camera.rescale((_SMALL, round(_SMALL * camera.size[1] / camera.size[0])))
+    here = repeats.part_of(cam_from_world.center).tolist()
+    still = np.zeros((small.size[1], small.size[0], 3), np.float32)
+
+    def photo(steps: tuple[int, ...]) -> np.ndarray:
+        view = view_of(small, repeats.moved(cam_from_world, torch.tensor(steps)))
+        return develop(render_light(room, [view]), 1.0, still).astype(int)
+
+    taken = photo((0,) * len(here))
+    ways = [range(-part, count - part) for part, count in zip(here, repeats.counts, strict=True)]
+    return [steps for steps in product(*ways) if (np.abs(photo(steps) - taken).max(2) > _GREY).mean() < 1 / 500]
+
+
+_SMALL, _GREY = 160, 12  # pixels wide, levels
 
 
 def told_apart(rng: Generator, count: int, difference: float) -> np.ndarray:

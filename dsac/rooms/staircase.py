@@ -1,8 +1,8 @@
 """A staircase over four floors that look alike: 3 m each; x east, y north, z up, metres.
 
 South of the stairs are the landings, each with the door of a flat; in the west a flight leads north, and from a
-half landing with a window another one back south in the east. What is at the ends stands nowhere else: a list of
-tenants and a plant on the ground, blue walls and a skylight on top.
+half landing with a window another one back south in the east. What is at the ends stands nowhere else: a list
+of tenants and a plant on the ground, blue walls and a skylight on top.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def staircase_scene(
 ) -> Scene:
     """The staircase as a phone sees it, every frame rendered when taken; named as by `synthetic_scene`.
 
-    `difference` is the share of the floors that have plate, pictures and mat of their own; 0: only the ends
+    `difference` is the share of the floors that have pictures, plate and mat of their own; 0: only the ends
     differ. Mapping walks up and down again, queries down, nearer to the walls.
     Raises: `ValueError` for a difference outside [0, 1].
     """
@@ -67,6 +67,8 @@ def build_staircase(seed: int, difference: float, light_cell: float = LIGHT_CELL
     plates = own_materials(b, rng, own, signs.plate("FLAT", "ring twice"), _own_plate)
     low = own_materials(b, rng, own, posters.print_arcs(), signs.poster)
     high = own_materials(b, rng, own, posters.print_arcs(), lambda rng, k: signs.poster(rng, k + 3))
+    maps = own_materials(b, rng, own, _chart(b.rng), lambda rng, k: _chart(rng))
+    prints = own_materials(b, rng, own, posters.print_arcs(), lambda rng, k: signs.poster(rng, k + 1))
     mats = own_materials(b, rng, own, paint.cushion(b.rng), lambda rng, k: paint.rug(rng))
     of = _paint(b)
     for k in b.repeats(period, count):
@@ -77,8 +79,10 @@ def build_staircase(seed: int, difference: float, light_cell: float = LIGHT_CELL
         _door(b, of, plates[k], mats[k])
         b.framed((0.015, 0.85, 1.15), 0.54, 0.72, low[k], of.steel, yaw=np.pi / 2)
         b.framed((_WIDE - 0.015, 4.8, 2.6), 0.54, 0.72, high[k], of.steel, yaw=-np.pi / 2)
-        for y, z in ((3.3, 3.1), (2.3, 3.7)):  # along the flight, on all floors the same
-            b.framed((_WIDE - 0.015, y, z), 0.5, 0.5, of.print, of.oak, yaw=-np.pi / 2)
+        b.framed((_WIDE - 0.015, 3.3, 3.1), 0.5, 0.5, maps[k], of.oak, yaw=-np.pi / 2)
+        b.framed((_WIDE - 0.015, 2.3, 3.6), 0.45, 0.6, prints[k], of.oak, yaw=-np.pi / 2)
+        b.framed((0.015, 2.4, 1.7), 0.45, 0.6, prints[k], of.oak, yaw=np.pi / 2)
+        b.framed((0.015, 3.5, 2.4), 0.5, 0.5, maps[k], of.oak, yaw=np.pi / 2)
         _window(b, of)
         _lamps(b, of)
     _ends(b, of)
@@ -157,7 +161,6 @@ class _Materials:
     door: Material
     lamp: Material
     view: Material
-    print: Material
 
 
 def _paint(b: RoomBuilder) -> _Materials:
@@ -172,7 +175,6 @@ def _paint(b: RoomBuilder) -> _Materials:
         door=b.material(paint.door()),
         lamp=b.material(paint.plain((250, 248, 238)), (1, 1)),
         view=b.material(paint.sky_view(b.rng)),
-        print=b.material(paint.globe(b.rng)[:, 200:584]),
     )
 
 
@@ -270,7 +272,7 @@ def _lamp_points() -> np.ndarray:
     for k in range(STAIRCASE.counts[0]):
         for x, y, z in _LAMPS:
             for dx, dy in ((-0.1, -0.1), (0.1, 0.1)):
-                points.append([x + dx, y + dy, z + _FLOOR * k - 0.15, 0, 0, -1, 0.55, 0.52, 0.45])
+                points.append([x + dx, y + dy, z + _FLOOR * k - 0.15, 0, 0, -1, 0.8, 0.75, 0.65])
         for x in (1.0, 1.8):
             for z in (2.5, 3.2):
                 points.append([x, _LONG - 0.1, z + _FLOOR * k, 0, -1, 0, 0.28, 0.31, 0.36])
@@ -280,6 +282,10 @@ def _lamp_points() -> np.ndarray:
 
 
 # ---- what is at the ends -------------------------------------------------------------------------
+
+
+def _chart(rng: Generator) -> np.ndarray:
+    return paint.globe(rng)[:, 200:584]
 
 
 def _own_plate(rng: Generator, k: int) -> np.ndarray:

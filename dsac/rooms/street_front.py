@@ -18,7 +18,7 @@ from dsac.datasets.frame import Scene
 from dsac.geometry import Camera
 from dsac.rooms import facades
 from dsac.rooms import textures as paint
-from dsac.rooms.brushes import CREAM, any_colour, blend, to_colour, words, write
+from dsac.rooms.brushes import CREAM, SMOOTH, any_colour, blend, to_colour, words, write
 from dsac.rooms.builder import Material, RoomBuilder, X, Y, Z
 from dsac.rooms.light import bake_light, daylight
 from dsac.rooms.repeats import Repeats, own_materials, told_apart
@@ -32,6 +32,7 @@ LIGHT_CELL = 0.25  # metres
 _BAY, _STOREY = 2.4, 3.0
 _LONG, _HIGH = 33.6, 12.0
 _SKY = 450.0
+_SHOWN = 3  # power of the dial that leaves a third of the photos without a window of its own at 0.5
 
 
 def facade_scene(
@@ -44,8 +45,8 @@ def facade_scene(
 ) -> Scene:
     """The front as a phone sees it, every frame rendered when taken; named as by `synthetic_scene`.
 
-    `difference` is the share of the windows that have curtains and flowers of their own; 0: only the ends
-    differ. Mapping passes along the front twice, queries between the two ways.
+    At `difference` 1 every window has curtains and flowers of its own, at 0 only the ends differ; between, its cube is
+    the share of such windows, for a photo shows many. Mapping passes along the front twice, queries between the two ways.
     Raises: `ValueError` for a difference outside [0, 1].
     """
     return render_scene(
@@ -62,10 +63,10 @@ def build_street_front(seed: int, difference: float, light_cell: float = LIGHT_C
     """The place on a bright day; the seed chooses curtains and stains, and which windows differ first."""
     b, rng = RoomBuilder(np.random.default_rng([seed, 0])), np.random.default_rng([seed, 4])
     columns, storeys = FACADE.counts
-    own = told_apart(rng, columns * storeys, difference)
+    own = told_apart(rng, columns * storeys, difference**_SHOWN)
     panes = own_materials(b, rng, own, _pane(), _own_pane)
-    common = facades.foliage(b.rng, (84, 120, 62))
-    boxes = own_materials(b, rng, own, common, lambda rng, k: facades.foliage(rng, any_colour(rng)))
+    green = facades.foliage(b.rng, (84, 120, 62))[::2, ::2]
+    boxes = own_materials(b, rng, own, green, lambda rng, k: _in_flower(rng, green))
     of = _paint(b)
     for storey in b.repeats(FACADE.periods[1], storeys):
         for column in b.repeats(FACADE.periods[0], columns):
@@ -206,9 +207,16 @@ def _own_pane(rng: Generator, k: int) -> np.ndarray:
         for y in range(0, stop, 9):
             image[y : y + 2] = dark
     else:
-        cv2.rectangle(image, (16, 90), (104, 170), colour, -1)
-        write(image, words(rng, 1)[:5].upper(), (20, 124), 0.75, CREAM, 2)
-        write(image, f"{k + 1}", (40, 160), 1.0, CREAM, 2)
+        cv2.rectangle(image, (12, 72), (108, 148), colour, -1)
+        write(image, words(rng, 1)[:5].upper(), (16, 104), 0.8, CREAM, 2)
+        write(image, f"{k + 1}", (40, 140), 1.0, CREAM, 2)
+    return image
+
+
+def _in_flower(rng: Generator, green: np.ndarray) -> np.ndarray:
+    image, colour = green.copy(), any_colour(rng)
+    for x, y in rng.integers(0, len(green), (50, 2)).tolist():
+        cv2.circle(image, (x, y), 6, colour, -1, SMOOTH)
     return image
 
 
