@@ -175,7 +175,7 @@ def _door(b: RoomBuilder, of: _Materials, plate: Material) -> None:
     b.box((x, y - 0.035, 2.05), (1.06, 0.07, 0.08), of.door)
     b.cylinder((x - 0.36, y - 0.09, 1.02), 0.06 * Y, 0.012, of.steel)
     b.cylinder((x - 0.37, y - 0.09, 1.02), 0.13 * X, 0.011, of.steel)
-    b.rectangle((1.52, y - 0.01, 1.5), 0.24 * X, 0.16 * Z, plate)
+    b.rectangle((1.55, y - 0.01, 1.5), 0.3 * X, 0.2 * Z, plate)
     b.cylinder((2.0, y - 0.1, 0.35), 0.42 * Z, 0.075, of.red)
     b.sphere((2.0, y - 0.1, 0.77), 0.075, of.red)
     b.cylinder((2.0, y - 0.1, 0.8), 0.1 * Z, 0.02, of.steel)

@@ -47,11 +47,11 @@ class Repeats:
         """By how many whole periods an estimated `cam_from_world` is off; all 0: it is in the right part."""
         return self._in_periods(estimate.center - truth.center).round().long()
 
-    def moved(self, cam_from_world: Pose, steps: Int64[Tensor, "*B P"]) -> Pose:
-        """The same view, `steps` periods on."""
+    def moved(self, cam_from_world: Pose, steps: Int64[Tensor, "*N P"]) -> Pose:
+        """The same view, `steps` periods on; one pose may be moved by many."""
         shift = steps.double() @ torch.tensor(self.periods, dtype=torch.float64)
         translation = cam_from_world.translation - (cam_from_world.rotation @ shift[..., None])[..., 0]
-        return Pose(cam_from_world.rotation, translation)
+        return Pose(cam_from_world.rotation.expand(*translation.shape[:-1], 3, 3), translation)
 
     def _in_periods(self, vectors: Float64[Tensor, "*B 3"]) -> Float64[Tensor, "*B P"]:
         periods = torch.tensor(self.periods, dtype=torch.float64)
@@ -61,8 +61,8 @@ class Repeats:
 def lookalikes(room: Room, repeats: Repeats, camera: Camera, cam_from_world: Pose) -> list[tuple[int, ...]]:
     """The parts from where a photo would look the same, as steps away; (0, ...), where it is taken, among them.
 
-    Alone, that one says that the photo shows what tells its part from the others. Looked for in a small picture:
-    what covers less than a five-hundredth of it tells nothing.
+    Alone, that one says that the photo shows what tells its part from the others. Looked for in a small
+    picture: what covers less than a five-hundredth of it tells nothing.
     """
     small = camera.rescale((_SMALL, round(_SMALL * camera.size[1] / camera.size[0])))
     here = repeats.part_of(cam_from_world.center).tolist()

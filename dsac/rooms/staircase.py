@@ -18,7 +18,7 @@ from dsac.datasets.frame import Scene
 from dsac.geometry import Camera
 from dsac.rooms import posters, signs
 from dsac.rooms import textures as paint
-from dsac.rooms.brushes import words
+from dsac.rooms.brushes import CREAM, PALETTE, words
 from dsac.rooms.builder import Material, RoomBuilder, X, Y, Z
 from dsac.rooms.furniture import plant
 from dsac.rooms.light import bake_light
@@ -69,6 +69,7 @@ def build_staircase(seed: int, difference: float, light_cell: float = LIGHT_CELL
     high = own_materials(b, rng, own, posters.print_arcs(), lambda rng, k: signs.poster(rng, k + 3))
     maps = own_materials(b, rng, own, _chart(b.rng), lambda rng, k: _chart(rng))
     prints = own_materials(b, rng, own, posters.print_arcs(), lambda rng, k: signs.poster(rng, k + 1))
+    pots = own_materials(b, rng, own, _pot(b.rng, 0), lambda rng, k: _pot(rng, k + 1))
     mats = own_materials(b, rng, own, paint.cushion(b.rng), lambda rng, k: paint.rug(rng))
     of = _paint(b)
     for k in b.repeats(period, count):
@@ -83,7 +84,8 @@ def build_staircase(seed: int, difference: float, light_cell: float = LIGHT_CELL
         b.framed((_WIDE - 0.015, 2.3, 3.6), 0.45, 0.6, prints[k], of.oak, yaw=-np.pi / 2)
         b.framed((0.015, 2.4, 1.7), 0.45, 0.6, prints[k], of.oak, yaw=np.pi / 2)
         b.framed((0.015, 3.5, 2.4), 0.5, 0.5, maps[k], of.oak, yaw=np.pi / 2)
-        _window(b, of)
+        b.framed((0.015, 4.75, 2.55), 0.54, 0.72, high[k], of.steel, yaw=np.pi / 2)
+        _window(b, of, pots[k])
         _lamps(b, of)
     _ends(b, of)
     return b.share_light(bake_light(b.room(), _lamp_points(), light_cell))
@@ -243,12 +245,12 @@ def _door(b: RoomBuilder, of: _Materials, plate: Material, mat: Material) -> Non
     b.box((x, 0.035, 2.05), (1.06, 0.07, 0.08), of.oak)
     b.cylinder((x + 0.36, 0.04, 1.02), 0.06 * Y, 0.012, of.steel)
     b.cylinder((x + 0.24, 0.1, 1.02), 0.13 * X, 0.011, of.steel)
-    b.rectangle((0.9, 0.01, 1.45), -0.24 * X, 0.16 * Z, plate)
+    b.rectangle((0.92, 0.01, 1.42), -0.33 * X, 0.22 * Z, plate)
     b.box((x, 0.45, 0), (0.75, 0.5, 0.012), of.steel, top=mat)
 
 
-def _window(b: RoomBuilder, of: _Materials) -> None:
-    """On the half landing."""
+def _window(b: RoomBuilder, of: _Materials, pot: Material) -> None:
+    """On the half landing, with a vase on its sill."""
     middle, wide, low, tall, y = _WIDE / 2, 1.3, 2.35, 1.35 - 0.2, _LONG - 0.02
     b.rectangle((middle - wide / 2, y, low), wide * X, tall * Z, of.view, emission=1.1)
     for x in (middle - wide / 2, middle, middle + wide / 2):
@@ -256,6 +258,7 @@ def _window(b: RoomBuilder, of: _Materials) -> None:
     for z in (low, low + 0.75, low + tall):
         b.box((middle, y - 0.01, z - 0.03), (wide + 0.06, 0.06, 0.06), of.white)
     b.box((middle, y - 0.08, low - 0.06), (wide + 0.2, 0.2, 0.03), of.oak)
+    b.cylinder((middle - 0.3, y - 0.11, low - 0.03), 0.3 * Z, 0.07, pot)
 
 
 _LAMPS = ((1.4, 0.85, _FLOOR - 0.2), (1.4, 4.8, _FLOOR + 1.5 - 0.2))  # below the landings
@@ -286,6 +289,10 @@ def _lamp_points() -> np.ndarray:
 
 def _chart(rng: Generator) -> np.ndarray:
     return paint.globe(rng)[:, 200:584]
+
+
+def _pot(rng: Generator, k: int) -> np.ndarray:
+    return paint.glazed_pot(rng, PALETTE[2 * k % len(PALETTE)], CREAM)
 
 
 def _own_plate(rng: Generator, k: int) -> np.ndarray:

@@ -45,8 +45,9 @@ def facade_scene(
 ) -> Scene:
     """The front as a phone sees it, every frame rendered when taken; named as by `synthetic_scene`.
 
-    At `difference` 1 every window has curtains and flowers of its own, at 0 only the ends differ; between, its cube is
-    the share of such windows, for a photo shows many. Mapping passes along the front twice, queries between the two ways.
+    At `difference` 1 every window has curtains and flowers of its own, at 0 only the ends differ; between, the
+    share of such windows is its cube, for a photo shows many. Mapping passes along the front twice, queries
+    between the two ways.
     Raises: `ValueError` for a difference outside [0, 1].
     """
     return render_scene(
@@ -93,9 +94,9 @@ def _mapping_walk(rng: Generator, count: int) -> Shots:
     sweep = 2 * np.pi * 7 * way
     pose = hand_held(
         rng,
-        center=np.column_stack([2.0 + 29.6 * way, np.where(back, -7.4, -6.4) + 0.2 * np.sin(1.3 * sweep)]),
+        center=np.column_stack([2.0 + 29.6 * way, np.where(back, -5.6, -4.8) + 0.2 * np.sin(1.3 * sweep)]),
         height=np.where(back, 1.5, 1.65) + 0.08 * np.sin(0.7 * sweep),
-        yaw=np.pi / 2 + np.where(back, -1, 1) * 0.5 * np.cos(sweep),
+        yaw=np.pi / 2 + np.where(back, -1, 1) * 0.36 * np.cos(sweep),
         pitch=0.24 + 0.2 * np.sin(1.7 * sweep),
     )
     exposure = 1 + 0.06 * tremor(rng, count, 1)[:, 0]
@@ -108,9 +109,9 @@ def _query_walk(rng: Generator, count: int) -> Shots:
     sweep = 2 * np.pi * 5.3 * way
     pose = hand_held(
         rng,
-        center=np.column_stack([30.8 - 28.0 * way, -6.9 + 0.15 * np.sin(2.2 * sweep)]),
+        center=np.column_stack([30.8 - 28.0 * way, -5.2 + 0.15 * np.sin(2.2 * sweep)]),
         height=1.55 + 0.15 * np.sin(1.4 * sweep + 1),
-        yaw=np.pi / 2 + 0.5 * np.sin(sweep + 0.4),
+        yaw=np.pi / 2 + 0.36 * np.sin(sweep + 0.4),
         pitch=0.26 + 0.18 * np.sin(2.6 * sweep + 2),
     )
     return carelessly(rng, pose, spread=0.15)
