@@ -46,8 +46,8 @@ def staircase_scene(
 ) -> Scene:
     """The staircase as a phone sees it, every frame rendered when taken; named as by `synthetic_scene`.
 
-    `difference` is the share of the floors that have pictures, plate and mat of their own; 0: only the ends
-    differ. Mapping walks up and down again, queries down, nearer to the walls.
+    `difference` is the share of the floors that have plate, mat and vase of their own, above a half their pictures
+    too; 0: only the ends differ. Mapping walks up and down again, queries down, a step aside.
     Raises: `ValueError` for a difference outside [0, 1].
     """
     return render_scene(
@@ -64,11 +64,12 @@ def build_staircase(seed: int, difference: float, light_cell: float = LIGHT_CELL
     b, rng = RoomBuilder(np.random.default_rng([seed, 0])), np.random.default_rng([seed, 4])
     (period,), (count,) = STAIRCASE.periods, STAIRCASE.counts
     own = told_apart(rng, count, difference)
+    own_large = own & (difference > 0.5)
     plates = own_materials(b, rng, own, signs.plate("FLAT", "ring twice"), _own_plate)
-    low = own_materials(b, rng, own, posters.print_arcs(), signs.poster)
-    high = own_materials(b, rng, own, posters.print_arcs(), lambda rng, k: signs.poster(rng, k + 3))
-    maps = own_materials(b, rng, own, _chart(b.rng), lambda rng, k: _chart(rng))
-    prints = own_materials(b, rng, own, posters.print_arcs(), lambda rng, k: signs.poster(rng, k + 1))
+    low = own_materials(b, rng, own_large, posters.print_arcs(), signs.poster)
+    high = own_materials(b, rng, own_large, posters.print_arcs(), lambda rng, k: signs.poster(rng, k + 3))
+    maps = own_materials(b, rng, own_large, _chart(b.rng), lambda rng, k: _chart(rng))
+    prints = own_materials(b, rng, own_large, posters.print_arcs(), lambda rng, k: signs.poster(rng, k + 1))
     pots = own_materials(b, rng, own, _pot(b.rng, 0), lambda rng, k: _pot(rng, k + 1))
     mats = own_materials(b, rng, own, paint.cushion(b.rng), lambda rng, k: paint.rug(rng))
     of = _paint(b)

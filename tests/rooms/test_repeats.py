@@ -132,8 +132,8 @@ def test_the_dial_turns_one_after_the_other() -> None:
     before: set[int] = set()
     for difference, count in ((0.0, 0), (0.25, 2), (0.5, 4), (1.0, 8)):
         own = told_apart(np.random.default_rng(3), 8, difference)
-        assert own.sum() == count and before <= set(np.flatnonzero(own))
-        before = set(np.flatnonzero(own))
+        assert own.sum() == count and before <= set(np.flatnonzero(own).tolist())
+        before = set(np.flatnonzero(own).tolist())
     for wrong in (-0.1, 1.5, float("nan")):
         with pytest.raises(ValueError, match="difference: expected a share in"):
             told_apart(np.random.default_rng(3), 8, wrong)
