@@ -46,8 +46,8 @@ def staircase_scene(
 ) -> Scene:
     """The staircase as a phone sees it, every frame rendered when taken; named as by `synthetic_scene`.
 
-    `difference` is the share of the floors that have plate, mat and vase of their own, above a half their pictures
-    too; 0: only the ends differ. Mapping walks up and down again, queries down, a step aside.
+    `difference` is the share of the floors that have plate, mat and vase of their own, above a half their
+    pictures too; 0: only the ends differ. Mapping walks up and down again, queries down, a step aside.
     Raises: `ValueError` for a difference outside [0, 1].
     """
     return render_scene(
@@ -182,7 +182,7 @@ def _paint(b: RoomBuilder) -> _Materials:
 
 
 def _walls(b: RoomBuilder, of: _Materials) -> None:
-    """Plaster, and bricks in the west; strips of stone hide where the floors meet."""
+    """Plaster, and bricks in the west."""
     for corner, u, material in (
         ((_WIDE, 0, 0), -_WIDE * X, of.plaster),
         ((0, _LONG, 0), _WIDE * X, of.plaster),
