@@ -1,10 +1,11 @@
-"""`dsac demo`: everything at once, on a room that is rendered on the spot."""
+"""`dsac demo`: everything at once, on a place that is rendered on the spot."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from dsac.cli.console import out, progress_bars
 from dsac.cli.evaluate import evaluate_map
@@ -13,16 +14,22 @@ from dsac.cli.options import Device, choose_device, read_scene
 from dsac.cli.outputs import check_writable, is_map
 from dsac.cli.process import let_waiting_threads_sleep
 
+Place = Literal["room", "terrace", "stairs", "corridor", "facade"]  # the names of `dsac.rooms.SCENES`
+
 
 @dataclass(frozen=True)
 class Demo:
-    """See it work: render a furnished room, map it, localize photos of it, and show how well that went.
+    """See it work: render a place, map it, localize photos of it, and show how well that went.
 
-    Needs no data. Afterwards the folder has the room's images, the map and the report page.
+    Needs no data. Afterwards the folder has the place's images, the map and the report page.
+    Stairs, corridor and facade repeat themselves, which is hard: dsac demo --scene stairs
     """
 
+    scene: Place = "room"
+    """What is rendered: a furnished room, a terrace above a street, a staircase over four floors, an office
+    corridor of equal doors, or a house front of equal windows; the folder's files are called by it."""
     folder: Path = Path("demo")
-    """Where the room, its map and the report go."""
+    """Where the images, the map and the report go."""
     device: Device = "auto"
     """Where to compute; auto takes the GPU if there is one."""
 
@@ -30,29 +37,29 @@ class Demo:
         let_waiting_threads_sleep()
         from dsac.mapping import MappingSettings
 
-        room, map_file = self.folder / "room", self.folder / "room.dsac"
+        place, map_file = self.folder / self.scene, self.folder / f"{self.scene}.dsac"
+        report = self.folder / ("report" if self.scene == "room" else f"{self.scene}-report")
         device = choose_device(self.device)
         check_writable(map_file, is_map, make_folder=True)
         started = time.monotonic()
-        if not (room / "poses.txt").is_file():
-            _render(room)
-        scene = read_scene(str(room))
+        if not (place / "poses.txt").is_file():
+            _render(self.scene, place)
+        scene = read_scene(str(place))
         settings = MappingSettings(steps=_STEPS, num_views=_VIEWS)
         map_scene(scene, map_file, settings, device)
-        evaluate_map(map_file, scene, self.folder / "report.html", self.folder / "report.csv", device)
+        evaluate_map(map_file, scene, report.with_suffix(".html"), report.with_suffix(".csv"), device)
         seconds = time.monotonic() - started
         out.print(
             f"\n{seconds:.0f} s in all. Now with your own photos: dsac map FOLDER place.dsac", style="dim"
         )
 
 
-def _render(folder: Path) -> None:
-    from dsac.rooms import synthetic_scene, write_scene
+def _render(name: Place, folder: Path) -> None:
+    from dsac.rooms import SCENES, write_scene
 
-    scene = synthetic_scene()
     with progress_bars() as bars:
-        task = bars.add_task("render a room", total=1.0, note="")
-        write_scene(scene, folder, lambda done, total: bars.update(task, completed=done / total))
+        task = bars.add_task(f"render the {name}", total=1.0, note="")
+        write_scene(SCENES[name](), folder, lambda done, total: bars.update(task, completed=done / total))
 
 
-_STEPS, _VIEWS = 800, 600  # for one room: about a minute on two cores
+_STEPS, _VIEWS = 800, 600  # for one place: about a minute on two cores

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypedDict, Unpack
 
@@ -49,6 +50,28 @@ class RoomBuilder:
         self._materials: list[int] = []
         self._windows: list[np.ndarray] = []
         self._emissions: list[float] = []
+        self._twins: list[int] = []
+        self._shift = np.zeros(3)
+
+    def repeats(self, period: tuple[float, float, float], count: int) -> Iterator[int]:
+        """Builds something `count` times, each `period` metres on: `for k in b.repeats(...)`.
+
+        The loop's body places its surfaces as for k = 0 and may choose only materials by k; what is random is
+        the same for all k. `share_light` lights them alike. Loops nest.
+        """
+        random, first, unshifted = self.rng.bit_generator.state, len(self._kinds), self._shift
+        for k in range(count):
+            self.rng.bit_generator.state = random
+            self._shift = unshifted + k * np.array(period)
+            yield k
+        self._shift = unshifted
+        size = (len(self._kinds) - first) // count
+        middle = self._twins[first + count // 2 * size :][:size]
+        self._twins[first:] = middle * count
+
+    def share_light(self, room: Room) -> Room:
+        """The baked room with all repeats in the light of the middle one: nearness to an end does not show."""
+        return room._replace(cells=room.cells[self._twins])
 
     def material(self, image: np.ndarray, metres: tuple[float, float] | None = None) -> Material:
         """Of a texture (h, w, 3) uint8 that repeats every `metres` along u and v; None: it is stretched."""
@@ -145,8 +168,9 @@ class RoomBuilder:
             width, height = extent[0] / material.metres[0], extent[1] / material.metres[1]
             if kind in (SPHERE, CYLINDER):
                 width = max(1.0, float(np.round(width)))  # no seam
+        self._twins.append(len(self._kinds))
         self._kinds.append(kind)
-        self._frames.append(np.array([origin, edge_u, edge_v], float))
+        self._frames.append(np.array([origin + self._shift, edge_u, edge_v], float))
         self._materials.append(material.texture)
         self._windows.append(np.array([left, top + height, width, -height], float))
         self._emissions.append(emission)

@@ -40,6 +40,20 @@ def bake_light(room: Room, lamps: np.ndarray, cell: float = LIGHT_CELL) -> Room:
     return room._replace(light=first.light + _smooth(bounced, cells))
 
 
+def daylight(middle: tuple[float, float, float], far: float) -> np.ndarray:
+    """A sun in the south-west and the sky around, as points of light `far` metres from a place's middle."""
+    lights = [(np.array([-0.5, -0.6, 0.75]), np.array([1.5, 1.4, 1.2]))]
+    for i in range(16):  # a sunflower on the upper half of a sphere
+        up, turn = (i + 0.5) / 16, 2.4 * i
+        flat = np.sqrt(1 - up**2)
+        lights.append((np.array([flat * np.cos(turn), flat * np.sin(turn), up]), np.array([0.075, 0.085, 0.1])))
+    points = []
+    for direction, light in lights:
+        unit = direction / np.linalg.norm(direction)
+        points.append([*(np.array(middle) + far * unit), 0, 0, 0, *(light * far**2)])
+    return np.array(points)
+
+
 def _smooth(light: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """Every surface's grid blurred a little: hides the steps between the few lamp points and directions."""
     smooth = light.copy()

@@ -52,6 +52,13 @@ def render_scene(
     return Scene("synthetic", "synthetic room", frames["mapping"], frames["query"], {"exact": exact})
 
 
+def view_of(camera: Camera, cam_from_world: Pose) -> View:
+    """What the renderer takes: a pinhole camera at one pose."""
+    center_x, center_y = camera.center_px.tolist()
+    rotation, translation = cam_from_world.rotation.numpy(), cam_from_world.translation.numpy()
+    return View(rotation, translation, float(camera.focal_px[0]), (center_x, center_y), camera.size)
+
+
 def write_scene(
     scene: Scene,
     folder: str | Path,
@@ -116,21 +123,15 @@ class _RoomReader:
         i = self._index[name]
         pose, shake = self.shots.cam_from_world[i], self.shots.shake[i]
         moments = torch.linspace(-0.5, 0.5, _SHUTTER_STEPS).tolist() if shake.any() else [0.0]
-        light = render_light(self.room, [self._view(Pose.exp(moment * shake) @ pose) for moment in moments])
+        views = [view_of(self.camera, Pose.exp(moment * shake) @ pose) for moment in moments]
+        light = render_light(self.room, views)
         noise = np.roll(self.noise, (37 * i, 101 * i), (0, 1))
         return develop(light, float(self.shots.exposure[i]), noise)
 
     def read_depth(self, name: str, camera: Camera) -> Float32[np.ndarray, "H W"]:
-        depth = render_depth(self.room, self._view(self.shots.cam_from_world[self._index[name]]))
+        depth = render_depth(self.room, view_of(self.camera, self.shots.cam_from_world[self._index[name]]))
         return np.where(depth > self.farthest, np.float32(0), depth)
 
     @cached_property
     def _index(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.names)}
-
-    def _view(self, pose: Pose) -> View:
-        focal_px = float(self.camera.focal_px[0])
-        center_x, center_y = self.camera.center_px.tolist()
-        return View(
-            pose.rotation.numpy(), pose.translation.numpy(), focal_px, (center_x, center_y), self.camera.size
-        )

@@ -20,7 +20,7 @@ from dsac.rooms import facades
 from dsac.rooms import textures as paint
 from dsac.rooms.builder import Material, RoomBuilder, X, Y, Z
 from dsac.rooms.furniture import chair, plant
-from dsac.rooms.light import bake_light
+from dsac.rooms.light import bake_light, daylight
 from dsac.rooms.scene import render_scene
 from dsac.rooms.surfaces import Room
 from dsac.rooms.walks import Shots, carelessly, hand_held, there_and_back, tremor
@@ -67,7 +67,7 @@ def build_terrace(seed: int, light_cell: float = LIGHT_CELL) -> Room:
     _street_fronts(b)
     _trees(b)
     _far_away(b)
-    return bake_light(b.room(), _daylight(), light_cell)
+    return bake_light(b.room(), daylight((6.0, 10.0, 0.0), 0.8 * _SKY), light_cell)
 
 
 @lru_cache(maxsize=1)
@@ -235,19 +235,3 @@ def _far_away(b: RoomBuilder) -> None:
         b.box((x, y, _STREET), (wide, 10, tall), front, yaw=yaw, left=side, right=side, bottom=None)
     for x, y, radius, peak in ((-60, 150, 70, 16), (20, 160, 80, 12), (100, 150, 75, 20)):
         b.sphere((x, y, peak - radius), radius, b.material(facades.wooded_hill(b.rng), (60.0, 40.0)))
-
-
-def _daylight() -> np.ndarray:
-    """A sun in the south-west and the sky around, as points of light for `bake_light`; none beyond the sky."""
-    middle = np.array([6.0, 10.0, 0.0])
-    lights = [(np.array([-0.5, -0.6, 0.75]), np.array([1.5, 1.4, 1.2]))]
-    for i in range(16):  # a sunflower on the upper half of a sphere
-        up, turn = (i + 0.5) / 16, 2.4 * i
-        flat = np.sqrt(1 - up**2)
-        lights.append((np.array([flat * np.cos(turn), flat * np.sin(turn), up]), np.array([0.075, 0.085, 0.1])))
-    far = 0.8 * _SKY
-    points = []
-    for direction, light in lights:
-        unit = direction / np.linalg.norm(direction)
-        points.append([*(middle + far * unit), 0, 0, 0, *(light * far**2)])
-    return np.array(points)

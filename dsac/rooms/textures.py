@@ -99,6 +99,29 @@ def stripes(colours: list[Colour], widths: list[int], height: int = 64) -> np.nd
     return np.tile(row.astype(np.uint8), (height, 1, 1))
 
 
+def terrazzo(rng: Generator, colour: Colour, tiles: int = 2, size: int = 512) -> np.ndarray:
+    """Chips of stone in cement, in square tiles of which each is a little lighter or darker."""
+    image = tinted(colour, 0.2 * (noise(rng, (size, size), (8, 8), 5) - 0.5))
+    for _ in range(3 * size):
+        at, chip = (int(rng.integers(size)), int(rng.integers(size))), rng.uniform(0.55, 1.35)
+        axes = int(rng.integers(1, 6)), int(rng.integers(1, 4))
+        cv2.ellipse(image, at, axes, float(rng.uniform(0, 180)), 0, 360, to_colour(chip * np.array(colour)), -1)
+    side = size // tiles
+    shade = np.kron(rng.uniform(0.92, 1.06, (tiles, tiles)), np.ones((side, side)))
+    joints = np.minimum(np.arange(size) % side > 1, 1)
+    return to_bytes(image * (shade * (0.6 + 0.4 * np.outer(joints, joints)))[..., None])
+
+
+def ceiling_tiles(rng: Generator) -> np.ndarray:
+    """Two by two mineral tiles with pores, in rails."""
+    image = tinted((226, 226, 222), 0.06 * (noise(rng, (256, 256), (16, 16), 4) - 0.5))
+    for _ in range(1400):
+        image[int(rng.integers(256)), int(rng.integers(256))] = (168, 168, 166)
+    for i in (0, 128):
+        image[i : i + 4], image[:, i : i + 4] = (196, 198, 200), (196, 198, 200)
+    return image
+
+
 def cardboard(rng: Generator) -> np.ndarray:
     """One side of a parcel: tape, label, arrows, flutes."""
     image = tinted((186, 145, 98), (noise(rng, (320, 400), (4, 60), 4) - 0.5) * 0.12)

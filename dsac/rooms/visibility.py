@@ -180,6 +180,8 @@ def _cover(seen, point, inverse_depth, surface):
                     high = min(high, -value / slope)
                 elif value < 0:
                     high = -1.0
+            if low > high:  # perhaps by more than an integer can tell
+                continue
             for x in range(int(np.ceil(low)), int(np.floor(high)) + 1):
                 here = np.float32(w0) + np.float32(wx) * np.float32(x)
                 if here > inverse_depth[y, x]:

@@ -48,6 +48,12 @@ def test_depth_is_that_of_the_nearest_surface() -> None:
     assert depth[15, 0] == pytest.approx(_sphere_depth(ray, np.array([-0.8, 0.0, 1.5]), 0.3), abs=1e-4)
 
 
+def test_a_camera_turned_by_less_than_numbers_can_tell_sees_the_same() -> None:
+    room, view = _lit(_builder()), _view((1.5, 0.5, 1.0))
+    turned = view._replace(rotation=np.array([[1, -1e-21, 0], [0, 0, -1], [1e-21, 1, 0]]))
+    assert np.array_equal(render_depth(room, view), render_depth(room, turned))
+
+
 def _sphere_depth(ray: np.ndarray, center: np.ndarray, radius: float) -> float:
     middle, square = ray @ center, ray @ ray
     return float((middle - np.sqrt(middle**2 - square * (center @ center - radius**2))) / square)
