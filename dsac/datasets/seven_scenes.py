@@ -106,6 +106,7 @@ def _color_pixel_of_depth(
 ) -> tuple[Float32[np.ndarray, "3 N"], Float32[np.ndarray, "3"]]:
     """The homogeneous colour pixel of each depth pixel at depth d, as `slope * d + offset`."""
     x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    x, y = x * (SIZE[0] / width), y * (SIZE[1] / height)
     rays = np.stack([(x - DEPTH_CENTER_PX[0]) / DEPTH_FOCAL_PX, (y - DEPTH_CENTER_PX[1]) / DEPTH_FOCAL_PX])
     rays = np.concatenate([rays, np.ones((1, height, width))]).reshape(3, -1)
     K = np.array([[focal_x, 0, center_x], [0, focal_y, center_y], [0, 0, 1]])

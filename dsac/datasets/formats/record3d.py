@@ -68,7 +68,7 @@ def read(storage: Storage, truth: str | None) -> Recording:
     axes = table.new_tensor(OPENGL_AXES)
     cam_from_world = Pose(world_from_arkit.rotation * axes, world_from_arkit.translation).inverse()
     lenses = [_lens(metadata, number_of[file], path) for file in files]
-    depth_of = {f"{folder}/{file}": depth for file, depth in _depth(storage, files).items()}
+    depth_of = {f"{folder}/{file}": depth for file, depth in _depth(storage, folder, files).items()}
     names = [f"{folder}/{file}" for file in files]
     posed = PosedImages(names, cam_from_world, lenses, path, depth_of, ResampledDepth(0.001))
     return posed.recording(storage, "Record3D export", "arkit", truth)
@@ -88,10 +88,11 @@ def _lens(metadata: Mapping[str, Any], number: int, path: str) -> Lens:
     return Lens.from_matrix([value for row in rows for value in row], path, size)
 
 
-def _depth(storage: Storage, files: list[str]) -> dict[str, str]:
+def _depth(storage: Storage, image_folder: str, files: list[str]) -> dict[str, str]:
     """Depth files by image."""
     for folder in _DEPTH:
-        names = [name for name in files_with(storage, folder, [".png"]) if name not in set(files)]
+        images = set(files) if folder == image_folder else set()
+        names = [name for name in files_with(storage, folder, [".png"]) if name not in images]
         if names:
             found = pair_files(files, names, storage.join(folder))
             return {file: f"{folder}/{name}" for file, name in found.items()}
