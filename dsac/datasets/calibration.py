@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dsac.datasets.colmap import read_camera_text
+from dsac.datasets.formats.colmap import read_camera_text
+from dsac.datasets.listed_files import files_with
 from dsac.datasets.posed_files import Lens, image_size
 from dsac.datasets.storage import Storage
-from dsac.datasets.tables import files_with, read_numbers
+from dsac.datasets.tables import read_numbers
 from dsac.errors import DatasetError
 
 _NAMED = re.compile(r"(calib|calibration|camera|intrinsics?|k)(\b|_).*\.txt", re.IGNORECASE)

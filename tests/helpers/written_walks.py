@@ -19,7 +19,7 @@ import torch
 from known_cameras import axis_angle, numbers, quaternion_xyzw
 
 from dsac.datasets import Frames
-from dsac.datasets.seven_scenes import COLOR_FROM_DEPTH
+from dsac.datasets.formats.seven_scenes import COLOR_FROM_DEPTH
 from dsac.geometry import Camera, Pose
 from dsac.rooms import Shots, build_living_room, render_scene, synthetic_scene
 

@@ -14,19 +14,12 @@ from typing import Any
 import torch
 
 from dsac.datasets.format import Recording
+from dsac.datasets.json_values import json_list, json_numbers, read_json
+from dsac.datasets.listed_files import IMAGE_ENDINGS, files_by_number, files_with, pair_files
 from dsac.datasets.posed_files import OPENGL_AXES, Lens, PosedImages, image_size, pick
 from dsac.datasets.recording import ResampledDepth
 from dsac.datasets.rigid import finite_rows, rigid_from_quaternions
 from dsac.datasets.storage import Storage
-from dsac.datasets.tables import (
-    IMAGE_ENDINGS,
-    files_by_number,
-    files_with,
-    json_list,
-    json_numbers,
-    pair_files,
-    read_json,
-)
 from dsac.errors import DatasetError
 from dsac.geometry import Pose
 
