@@ -42,7 +42,8 @@ def read(storage: Storage, truth: str | None) -> Recording:
     listed = [row for part in rows.values() for row in part]
     if not listed:
         raise DatasetError(f"{storage.path}: expected lines `{_LINE}` in dataset_train.txt, found none")
-    names = names_found(storage, [row.words[0] for row in listed])
+    found = names_found(storage, [row.words[0] for row in listed])
+    names = [name if storage.has(name) else "/".join(re.split(r"[/\\]+", name)[-2:]) for name in found]
     table = torch.tensor([row.numbers(_LINE, 1, 7) for row in listed], dtype=torch.float64)
     kept = finite_rows(table, names, storage.path)
     table = table[torch.from_numpy(kept)]
