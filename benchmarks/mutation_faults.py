@@ -160,13 +160,13 @@ FAULTS = [
         "of depths that meet in a pixel the last wins",
         "np.minimum.at(registered, target, z[seen])",
         "registered[target] = z[seen]",
-        ("tests/datasets/test_seven_scenes.py",),
+        ("tests/datasets/formats/test_seven_scenes.py",),
     ),
     Fault(
         "registered depth half a pixel off",
         "x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)\n    rays = np.stack([(x - DEPTH",
         "x, y = np.meshgrid(np.arange(width), np.arange(height))\n    rays = np.stack([(x - DEPTH",
-        ("tests/datasets/test_seven_scenes.py",),
+        ("tests/datasets/formats/test_seven_scenes.py",),
     ),
     # ---- geometry and solver ---------------------------------------------------------------------
     Fault(

@@ -105,7 +105,7 @@ def test_a_format_is_one_file_and_one_line() -> None:
         users = {
             file
             for file, path in FILES.items()
-            if f"dsac.datasets.{name}"
+            if f"dsac.datasets.formats.{name}"
             in {name.rpartition(".")[0] for name in levels._imports(path)} | set(levels._imports(path))
         }
         assert users == {"dsac/datasets/scene.py"}, name

@@ -134,6 +134,8 @@ def _frames_agreed(shared: SharedCorners, poses: Pose, meant: Conventions) -> fl
 
 def _of_poses(shared: SharedCorners, poses: Pose, as_read: float) -> tuple[Conventions, list[Finding]]:
     """The simplest conventions that explain clearly more than those read."""
+    if max(as_read * _BETTER[0], as_read + _BETTER[1]) > 1:  # nothing explains more than all
+        return Conventions(), []
     scored = [(mean_agreement(shared, poses, c), _changes(c), c) for c in _readings()]
     most = max(score for score, _, _ in scored)
     if most < as_read * _BETTER[0] or most < as_read + _BETTER[1]:

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dsac.datasets.colmap import read_camera_text
+from dsac.datasets.formats.colmap import read_camera_text
+from dsac.datasets.listed_files import files_with
 from dsac.datasets.posed_files import Lens, image_size
 from dsac.datasets.storage import Storage
-from dsac.datasets.tables import files_with, read_numbers
+from dsac.datasets.tables import read_numbers
 from dsac.errors import DatasetError
 
 _NAMED = re.compile(r"(calib|calibration|camera|intrinsics?|k)(\b|_).*\.txt", re.IGNORECASE)
@@ -46,7 +47,7 @@ def opencv_calibration(values: Sequence[float], path: str) -> Calibration:
     Raises: `DatasetError` for others.
     """
     size = None
-    if len(values) > 10 and values[3] == values[5] == 0:
+    if _begins_with_size(values):
         size, values = image_size(values[0], values[1], path), values[2:]
     if len(values) >= 9 and values[8] == 1 and not any(values[i] for i in (1, 3, 6, 7)):
         K, distortion = np.reshape(values[:9], (3, 3)), values[9:]
@@ -60,3 +61,12 @@ def opencv_calibration(values: Sequence[float], path: str) -> Calibration:
         raise DatasetError(f"{path}: expected a positive fy beside distortion, got {K[1, 1]:g}")
     K[1, 1] = abs(K[1, 1])
     return Calibration(Lens.from_opencv(K, distortion, path, size), y_up)
+
+
+def _begins_with_size(values: Sequence[float]) -> bool:
+    """Whether a matrix follows the first two, or a principal point stands where distortion would else."""
+    if len(values) > 10 and values[3] == values[5] == 0:
+        return True
+    if len(values) < 6 or not min(values[:2]) > 0:
+        return False
+    return all(0.1 < value / side < 0.9 for value, side in zip(values[4:6], values[:2], strict=True))

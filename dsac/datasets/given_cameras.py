@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from dsac.datasets.number_lines import numbers, unquoted
 from dsac.datasets.storage import read_lines
+from dsac.datasets.tables import numbers, unquoted
 from dsac.errors import DatasetError
 from dsac.geometry import Camera
 

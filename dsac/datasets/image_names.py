@@ -32,14 +32,19 @@ def names_found(
 ) -> list[str]:
     """The names under which the files are there, in the root that has most of them.
 
-    Those written may be Windows', without ending, with another machine's folders before them, or of images of
-    which only smaller copies are there. What is not found keeps its name.
+    Those written may be Windows', without ending, in other letters (`IMG` for `img`), with another machine's
+    folders before them, or of images of which only smaller copies are there. What is not found keeps its name.
     """
+    names = [name.removeprefix("./") for name in names]
     if any(all(storage.has(f"{root}/{name}") for name in names) for root in roots):
-        return list(names)
+        return names
     best: list[str | None] = [None] * len(names)
     for root in filter(storage.listing, roots):
-        found = [_found(storage, name, root, endings) for name in names]
+        in_any_case = _InAnyCase(storage, root)
+        found = [
+            _found(storage, name, root, endings) or in_any_case.first(_readings(name, endings))
+            for name in names
+        ]
         best = max(best, found, key=lambda found: len(found) - found.count(None))
     return [name if found is None else found for name, found in zip(names, best, strict=True)]
 
@@ -52,6 +57,29 @@ def name_among(name: str, known: Container[str]) -> str:
 def _found(storage: Storage, name: str, root: str, endings: Sequence[str]) -> str | None:
     candidates = (name, *_readings(name, endings))
     return next((candidate for candidate in candidates if storage.has(f"{root}/{candidate}")), None)
+
+
+class _InAnyCase:
+    """Files below a folder, whatever the case of their letters."""
+
+    def __init__(self, storage: Storage, root: str) -> None:
+        self._storage, self._root = storage, root
+        self._names: dict[str, dict[str, str]] = {}  # by folder, those there by their small letters
+
+    def first(self, names: Iterable[str]) -> str | None:
+        """The first of the names that is there, as it is there."""
+        return next(filter(None, map(self._found, dict.fromkeys(map(str.lower, names)))), None)
+
+    def _found(self, name: str) -> str | None:
+        found = ""
+        for part in name.split("/"):
+            if found not in self._names:
+                listing = self._storage.listing(posixpath.join(self._root, found))
+                self._names[found] = {there.lower(): there for there in sorted(listing)}
+            if part not in self._names[found]:
+                return None
+            found = posixpath.join(found, self._names[found][part])
+        return found
 
 
 def _readings(name: str, endings: Sequence[str]) -> Iterator[str]:

@@ -18,12 +18,27 @@ def storage_of(path: str | Path) -> Storage:
     if file.lower().endswith(".json") and Storage(folder or ".").has(file):
         return Storage(folder or ".", file)
     listing = storage.listing()
-    is_model = any({f"cameras.{ending}", f"images.{ending}"} <= listing for ending in ("bin", "txt"))
-    if is_model and "images" not in listing and not any(name.lower().endswith(ENDINGS) for name in listing):
-        folder = str(path).rstrip("/") if is_remote(path) else Path(path).absolute().as_posix()
-        inside: list[str] = []
-        while (base := posixpath.basename(folder)).isdecimal() or base in _OF_MODELS or base.startswith("sfm"):
-            folder, inside = posixpath.dirname(folder), [base, *inside]
-        if inside:
-            return Storage(folder, "/".join(inside))
+    if "images" not in listing and not any(name.lower().endswith(ENDINGS) for name in listing):
+        if _has_model(storage, ".") or any(_has_model(storage, name) for name in listing if name.isdecimal()):
+            folder = str(path).rstrip("/") if is_remote(path) else Path(path).absolute().as_posix()
+            inside: list[str] = []
+            while _is_of_models(folder, inside):
+                folder, inside = posixpath.dirname(folder), [posixpath.basename(folder), *inside]
+            if inside:
+                return Storage(folder, "/".join(inside))
     return storage
+
+
+def _has_model(storage: Storage, folder: str) -> bool:
+    listing = storage.listing(folder)
+    return any({f"cameras.{ending}", f"images.{ending}"} <= listing for ending in ("bin", "txt"))
+
+
+def _is_of_models(folder: str, inside: list[str]) -> bool:
+    """Whether a recording lies further out; `inside` are the folders that are left already."""
+    if inside and "images" in Storage(folder).listing():
+        return False
+    above, base = posixpath.split(folder)
+    if base.isdecimal():  # a recording may be called so, too
+        return not inside or posixpath.basename(above) in _OF_MODELS
+    return base in _OF_MODELS or base.startswith("sfm")

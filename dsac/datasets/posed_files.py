@@ -14,6 +14,7 @@ from torch import Tensor
 from dsac.datasets.format import Recording, Split
 from dsac.datasets.frame import Frames, NamedPoses
 from dsac.datasets.image import read_image_size
+from dsac.datasets.image_names import names_found
 from dsac.datasets.recording import (
     DepthToMetres,
     FileReader,
@@ -85,7 +86,7 @@ class Lens:
 
 @dataclass(frozen=True, eq=False)
 class PosedImages:
-    """Images that a recording names, whether their files are there or not."""
+    """Images that a recording names, in any spelling of `image_names`, whether their files are there or not."""
 
     names: list[str]
     cam_from_world: Pose  # batch (N,), float64
@@ -111,18 +112,23 @@ class PosedImages:
         `truth_name`, and for impossible intrinsics.
         """
         pick_truth(storage.path, [truth_name], truth)
-        check_no_repeats(self.names, self.source)
+        listed = names_found(storage, self.names, roots)
+        found = dict(zip(self.names, listed, strict=True))
+        check_no_repeats(listed, self.source)
         self._check_size_of_numbers()
-        folder, present = find_images(storage, self.names, roots, self.source)
-        names = [self.names[i] for i in present]
+        folder, present = find_images(storage, listed, roots, self.source)
+        names = [listed[i] for i in present]
         lenses = [self.lenses[i] for i in present]
         cameras, index = _cameras(storage, folder, names, lenses)
         sizes = {name: lens.size for name, lens in zip(names, lenses, strict=True) if lens.size is not None}
         here = set(names)
-        depth = find_depth(storage, {name: path for name, path in self.depth_names.items() if name in here})
+        depth_names = {found[name]: path for name, path in self.depth_names.items() if found.get(name) in here}
+        depth = find_depth(storage, depth_names)
         reader = FileReader(storage.path, folder, depth, self.depth_to_metres, sizes)
-        truths = {truth_name: NamedPoses(self.names, self.cam_from_world)}
+        truths = {truth_name: NamedPoses(listed, self.cam_from_world)}
         frames = Frames(names, cameras, index, self.cam_from_world[torch.from_numpy(present)], reader)
+        if split is not None:
+            split = Split(*([found.get(name, name) for name in part] for part in (split.mapping, split.query)))
         return Recording(label, frames, truths, split, metric)
 
     def _check_size_of_numbers(self) -> None:

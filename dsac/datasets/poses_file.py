@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from dsac.datasets.frame import NamedPoses
-from dsac.datasets.number_lines import numbers_at_end, unquoted
 from dsac.datasets.rigid import finite_rows, rigid_from_quaternions
 from dsac.datasets.storage import is_remote, read_lines, write_atomically
+from dsac.datasets.tables import numbers_at_end, unquoted
 from dsac.errors import DatasetError
 
 _LINE = "name qw qx qy qz tx ty tz [focal_px]"
@@ -23,7 +23,7 @@ _LINE = "name qw qx qy qz tx ty tz [focal_px]"
 def read_poses(path: str | Path) -> NamedPoses:
     """Read a poses file; blank lines and lines that start with `#` are skipped, names may hold spaces.
 
-    Fields may be separated in any way of `number_lines`, and the first line may be a table's head.
+    Fields may be separated in any way of `tables`, and the first line may be a table's head.
     Poses with NaN or infinity are left out and named in one warning.
     Raises: `DatasetError` with the line for wrong columns, a repeated name, a pose that is not a rigid motion,
     or a focal length that is not positive or given in some lines only.

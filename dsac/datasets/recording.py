@@ -25,9 +25,9 @@ from dsac.datasets.image import (
     read_image,
     read_image_size,
 )
-from dsac.datasets.number_lines import as_number
 from dsac.datasets.rigid import some
 from dsac.datasets.storage import Storage, join, read_lines
+from dsac.datasets.tables import AT_THE_END, as_number
 from dsac.errors import DatasetError
 from dsac.geometry import Camera
 
@@ -304,7 +304,7 @@ def metres_per_depth_unit(storage: Storage) -> float | None:
     if not storage.has("depth_scale.txt"):
         return None
     path = storage.join("depth_scale.txt")
-    text = " ".join(read_lines(path)).strip()
+    text = " ".join(read_lines(path)).strip(AT_THE_END)
     try:
         scale = as_number(text)
     except ValueError:

@@ -21,9 +21,9 @@ from jaxtyping import Float32
 
 from dsac.datasets.frame import Frames, Scene, distinct_cameras, expect_size, image_file
 from dsac.datasets.image import read_image, read_image_size, read_orientation
+from dsac.datasets.listed_files import IMAGE_ENDINGS
 from dsac.datasets.rigid import some
 from dsac.datasets.storage import folder_written_whole, is_remote, read_bytes
-from dsac.datasets.tables import IMAGE_ENDINGS
 from dsac.datasets.writers import ace, colmap, nerfstudio, plain, tum
 from dsac.datasets.writers.outgoing import Outgoing, Writer
 from dsac.errors import DatasetError

@@ -11,30 +11,33 @@ import math
 from collections.abc import Container
 from pathlib import Path
 
-from dsac.datasets import colmap, folder, nerfstudio, seven_scenes
 from dsac.datasets.format import Format, FormatByTime, ReadsStoredPhotos, Recording, Split
 from dsac.datasets.formats import (
     ace,
     arkit_scenes,
     cambridge,
+    colmap,
     euroc,
+    folder,
     kitti,
     llff,
+    nerfstudio,
     opensfm,
     polycam,
     record3d,
     ros_bag,
     scanner_app,
     scannet,
+    seven_scenes,
     tum,
     twelve_scenes,
 )
 from dsac.datasets.frame import Frames, Scene
 from dsac.datasets.image_names import name_among
-from dsac.datasets.number_lines import unquoted
 from dsac.datasets.place import storage_of
 from dsac.datasets.rigid import some
 from dsac.datasets.storage import Storage, read_lines
+from dsac.datasets.tables import AT_THE_END, unquoted
 from dsac.datasets.unrecognised import not_recognised
 from dsac.errors import DatasetError
 
@@ -163,4 +166,4 @@ def _read_names(storage: Storage, file: str, frames: Container[str]) -> list[str
     if not storage.has(file):
         return None
     lines = (line for line in read_lines(storage.join(file)) if line and not line.startswith("#"))
-    return list(dict.fromkeys(name_among(unquoted(line), frames) for line in lines))
+    return list(dict.fromkeys(name_among(unquoted(line.rstrip(AT_THE_END)), frames) for line in lines))

@@ -1,27 +1,33 @@
-"""Texts with numbers, as programs, people and spreadsheets write them, and files listed by name."""
+"""Texts with numbers as people's programs, spreadsheets and languages write them.
+
+Between fields stand spaces or tabs, semicolons, or commas; a comma may also be the decimal mark. A line is read
+in the first of these ways in which it holds the numbers that it should:
+
+    a.png 1 0 0 0 1.5 2 3       a.png 1,0 0,0 0,0 0,0 1,5 2,0 3,0
+    a.png;1;0;0;0;1,5;2;3       a.png, 1, 0, 0, 0, 1.5, 2, 3
+    a.png,1,0,0,0,1.5,2,3
+"""
 
 from __future__ import annotations
 
-import json
-import logging
 import math
-import os
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dsac.datasets.image_names import ENDINGS
-from dsac.datasets.rigid import some
-from dsac.datasets.storage import Storage, is_remote, read_lines, read_text
+from dsac.datasets.storage import read_lines
 from dsac.errors import DatasetError
 
-logger = logging.getLogger(__name__)
+_SEPARATORS = [re.compile(way) for way in (r"\s+", r"\s*;\s*|,\s+|\s+", r"\s*[,;]\s*|\s+")]
+_DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d{1,17}([eE][-+]?\d+)?")  # more: nanoseconds
+AT_THE_END = ",; \t"  # spreadsheets fill rows up
 
-IMAGE_ENDINGS = (*ENDINGS, ".ppm", ".pgm")
+
+# ---- files -------------------------------------------------------------------------------------------
 
 
 class Row(NamedTuple):
@@ -39,25 +45,21 @@ class Row(NamedTuple):
 
 
 def read_rows(path: str) -> list[Row]:
-    """The lines that are neither blank nor comments, split at spaces, tabs, commas and semicolons.
+    """The lines that are neither blank nor comments, in words; decimal commas are points.
 
     `#` begins a comment. Raises: `DatasetError` for a file that is missing or no text.
     """
-    rows = []
-    for number, line in enumerate(read_lines(path), 1):
-        words = re.split(r"[\s,;]+", line.partition("#")[0].strip(" \t,;"))
-        if words != [""]:
-            rows.append(Row(f"{path}, line {number}", words))
-    return rows
+    lines = (line.partition("#")[0].strip(AT_THE_END) for line in read_lines(path))
+    return [Row(f"{path}, line {number}", words(line)) for number, line in enumerate(lines, 1) if line]
 
 
 def read_numbers(path: str) -> list[float]:
     """All numbers of a small text; brackets count as spaces. Raises: `DatasetError` for other words."""
-    text = " ".join(line.partition("#")[0] for line in read_lines(path))
-    values = [number_or_none(word) for word in re.split(r"[\s,;\[\]()]+", text) if word]
-    if None in values:
-        raise DatasetError(f"{path}: expected numbers, got `{text.strip()[:120]}`")
-    return [value for value in values if value is not None]
+    text = " ".join(line.partition("#")[0].strip(AT_THE_END) + " " for line in read_lines(path))
+    try:
+        return numbers(re.sub(r"[\[\]()]", " ", text).strip(AT_THE_END)) if text.strip() else []
+    except ValueError:
+        raise DatasetError(f"{path}: expected numbers, got `{text.strip()[:120]}`") from None
 
 
 def read_pose_matrix(path: str) -> Float[Tensor, "3 4"]:
@@ -73,44 +75,12 @@ def read_pose_matrix(path: str) -> Float[Tensor, "3 4"]:
     return torch.tensor(values[:12], dtype=torch.float64).reshape(3, 4)
 
 
-def read_json(path: str) -> Any:
-    """Raises: `DatasetError` for what is no JSON."""
-    try:
-        return json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(
-            f"{path}: expected JSON, which has no comments and no comma before a bracket: {error}"
-        ) from None
+# ---- lines -------------------------------------------------------------------------------------------
 
 
-def json_numbers(entry: Mapping[str, Any], keys: Sequence[str], where: str) -> list[float]:
-    """Finite numbers of a JSON object by key. Raises: `DatasetError` that names the first that is missing."""
-    values = []
-    for key in keys:
-        number = json_number(entry.get(key))
-        if number is None or not math.isfinite(number):
-            raise DatasetError(f"{where}: expected `{key}` as a number, got {str(entry.get(key))[:80]}")
-        values.append(number)
-    return values
-
-
-def json_list(entry: Any, key: str | int, count: int, where: str) -> list[float]:
-    """The first numbers, perhaps NaN, of a list in a JSON object or list. Raises: `DatasetError` for fewer."""
-    try:
-        values = [json_number(value) for value in entry[key][:count]]
-    except (KeyError, IndexError, TypeError):
-        values = []
-    if len(values) < count or None in values:
-        raise DatasetError(f"{where}: expected `{key}` as {count} numbers")
-    return [value for value in values if value is not None]
-
-
-def json_number(value: Any) -> float | None:
-    """None for what is no number in JSON, or one that is too large; it may be NaN or infinite."""
-    try:
-        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-    except OverflowError:
-        return None
+def as_number(text: str) -> float:
+    """Raises: `ValueError` for anything but one number."""
+    return float(text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else text)
 
 
 def number_or_none(word: str) -> float | None:
@@ -121,62 +91,46 @@ def number_or_none(word: str) -> float | None:
         return None
 
 
-def files_with(storage: Storage, folder: str, endings: Sequence[str]) -> list[str]:
-    """Names of the files with one of these endings, `2.png` before `10.png`; macOS' `._` files are none."""
-    names = (name for name in storage.listing(folder) if not name.startswith("."))
-    return sorted((name for name in names if name.lower().endswith(tuple(endings))), key=natural_order)
+def fields(line: str, most: int = 0) -> Iterator[list[str]]:
+    """The line's fields in each way of reading it, the rest of it in the last if there are more than `most`."""
+    for separator in _SEPARATORS:
+        yield separator.split(line.rstrip(AT_THE_END), max(0, most - 1))
 
 
-def files_by_number(files: Sequence[str], count: int, source: str) -> dict[int, str]:
-    """Number -> file, of those named by a number below `count`; one warning names the others, left out."""
-    found = {int(name.partition(".")[0]): name for name in files if re.fullmatch(r"\d{1,12}\.\w+", name)}
-    found = {number: name for number, name in found.items() if number < count}
-    if without := sorted(set(files) - set(found.values()), key=natural_order):
-        logger.warning(
-            "%s: %d of %d images have no pose, left out: %s", source, len(without), len(files), some(without)
-        )
-    return found
+def words(line: str) -> list[str]:
+    """The line's fields, with decimal points where they have decimal commas."""
+    *ways, last = fields(line)
+    for parts in ways:
+        if all(_DECIMAL_COMMA.fullmatch(part) for part in parts if not {",", ";"}.isdisjoint(part)):
+            return [part.replace(",", ".") for part in parts]
+    return last
 
 
-def natural_order(name: str) -> tuple[list[str | int], str]:
-    """A key that sorts runs of digits as numbers."""
-    parts = re.split(r"([0-9]+)", name)
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+def numbers(line: str) -> list[float]:
+    """Raises: `ValueError` for a line that holds anything else."""
+    return [float(word) for word in words(line)]
 
 
-def stem(name: str) -> str:
-    """A file's name up to its endings: `frame-000001` of `data/frame-000001.color.jpg`.
+def numbers_at_end(line: str, least: int) -> tuple[str, list[float]]:
+    """What stands before, and the numbers; as many as there are when no way of reading gives `least`."""
+    line = line.rstrip(AT_THE_END)
+    read: tuple[str, list[float]] = line, []
+    for separator in _SEPARATORS:
+        values: list[float] = []
+        end = len(line)
+        for cut in reversed(list(separator.finditer(line))):
+            try:
+                values.append(as_number(line[cut.end() : end]))
+            except ValueError:
+                break
+            end = cut.start()
+        if len(values) > len(read[1]):
+            read = line[:end], values[::-1]
+        if len(values) >= least:
+            break
+    return read
 
-    Dots inside numbers stay: `1305031102.1753` of `rgb/1305031102.1753.png`.
-    """
-    return re.sub(r"(\.[A-Za-z_]\w*)+$", "", name.rpartition("/")[2])
 
-
-def folder_names(storage: Storage) -> list[str]:
-    """The names of the folder and of those that it lies in, the outermost first."""
-    path = storage.path if is_remote(storage.path) else os.path.abspath(storage.path)
-    return [name for name in re.split(r"[/\\]+", path) if name]
-
-
-def pair_files(images: Sequence[str], others: Sequence[str], source: str) -> dict[str, str]:
-    """Image -> the other file whose name begins alike; where no name does, files pair in their order.
-
-    Images without another file are left out and named in a warning.
-    Raises: `DatasetError` when no name begins alike and the counts differ, and for two files of one image.
-    """
-    other_of: dict[str, str] = {}
-    for name in others:
-        if (first := other_of.setdefault(stem(name), name)) != name:
-            raise DatasetError(f"{source}: {first} and {name} are for the same image; keep one of them")
-    found = {image: other_of[stem(image)] for image in images if stem(image) in other_of}
-    if not found and len(images) == len(others):
-        return dict(zip(sorted(images), sorted(others), strict=True))
-    if images and not found:
-        raise DatasetError(
-            f"{source}: {len(others)} files for {len(images)} images, and none is named like {images[0]}"
-        )
-    if lost := [image for image in images if image not in found]:
-        logger.warning(
-            "%s: %d of %d images have no file there, left out: %s", source, len(lost), len(images), some(lost)
-        )
-    return found
+def unquoted(name: str) -> str:
+    """A name without the quotation marks that spreadsheets put around it."""
+    return name[1:-1] if len(name) > 2 and name[0] == name[-1] == '"' else name

@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
 
+from dsac.datasets.listed_files import files_with
 from dsac.datasets.rigid import finite_rows, rigid_from_quaternions
 from dsac.datasets.storage import Storage
-from dsac.datasets.tables import Row, files_with, number_or_none, read_rows
+from dsac.datasets.tables import Row, number_or_none, read_rows
 from dsac.errors import DatasetError
 from dsac.geometry import Pose
 from dsac.geometry.rotation import rotation_from_vector, vector_from_rotation

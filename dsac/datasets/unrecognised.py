@@ -20,12 +20,15 @@ _TOOL_OF = {
     "sensors.txt": "kapture: `kapture_export_colmap.py` makes a COLMAP model of it",
     "database.db": "COLMAP's database without a model: `colmap mapper` makes one of it",
 }
+_ARCHIVES = (".r3d", ".zip", ".tar", ".gz", ".tgz", ".7z")
 _PAIRS = [(f"cameras.{ending}", f"images.{ending}") for ending in ("bin", "txt")]
 
 
 def not_recognised(storage: Storage, formats: Sequence[Format]) -> str:
     """The error's text."""
     if not storage.listing():
+        if storage.path.lower().endswith(_ARCHIVES):
+            return f"{storage.path}: expected a folder, not an archive. {_of_archive(storage.path)}"
         return f"{storage.path}: expected a folder with images and poses, it is missing, empty or no folder"
     folders = list(_folders(storage))
     images = Counter(
@@ -76,12 +79,21 @@ def _hints(storage: Storage, folder: str) -> Iterator[str]:
     for file, tool in _TOOL_OF.items():
         if file in names and (file != "sensors.txt" or posixpath.basename(folder) == "sensors"):
             yield f"{posixpath.normpath(posixpath.join(folder, file))} is of {tool}"
+    for file in sorted(names):
+        if file.lower().endswith(_ARCHIVES):
+            yield _of_archive(posixpath.normpath(posixpath.join(folder, file)))
     for pair in _PAIRS:
         for file, other in (pair, pair[::-1]):
             if file in names and other not in names:
                 yield f"{storage.join(folder)} has {file} of a COLMAP model, its {other} is missing"
     if "cameras.xml" in names:
         yield _metashape(storage.join(folder, "cameras.xml"))
+
+
+def _of_archive(path: str) -> str:
+    if path.lower().endswith(".r3d"):
+        return f"{path} is Record3D's, a zip: unpacked it is read, but for its depth, which is LZFSE's"
+    return f"{path} is an archive: unpack it"
 
 
 def _metashape(path: str) -> str:

@@ -173,17 +173,21 @@ def summarize(
 
 
 def camera_spacing(centers: Float[Tensor, "N 3"]) -> float | None:
-    """Mean over cameras of the distance to the nearest other one, in the unit of the centres.
+    """Mean over cameras of the distance to the nearest one in another place, in the unit of the centres.
 
-    Nearest in space, whatever their order in the recording: the unit for errors in a world without metres. None
+    Nearest in space, whatever their order in the recording: the unit for errors in a world without metres.
+    Views of one centre, as they are cut of panoramas, are in one place whatever rounding has made of it. None
     when that is not a positive length: a lone camera, or all in one place.
     """
+    if not len(centers):
+        return None
+    extent = (centers.amax(0) - centers.amin(0)).norm()
+    same = torch.maximum(_SAME_PLACE * extent, _ROUNDING * centers.abs().max())
     nearest = []
     for start in range(0, len(centers), _CHUNK):
-        distance = torch.cdist(centers[start : start + _CHUNK], centers)
-        distance[torch.arange(len(distance)), start + torch.arange(len(distance))] = torch.inf
-        nearest.append(distance.amin(1))
-    spacing = torch.cat(nearest).mean().item() if nearest else 0.0
+        distance = torch.cdist(centers[start : start + _CHUNK], centers, compute_mode=_EXACT)
+        nearest.append(distance.where(distance > same, torch.inf).amin(1))
+    spacing = torch.cat(nearest).mean().item()
     return spacing if 0 < spacing < float("inf") else None
 
 
@@ -251,6 +255,9 @@ def finite(value: float) -> float | None:
 
 
 _CHUNK = 2048  # rows of the distance matrix held at once
+_SAME_PLACE = 1e-5  # of the cameras' extent
+_ROUNDING = 1e-12  # of the largest coordinate
+_EXACT = "donot_use_mm_for_euclid_dist"  # of close points far from the origin products have too few digits
 
 
 def _median(values: Float[Tensor, " B"]) -> float:

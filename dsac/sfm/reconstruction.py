@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from dsac.datasets import Frames, Scene
-from dsac.datasets.colmap import read_model
+from dsac.datasets.formats.colmap import read_model
 from dsac.datasets.rigid import rigid_from_quaternions, some
 from dsac.datasets.storage import write_atomically
 from dsac.datasets.video import is_video

@@ -12,7 +12,7 @@ import torch
 from command_line import Fails, Run
 
 from dsac.datasets import NamedPoses, read_poses, write_poses
-from dsac.datasets.colmap import read_cameras_text
+from dsac.datasets.formats.colmap import read_cameras_text
 from dsac.datasets.trajectory import read_trajectory
 from dsac.geometry import Pose
 from dsac.scene_map import SceneMap

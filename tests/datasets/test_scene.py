@@ -9,8 +9,9 @@ import fsspec
 import numpy as np
 import pytest
 
-from dsac.datasets import folder, image_header, load_scene, scene, storage
+from dsac.datasets import image_header, load_scene, scene, storage
 from dsac.datasets.format import Format
+from dsac.datasets.formats import folder
 from dsac.errors import DatasetError
 
 POSE = "1 0 0 0 0 0 0"

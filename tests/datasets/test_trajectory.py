@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsac.datasets.tables import natural_order, pair_files, stem
+from dsac.datasets.listed_files import natural_order, pair_files, stem
 from dsac.datasets.trajectory import Trajectory, pair_by_time
 from dsac.errors import DatasetError
 from dsac.geometry import Pose

@@ -41,6 +41,8 @@ def test_images_in_sub_folders_are_counted(tmp_path, write_image):
         ("cameras.xml", "Metashape's: `ns-process-data metashape`"),
         ("sparse/0/cameras.bin", "sparse/0 has cameras.bin of a COLMAP model, its images.bin is missing"),
         ("images.txt", "has images.txt of a COLMAP model, its cameras.txt is missing"),
+        ("walk.r3d", "walk.r3d is Record3D's, a zip: unpacked it is read, but for its depth, which is LZFSE's"),
+        ("Scan 1.ZIP", "Scan 1.ZIP is an archive: unpack it"),
     ],
 )
 def test_recordings_of_others_are_named_with_the_tool_that_turns_them(tmp_path, write_image, file, expected):
@@ -51,6 +53,14 @@ def test_recordings_of_others_are_named_with_the_tool_that_turns_them(tmp_path, 
         path.write_text("x")
         assert expected in message_of(tmp_path)
         path.unlink()
+
+
+def test_an_archive_is_to_be_unpacked(tmp_path):
+    for name in ("walk.r3d", "room.zip"):
+        (tmp_path / name).write_bytes(b"PK")
+        message = message_of(tmp_path / name)
+        assert message.startswith(f"{tmp_path / name}: expected a folder, not an archive. ")
+        assert "unpack" in message
 
 
 def test_photos_that_are_not_read_are_counted(tmp_path):

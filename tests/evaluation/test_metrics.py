@@ -151,6 +151,16 @@ def test_camera_spacing_is_the_mean_distance_to_the_nearest_camera():
     assert camera_spacing(torch.zeros(5, 3)) is None  # all in one place: no unit to measure in
 
 
+def test_views_of_one_centre_are_in_one_place():
+    centers = torch.tensor([[0, 0, 0], [0, 0, 2.0], [0, 0, 4]], dtype=torch.float64).repeat_interleave(
+        40, dim=0
+    )
+    noise = 1e-9 * torch.randn(120, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for offset in (0.0, 5e6):  # such as UTM's
+        assert camera_spacing(centers + noise + offset) == pytest.approx(2, rel=1e-6)
+    assert camera_spacing(1e-15 * noise + 5e6) is None
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=20))
 def test_confidence_auc_counts_the_pairs_in_the_right_order(images):

@@ -12,16 +12,11 @@ from collections.abc import Sequence
 import torch
 
 from dsac.datasets.format import Recording, Split
+from dsac.datasets.listed_files import IMAGE_ENDINGS, files_with, pair_files
 from dsac.datasets.posed_files import Lens, PosedImages, pick, poses_from_matrices
 from dsac.datasets.recording import ResampledDepth, metres_per_depth_unit
 from dsac.datasets.storage import Storage
-from dsac.datasets.tables import (
-    IMAGE_ENDINGS,
-    files_with,
-    pair_files,
-    read_numbers,
-    read_pose_matrix,
-)
+from dsac.datasets.tables import read_numbers, read_pose_matrix
 from dsac.errors import DatasetError
 
 LOOKS_FOR = "train/rgb and train/poses (DSAC*, ACE)"

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 
 from dsac.datasets.format import Recording
+from dsac.datasets.listed_files import IMAGE_ENDINGS
 from dsac.datasets.posed_files import Lens, PosedImages, image_size, pick
 from dsac.datasets.recording import ResampledDepth
 from dsac.datasets.rigid import finite_rows, rigid_from_vectors
 from dsac.datasets.storage import Storage
-from dsac.datasets.tables import IMAGE_ENDINGS, read_numbers, read_rows
+from dsac.datasets.tables import read_numbers, read_rows
 from dsac.datasets.trajectory import Trajectory, files_by_time, nearest, pair_by_time, seconds
 from dsac.errors import DatasetError
 

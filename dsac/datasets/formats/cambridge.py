@@ -15,10 +15,12 @@ import torch
 
 from dsac.datasets.format import Recording, Split
 from dsac.datasets.image import read_image_size
+from dsac.datasets.image_names import names_found
+from dsac.datasets.listed_files import stem
 from dsac.datasets.posed_files import Lens, PosedImages, pick
 from dsac.datasets.rigid import finite_rows, rigid_from_quaternions
-from dsac.datasets.storage import Storage, read_lines
-from dsac.datasets.tables import Row, number_or_none, read_rows, stem
+from dsac.datasets.storage import Storage
+from dsac.datasets.tables import Row, number_or_none, read_rows
 from dsac.errors import DatasetError
 from dsac.geometry import Pose
 
@@ -40,7 +42,8 @@ def read(storage: Storage, truth: str | None) -> Recording:
     listed = [row for part in rows.values() for row in part]
     if not listed:
         raise DatasetError(f"{storage.path}: expected lines `{_LINE}` in dataset_train.txt, found none")
-    names = [_name(storage, row.words[0]) for row in listed]
+    found = names_found(storage, [row.words[0] for row in listed])
+    names = [name if storage.has(name) else "/".join(re.split(r"[/\\]+", name)[-2:]) for name in found]
     table = torch.tensor([row.numbers(_LINE, 1, 7) for row in listed], dtype=torch.float64)
     kept = finite_rows(table, names, storage.path)
     table = table[torch.from_numpy(kept)]
@@ -66,13 +69,6 @@ def _has_pose(row: Row) -> bool:
     return len(row.words) >= 8 and all(number_or_none(word) is not None for word in row.words[1:8])
 
 
-def _name(storage: Storage, listed: str) -> str:
-    """A name below the folder: lists may hold paths of the machine that they were written on."""
-    parts = [part for part in listed.replace("\\", "/").split("/") if part not in ("", ".")]
-    endings = ["/".join(parts[i:]) for i in range(len(parts))]
-    return storage.first(endings) or "/".join(parts[-2:])
-
-
 def _lenses(storage: Storage, names: list[str]) -> list[Lens]:
     """The focal length of each image, for the width of the first image that is there."""
     present = next((name for name in names if storage.has(name)), None)
@@ -92,7 +88,7 @@ def _lenses(storage: Storage, names: list[str]) -> list[Lens]:
 def _read_nvm(storage: Storage) -> dict[str, float]:
     """Focal length by image, of VisualSFM's lines `name focal qw qx qy qz x y z k 0`."""
     path = storage.join("reconstruction.nvm")
-    lines = [line.split() for line in read_lines(path) if line]
+    lines = [row.words for row in read_rows(path)]
     at = next((i for i, line in enumerate(lines) if re.fullmatch(r"\d{1,9}", " ".join(line))), None)
     if at is None:
         raise DatasetError(f"{path}: expected the count of images on a line of its own, found none")

@@ -14,10 +14,12 @@ import numpy as np
 import torch
 
 from dsac.datasets.format import Recording
+from dsac.datasets.image_names import names_found
+from dsac.datasets.listed_files import IMAGE_ENDINGS
 from dsac.datasets.posed_files import Lens, PosedImages, image_size, pick
 from dsac.datasets.rigid import rigid_from_matrices
 from dsac.datasets.storage import Storage, read_lines
-from dsac.datasets.tables import IMAGE_ENDINGS, number_or_none, read_rows
+from dsac.datasets.tables import number_or_none, read_rows
 from dsac.datasets.trajectory import files_by_time, read_trajectory, seconds
 from dsac.errors import DatasetError
 from dsac.geometry import Camera, Pose
@@ -61,7 +63,9 @@ def _images(storage: Storage, base: str) -> tuple[list[str], np.ndarray]:
     if storage.has(f"{prefix}.csv"):
         rows = read_rows(storage.join(f"{prefix}.csv"))
         timed = [(row.words, time) for row in rows if (time := number_or_none(row.words[0])) is not None]
-        named = {f"{prefix}/{words[1] if len(words) > 1 else words[0] + '.png'}": time for words, time in timed}
+        listed = [words[1] if len(words) > 1 else words[0] + ".png" for words, _ in timed]
+        found = names_found(storage, listed, [prefix], IMAGE_ENDINGS)
+        named = {f"{prefix}/{name}": time for name, (_, time) in zip(found, timed, strict=True)}
         names, times = list(named), seconds(np.array(list(named.values()), dtype=np.float64))
     else:
         names, times = files_by_time(storage, prefix, IMAGE_ENDINGS)

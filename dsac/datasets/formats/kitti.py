@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from dsac.datasets.format import Recording
+from dsac.datasets.listed_files import IMAGE_ENDINGS, files_by_number, files_with, folder_names
 from dsac.datasets.posed_files import Lens, PosedImages, pick, poses_from_matrices
 from dsac.datasets.storage import Storage
-from dsac.datasets.tables import IMAGE_ENDINGS, files_by_number, files_with, folder_names, read_rows
+from dsac.datasets.tables import read_rows
 from dsac.errors import DatasetError
 from dsac.geometry import Pose
 

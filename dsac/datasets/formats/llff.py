@@ -16,9 +16,9 @@ import torch
 
 from dsac.datasets.format import Recording
 from dsac.datasets.image import read_image_size
+from dsac.datasets.listed_files import IMAGE_ENDINGS, files_with
 from dsac.datasets.posed_files import Lens, PosedImages, pick, poses_from_matrices
 from dsac.datasets.storage import Storage, read_bytes
-from dsac.datasets.tables import IMAGE_ENDINGS, files_with
 from dsac.errors import DatasetError
 
 LOOKS_FOR = "poses_bounds.npy (LLFF)"

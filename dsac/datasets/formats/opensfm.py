@@ -14,10 +14,10 @@ from typing import Any
 import torch
 
 from dsac.datasets.format import Recording
+from dsac.datasets.json_values import json_list, json_numbers, read_json
 from dsac.datasets.posed_files import Lens, PosedImages, image_size, pick
 from dsac.datasets.rigid import finite_rows, rigid_from_vectors, some
 from dsac.datasets.storage import Storage
-from dsac.datasets.tables import json_list, json_numbers, read_json
 from dsac.errors import DatasetError
 
 logger = logging.getLogger(__name__)

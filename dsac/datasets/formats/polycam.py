@@ -9,10 +9,11 @@ from __future__ import annotations
 import torch
 
 from dsac.datasets.format import Recording
+from dsac.datasets.json_values import json_numbers, read_json
+from dsac.datasets.listed_files import IMAGE_ENDINGS, files_with, pair_files
 from dsac.datasets.posed_files import OPENGL_AXES, Lens, PosedImages, image_size, pick, poses_from_matrices
 from dsac.datasets.recording import ResampledDepth
 from dsac.datasets.storage import Storage
-from dsac.datasets.tables import IMAGE_ENDINGS, files_with, json_numbers, pair_files, read_json
 from dsac.errors import DatasetError
 
 LOOKS_FOR = "keyframes/images and keyframes/cameras (Polycam)"

@@ -14,19 +14,12 @@ from typing import Any
 import torch
 
 from dsac.datasets.format import Recording
+from dsac.datasets.json_values import json_list, json_numbers, read_json
+from dsac.datasets.listed_files import IMAGE_ENDINGS, files_by_number, files_with, pair_files
 from dsac.datasets.posed_files import OPENGL_AXES, Lens, PosedImages, image_size, pick
 from dsac.datasets.recording import ResampledDepth
 from dsac.datasets.rigid import finite_rows, rigid_from_quaternions
 from dsac.datasets.storage import Storage
-from dsac.datasets.tables import (
-    IMAGE_ENDINGS,
-    files_by_number,
-    files_with,
-    json_list,
-    json_numbers,
-    pair_files,
-    read_json,
-)
 from dsac.errors import DatasetError
 from dsac.geometry import Pose
 
@@ -68,7 +61,7 @@ def read(storage: Storage, truth: str | None) -> Recording:
     axes = table.new_tensor(OPENGL_AXES)
     cam_from_world = Pose(world_from_arkit.rotation * axes, world_from_arkit.translation).inverse()
     lenses = [_lens(metadata, number_of[file], path) for file in files]
-    depth_of = {f"{folder}/{file}": depth for file, depth in _depth(storage, files).items()}
+    depth_of = {f"{folder}/{file}": depth for file, depth in _depth(storage, folder, files).items()}
     names = [f"{folder}/{file}" for file in files]
     posed = PosedImages(names, cam_from_world, lenses, path, depth_of, ResampledDepth(0.001))
     return posed.recording(storage, "Record3D export", "arkit", truth)
@@ -88,10 +81,11 @@ def _lens(metadata: Mapping[str, Any], number: int, path: str) -> Lens:
     return Lens.from_matrix([value for row in rows for value in row], path, size)
 
 
-def _depth(storage: Storage, files: list[str]) -> dict[str, str]:
+def _depth(storage: Storage, image_folder: str, files: list[str]) -> dict[str, str]:
     """Depth files by image."""
     for folder in _DEPTH:
-        names = [name for name in files_with(storage, folder, [".png"]) if name not in set(files)]
+        images = set(files) if folder == image_folder else set()
+        names = [name for name in files_with(storage, folder, [".png"]) if name not in images]
         if names:
             found = pair_files(files, names, storage.join(folder))
             return {file: f"{folder}/{name}" for file, name in found.items()}

@@ -10,10 +10,11 @@ from __future__ import annotations
 import torch
 
 from dsac.datasets.format import Recording
+from dsac.datasets.json_values import json_list, read_json
+from dsac.datasets.listed_files import IMAGE_ENDINGS, files_with
 from dsac.datasets.posed_files import OPENGL_AXES, Lens, PosedImages, pick, poses_from_matrices
 from dsac.datasets.recording import ResampledDepth
 from dsac.datasets.storage import Storage
-from dsac.datasets.tables import IMAGE_ENDINGS, files_with, json_list, read_json
 
 LOOKS_FOR = "frame_00000.json beside frame_00000.jpg (3D Scanner App)"
 

@@ -10,16 +10,11 @@ import logging
 
 from dsac.datasets.format import Recording
 from dsac.datasets.image import read_image_size
+from dsac.datasets.listed_files import IMAGE_ENDINGS, files_with, pair_files
 from dsac.datasets.posed_files import Lens, PosedImages, pick, poses_from_matrices
 from dsac.datasets.recording import ResampledDepth, metres_per_depth_unit
 from dsac.datasets.storage import Storage
-from dsac.datasets.tables import (
-    IMAGE_ENDINGS,
-    files_with,
-    pair_files,
-    read_numbers,
-    read_pose_matrix,
-)
+from dsac.datasets.tables import read_numbers, read_pose_matrix
 from dsac.errors import DatasetError
 
 logger = logging.getLogger(__name__)

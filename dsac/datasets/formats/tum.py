@@ -16,15 +16,12 @@ import numpy as np
 
 from dsac.datasets.calibration import Calibration, opencv_calibration, read_calibration
 from dsac.datasets.format import Recording
+from dsac.datasets.image_names import names_found
+from dsac.datasets.listed_files import IMAGE_ENDINGS, folder_names
 from dsac.datasets.posed_files import PosedImages, pick
 from dsac.datasets.recording import ScaledDepth, metres_per_depth_unit
 from dsac.datasets.storage import Storage
-from dsac.datasets.tables import (
-    IMAGE_ENDINGS,
-    folder_names,
-    number_or_none,
-    read_rows,
-)
+from dsac.datasets.tables import number_or_none, read_rows
 from dsac.datasets.trajectory import files_by_time, pair_by_time, read_trajectory, seconds
 from dsac.errors import DatasetError
 from dsac.geometry import Pose
@@ -107,8 +104,10 @@ def _listed(storage: Storage) -> tuple[_Stamped, _Stamped]:
         if len(row.words) < 4 or number_or_none(row.words[0]) is None or number_or_none(row.words[2]) is None:
             raise DatasetError(f"{row.place}: expected `timestamp file timestamp file`, got `{row.words}`")
         for time, file in (row.words[0:2], row.words[2:4]):
-            pairs["depth" in file.lower()].append((float(time), file.removeprefix("./")))
-    colour, depth = (_stamped([f for _, f in found], [t for t, _ in found]) for found in pairs.values())
+            pairs["depth" in file.lower()].append((float(time), file))
+    colour, depth = (
+        _stamped(storage, [f for _, f in found], [t for t, _ in found]) for found in pairs.values()
+    )
     return colour, depth
 
 
@@ -118,10 +117,10 @@ def _list(storage: Storage, name: str) -> _Stamped:
         times += row.numbers("timestamp filename", 0, 1)
         if len(row.words) < 2:
             raise DatasetError(f"{row.place}: expected `timestamp filename`, got `{row.words[0]}`")
-        names.append(" ".join(row.words[1:]).removeprefix("./"))
+        names.append(" ".join(row.words[1:]))
     if not names:
         raise DatasetError(f"{storage.join(name)}: expected lines `timestamp filename`, found none")
-    return _stamped(names, times)
+    return _stamped(storage, names, times)
 
 
 def _folder(storage: Storage, folder: str) -> _Stamped:
@@ -135,8 +134,9 @@ def _folder(storage: Storage, folder: str) -> _Stamped:
     return found
 
 
-def _stamped(names: list[str], times: list[float]) -> _Stamped:
-    return _Stamped(names, seconds(np.array(times, dtype=np.float64)))
+def _stamped(storage: Storage, names: list[str], times: list[float]) -> _Stamped:
+    found = names_found(storage, [name.removeprefix("./") for name in names], endings=IMAGE_ENDINGS)
+    return _Stamped(found, seconds(np.array(times, dtype=np.float64)))
 
 
 def _calibration(storage: Storage) -> Calibration:

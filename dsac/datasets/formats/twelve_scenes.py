@@ -8,12 +8,14 @@ and axes. `info.txt` holds sizes, both camera matrices and the units of depth pe
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 
 from dsac.datasets.format import Recording, Split
+from dsac.datasets.listed_files import files_with, folder_names
 from dsac.datasets.posed_files import Lens, PosedImages, image_size, pick, poses_from_matrices
 from dsac.datasets.recording import ResampledDepth
 from dsac.datasets.storage import Storage, read_lines
-from dsac.datasets.tables import files_with, folder_names, number_or_none, read_pose_matrix
+from dsac.datasets.tables import AT_THE_END, numbers, read_pose_matrix
 from dsac.errors import DatasetError
 
 LOOKS_FOR = "info.txt beside data/frame-*.pose.txt (12-Scenes)"
@@ -66,9 +68,8 @@ def _read_info(path: str) -> dict[str, list[float]]:
     info: dict[str, list[float]] = {}
     for line in read_lines(path):
         key, _, text = line.partition("=")
-        values = [number_or_none(word) for word in text.split()]
-        if values and None not in values:
-            info[key.strip()] = [value for value in values if value is not None]
+        with suppress(ValueError):
+            info[key.strip()] = numbers(text.strip(AT_THE_END))
     for kind in ("Color", "Depth"):
         for key, count in ((f"m_calibration{kind}Intrinsic", 16), (f"m_{kind.lower()}Width", 1)):
             if len(info.get(key, [])) != count:

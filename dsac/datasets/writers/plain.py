@@ -1,4 +1,4 @@
-"""A plain folder, as `dsac.datasets.folder` reads it: `images`, `poses.txt`, `cameras.txt`, `depth`."""
+"""A plain folder, as `dsac.datasets.formats.folder` reads it: `images`, `poses.txt`, `cameras.txt`, `depth`."""
 
 from __future__ import annotations
 

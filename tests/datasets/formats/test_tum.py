@@ -175,6 +175,8 @@ def test_associations_and_names_by_time_stand_in_for_lists(recording):
         ("10 0 3\n0 11 2\n0 0 1\n", [10, 11, 3.5, 2.5]),
         ("8 6\n10, 0, 3\n0, 11, 2\n0, 0, 1\n0.1 0.2 0.3 0.4 0.0", [10, 11, 3.5, 2.5, 0.1, 0.2, 0.3, 0.4]),
         ("8 6\n10 0 3\n0 11 2\n0 0 1", [10, 11, 3.5, 2.5]),
+        ("8 6 10 11 3 2", [10, 11, 3.5, 2.5]),
+        ("8 6\n10 11 3 2\n0.1 0.2 0.3 0.4", [10, 11, 3.5, 2.5, 0.1, 0.2, 0.3, 0.4]),
     ],
 )
 def test_calibration_as_opencv_has_it_counts_from_the_first_pixels_centre(recording, text, params):

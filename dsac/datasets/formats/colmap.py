@@ -16,11 +16,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from dsac.datasets.colmap_points import metres_per_unit
 from dsac.datasets.format import Recording
+from dsac.datasets.formats.colmap_points import metres_per_unit
 from dsac.datasets.frame import Frames, NamedPoses
 from dsac.datasets.image_names import SMALLER, names_found
-from dsac.datasets.number_lines import as_number, fields, numbers, unquoted
 from dsac.datasets.recording import (
     FileReader,
     ScaledDepth,
@@ -33,6 +32,7 @@ from dsac.datasets.recording import (
 )
 from dsac.datasets.rigid import finite_rows, rigid_from_quaternions
 from dsac.datasets.storage import Storage, join, open_file, read_lines, unpack
+from dsac.datasets.tables import as_number, fields, numbers, unquoted
 from dsac.errors import DatasetError
 from dsac.geometry import Camera
 from dsac.geometry.camera_models import MODELS

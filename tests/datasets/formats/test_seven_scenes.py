@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dsac.datasets import load_scene
-from dsac.datasets.seven_scenes import COLOR_FROM_DEPTH, DEPTH_CENTER_PX, DEPTH_FOCAL_PX, register_depth
+from dsac.datasets.formats.seven_scenes import COLOR_FROM_DEPTH, DEPTH_CENTER_PX, DEPTH_FOCAL_PX, register_depth
 from dsac.errors import DatasetError
 from dsac.geometry import Camera, Pose
 

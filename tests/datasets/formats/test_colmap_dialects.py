@@ -67,6 +67,18 @@ def test_the_model_may_be_what_the_scene_is_called(room, model, monkeypatch):
     assert load_scene(room / model).query.names == (["1.png"])
 
 
+@pytest.mark.parametrize("scene", ["2024", "dense/0", "models"])
+@pytest.mark.parametrize("given", ["sparse", "sparse/0"])
+def test_a_scene_of_a_models_name_is_found_from_its_model(tmp_path, write_image, scene, given):
+    for i in range(2):
+        write_image(tmp_path / scene / "images" / f"{i}.png")
+    write_model(tmp_path / scene / "sparse" / "0", ["0.png", "1.png"])
+    (tmp_path / scene / "query.txt").write_text("1.png\n")
+    read = load_scene(tmp_path / scene / given)
+    assert (read.mapping.names, read.query.names) == (["0.png"], ["1.png"])
+    assert read.format == "COLMAP model (sparse/0, text)"
+
+
 @pytest.mark.parametrize("images", ["5/images", "5"])
 def test_a_scene_with_images_in_it_is_no_model_of_another(tmp_path, write_image, images):
     """Though its name looks like one."""

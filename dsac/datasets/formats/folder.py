@@ -13,8 +13,8 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Int
 
-from dsac.datasets.colmap import read_camera_text
 from dsac.datasets.format import Recording
+from dsac.datasets.formats.colmap import read_camera_text
 from dsac.datasets.frame import Frames, NamedPoses
 from dsac.datasets.image_names import names_found
 from dsac.datasets.poses_file import read_poses

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dsac.datasets.tables import json_number
+from dsac.datasets.json_values import json_number
 from dsac.geometry import Camera
 from dsac.geometry.camera_models import MODELS
 

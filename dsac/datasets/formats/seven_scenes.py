@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -19,7 +20,7 @@ from jaxtyping import Float32
 from dsac.datasets.format import Recording, Split
 from dsac.datasets.frame import Frames, NamedPoses
 from dsac.datasets.image import DepthUnits
-from dsac.datasets.number_lines import numbers
+from dsac.datasets.image_names import names_found
 from dsac.datasets.poses_file import read_poses
 from dsac.datasets.recording import (
     FileReader,
@@ -31,6 +32,7 @@ from dsac.datasets.recording import (
 )
 from dsac.datasets.rigid import finite_rows, rigid_from_matrices
 from dsac.datasets.storage import Storage, read_lines
+from dsac.datasets.tables import numbers
 from dsac.errors import DatasetError
 from dsac.geometry import Camera, Pose
 
@@ -61,7 +63,8 @@ def recognises(storage: Storage) -> bool:
 
 def read(storage: Storage, truth: str | None) -> Recording:
     """Frames with poses of the truth asked for, by default SfM, else D-SLAM."""
-    truths = {name: poses() for name, poses in _truths(storage).items()}
+    read = {name: poses() for name, poses in _truths(storage).items()}
+    truths = {name: replace(poses, names=names_found(storage, poses.names)) for name, poses in read.items()}
     if not truths:
         raise DatasetError(f"{storage.path}: 7-Scenes without poses; looked for {LOOKS_FOR}")
     chosen = pick_truth(storage.path, truths, truth)
@@ -106,6 +109,7 @@ def _color_pixel_of_depth(
 ) -> tuple[Float32[np.ndarray, "3 N"], Float32[np.ndarray, "3"]]:
     """The homogeneous colour pixel of each depth pixel at depth d, as `slope * d + offset`."""
     x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    x, y = x * (SIZE[0] / width), y * (SIZE[1] / height)
     rays = np.stack([(x - DEPTH_CENTER_PX[0]) / DEPTH_FOCAL_PX, (y - DEPTH_CENTER_PX[1]) / DEPTH_FOCAL_PX])
     rays = np.concatenate([rays, np.ones((1, height, width))]).reshape(3, -1)
     K = np.array([[focal_x, 0, center_x], [0, focal_y, center_y], [0, 0, 1]])

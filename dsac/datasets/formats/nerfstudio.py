@@ -14,10 +14,11 @@ import torch
 from jaxtyping import Int
 
 from dsac.datasets.format import Recording, Split
+from dsac.datasets.formats.nerfstudio_camera import Intrinsics, number_of
 from dsac.datasets.frame import Frames, NamedPoses
 from dsac.datasets.image import read_image_size
 from dsac.datasets.image_names import names_found
-from dsac.datasets.nerfstudio_camera import Intrinsics, number_of
+from dsac.datasets.json_values import read_json
 from dsac.datasets.posed_files import OPENGL_AXES, pick, poses_from_matrices
 from dsac.datasets.recording import (
     DEPTH_ENDINGS,
@@ -31,7 +32,6 @@ from dsac.datasets.recording import (
     sizes_by_name,
 )
 from dsac.datasets.storage import Storage
-from dsac.datasets.tables import read_json
 from dsac.errors import DatasetError
 from dsac.geometry import Camera
 
