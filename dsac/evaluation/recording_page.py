@@ -163,7 +163,7 @@ def _frames(check: SceneCheck) -> str:
     return section("Each frame", grid(charts), note)
 
 
-def _chart(index: Float[np.ndarray, " F"], values: Float[np.ndarray, " F"], bound: float, title: str) -> str:
+def _chart(index: Int[np.ndarray, " F"], values: Float[np.ndarray, " F"], bound: float, title: str) -> str:
     with plots.chart(plots.LOW) as (axes, svg):
         axes.axhline(bound, color=plots.MUTED, linewidth=1, linestyle=(0, (4, 3)))
         below = values < bound
