@@ -157,6 +157,7 @@ class Localization:
         """
         if self.success.ndim > 0:
             raise TypeError("this is the answer for a batch of photos: take one of them")
+        known = bool(self.success)
         return {
             "name": self.name,
             **self._estimate.to_dict(),
@@ -169,7 +170,7 @@ class Localization:
                     },
                     "center": other.cam_from_world.center.tolist(),
                 }
-                for other in (self.places[self.success.item() :] if self.alternatives else ())
+                for other in (self.places[int(known) :] if self.alternatives else [])
             ],
             "focal_px": self.focal_px,
             "focal_sigma_px": self.focal_sigma_px,

@@ -77,16 +77,16 @@ def _distance(
     return np.where(np.isfinite(distance), distance, np.inf)
 
 
-def depths_in_first(
+def depths(
     shared: SharedCorners, motions: Motions
-) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"]]:
-    """Triangulated depth of each corner in its first camera, and its standard deviation by a pixel's error.
+) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"], Float[np.ndarray, " M"]]:
+    """Triangulated depth of each corner in both its cameras, and by which part of it a pixel's error matters.
 
     In the unit of the poses.
     """
     first, second = shared.rays(motions.focal_scale)
-    depth, _, sine = closest_depths(_times(motions.rotation, first), second, motions.translation)
-    return depth, np.abs(depth) / (shared.focal_px * motions.focal_scale * sine)
+    here, there, sine = closest_depths(_times(motions.rotation, first), second, motions.translation)
+    return here, there, 1 / (shared.focal_px * motions.focal_scale * sine)
 
 
 def _times(rotation: Float[np.ndarray, "M 3 3"], vectors: Float[np.ndarray, "M 3"]) -> Float[np.ndarray, "M 3"]:

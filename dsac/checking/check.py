@@ -12,45 +12,55 @@ more than the poses as read is named.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import permutations, product
 
 import numpy as np
 from jaxtyping import Float
 
-from dsac.checking.agreement import FINE_PX, Motions, agreement, mean_agreement
+from dsac.checking.agreement import Motions, agreement, mean_agreement
+from dsac.checking.cameras import of_cameras
 from dsac.checking.depth import DepthCheck, check_depth
 from dsac.checking.finding import Finding
+from dsac.checking.quality import middle_distance, of_images, of_motion, of_parallax, of_scale
 from dsac.checking.sample import SharedCorners
 from dsac.datasets import Frames, Scene
-from dsac.datasets.conventions import AXES, INVERSE, QUATERNIONS, WRITTEN, Conventions
+from dsac.datasets.conventions import AXES, CENTERS, INVERSE, QUATERNIONS, WRITTEN, Conventions
 from dsac.errors import DatasetError
 from dsac.geometry import Pose
 
 _ENOUGH = 150  # shared corners, to say anything of poses
 _GOOD = 0.5  # of the frames: in recordings that are right more agree with another one, in others hardly any
+_POOR = 0.35  # of the corners: cameras may be wrong, too
 _FRAME_AGREES = 0.5  # with another: of the corners that the two share
-_ALONE = 0.3  # of the frames
 _BETTER = 1.35, 0.15  # other conventions must explain so many times as much, and by so much more
+_TRIED = 800  # corners, with every reading of the poses
 _AS_GOOD = 0.93  # of the most: the simplest that explains so much is taken
 _STEP_BETTER, _STEP_WRONG = (1.1, 0.03), 1.5  # likewise of poses a frame away, and so much more is no lag
-_FOCAL_BETTER = 1.08, 0.02
-_FOCAL_SCALES = np.concatenate([[0.5, 2.0], np.exp(np.arange(-12, 13) * np.log(1.02))])
-_FOCAL_FINE = np.exp(np.arange(-8, 9) * np.log(1.0025))
-_FOCAL_OFF, _FOCAL_WRONG = 0.035, 0.08  # relative, from which it is said, and said to be wrong
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SceneCheck:
     """What was found out about a recording."""
 
-    frames_seen: int
-    num_shared: int  # corners, in pairs of frames
+    shared: SharedCorners  # through cameras as they are meant
+    agreement: Float[np.ndarray, " M"]  # of each of these corners, with the cure
     agreed: float  # share of the shared corners, as it was read; NaN if there are too few to say
     frames_agreed: float  # share of the frames that agree with another one, with the cure
     cure: Conventions | None
     depth: DepthCheck | None
+    distance: float  # of what frames share, in the unit of the poses; NaN where that cannot be told
+    metric: bool | None  # whether that unit is said to be the metre; None: it is not said
     findings: list[Finding]
+
+    @property
+    def frames_seen(self) -> int:
+        return len(self.shared.frames)
+
+    @property
+    def num_shared(self) -> int:
+        """Corners, in pairs of frames."""
+        return len(self.shared)
 
     @property
     def is_right(self) -> bool:
@@ -69,34 +79,46 @@ def check_scene(
     if len(frames) == 0 or frames.cam_from_world is None:
         raise DatasetError("check: expected frames with poses, got none")
     shared = SharedCorners.of(frames, lambda fraction: on_progress(0.7 * fraction))
+    check = check_shared(frames, shared, scene.metric if isinstance(scene, Scene) else None)
+    on_progress(1.0)
+    return check
+
+
+def check_shared(frames: Frames, shared: SharedCorners, metric: bool | None = None) -> SceneCheck:
+    """The same, of what is known that they share."""
+    assert frames.cam_from_world is not None
+    of_quality = list(of_images(shared, frames))
     if len(shared) < _ENOUGH:
-        nan = float("nan")
-        return SceneCheck(
-            len(shared.frames), len(shared), nan, nan, None, None, [_too_few(shared), *_notes(shared)]
-        )
+        nan, nothing = float("nan"), np.zeros(len(shared))
+        few = [_too_few(shared), *of_quality]
+        return SceneCheck(shared, nothing, nan, nan, None, None, nan, metric, few)
     poses = frames.cam_from_world[shared.indices]
     as_read = mean_agreement(shared, poses, Conventions())
-    cure, findings = _of_poses(shared, poses, as_read)
-    on_progress(0.8)
+    cure, findings = _misread(shared, poses, as_read)
     depth = None
     out_of_step = _of_order(shared, frames.cam_from_world, mean_agreement(shared, poses, cure))
     if out_of_step is not None:  # which hides everything else
         cure, findings = Conventions(), [out_of_step]
-        frames_agreed = _frames_agreed(shared, poses, cure)
     else:
-        cure, of_focal = _of_focal(shared, poses, cure)
-        findings += of_focal
-        frames_agreed = _frames_agreed(shared, poses, cure)
+        shared, cure, about_cameras = of_cameras(shared, poses, cure)
+        findings += about_cameras
+    motions = Motions.of(shared, poses, cure)
+    agreed = agreement(shared, motions)
+    frames_agreed = _frames_agreed(shared, agreed)
+    if out_of_step is None:
+        about_motion = list(of_motion(shared, motions))
         if frames_agreed < _GOOD:
-            findings.append(Finding("doubtful", _UNEXPLAINED.format(frames_agreed)))
-        elif frames.has_depth:
-            depth, of_depth, cure = check_depth(frames, shared, poses, cure)
-            findings += of_depth
-    on_progress(1.0)
-    findings += _notes(shared)
+            findings += about_motion or [Finding("doubtful", _UNEXPLAINED.format(frames_agreed))]
+        elif not frames.has_depth:
+            findings += about_motion or of_parallax(shared, motions)
+        elif all(finding.cure for finding in findings):
+            depth, about_depth, cure = check_depth(frames, shared, poses, cure)
+            findings += about_motion + about_depth
+    distance = middle_distance(shared, motions)
+    findings += [*(of_scale(distance) if metric else []), *of_quality]
     findings.sort(key=lambda finding: ("wrong", "doubtful", "note").index(finding.severity))
     meant = None if cure == Conventions() else cure
-    return SceneCheck(len(shared.frames), len(shared), as_read, frames_agreed, meant, depth, findings)
+    return SceneCheck(shared, agreed, as_read, frames_agreed, meant, depth, distance, metric, findings)
 
 
 def _too_few(shared: SharedCorners) -> Finding:
@@ -107,23 +129,14 @@ def _too_few(shared: SharedCorners) -> Finding:
     )
 
 
-def _notes(shared: SharedCorners) -> list[Finding]:
-    alone, seen = int((shared.partners == 0).sum()), len(shared.frames)
-    notes = [f"a frame cannot be read, mapping leaves it out: {error}" for error in shared.unread]
-    if alone > _ALONE * seen:
-        notes.append(f"{alone} of {seen} frames that were looked at share nothing with another")
-    return [Finding("note", text) for text in notes]
-
-
 _UNEXPLAINED = (
     "only {:.0%} of the frames agree with another one under their poses, and none of the usual mistakes "
     "explains it: poses of another recording, a moving scene, or images out of order?"
 )
 
 
-def _frames_agreed(shared: SharedCorners, poses: Pose, meant: Conventions) -> float:
+def _frames_agreed(shared: SharedCorners, agreed: Float[np.ndarray, " M"]) -> float:
     """Share of the frames with partners that agree with one of them."""
-    agreed = agreement(shared, Motions.of(shared, poses, meant))
     count = len(shared.frames)
     pair = shared.first * count + shared.second
     corners, sums = (np.bincount(pair, weights, minlength=count**2) for weights in (None, agreed))
@@ -132,15 +145,33 @@ def _frames_agreed(shared: SharedCorners, poses: Pose, meant: Conventions) -> fl
     return float(np.mean(of_frame[shared.partners > 0]))
 
 
+def _misread(shared: SharedCorners, poses: Pose, as_read: float) -> tuple[Conventions, list[Finding]]:
+    """What poses mean, also where cameras are those of images turned by a quarter."""
+    cure, findings = _of_poses(shared, poses, as_read)
+    if findings or as_read > _POOR:
+        return cure, findings
+    for center in CENTERS[1:]:
+        cure, findings = _of_poses(shared.through(Conventions(center=center).camera), poses, as_read)
+        if findings:
+            break
+    return cure, findings
+
+
 def _of_poses(shared: SharedCorners, poses: Pose, as_read: float) -> tuple[Conventions, list[Finding]]:
     """The simplest conventions that explain clearly more than those read."""
     if max(as_read * _BETTER[0], as_read + _BETTER[1]) > 1:  # nothing explains more than all
         return Conventions(), []
-    scored = [(mean_agreement(shared, poses, c), _changes(c), c) for c in _readings()]
-    most = max(score for score, _, _ in scored)
+    some = shared.thinned(_TRIED)
+    tried = [(mean_agreement(some, poses, c), c) for c in _readings()]
+    most = max(score for score, _ in tried)
+    scored = [(mean_agreement(shared, poses, c), c) for score, c in tried if score >= 0.8 * most]
+    most = max(score for score, _ in scored)
     if most < as_read * _BETTER[0] or most < as_read + _BETTER[1]:
         return Conventions(), []
-    score, _, best = min((s for s in scored if s[0] > _AS_GOOD * most), key=lambda s: (s[1], -s[0]))
+    good = [(score, c) for score, c in scored if score > _AS_GOOD * most]
+    score, best = min(good, key=lambda good: (_changes(good[1]), -good[0]))
+    if best == Conventions():
+        return best, []
     text = (
         f"{as_read:.0%} of the corners that frames share agree with the poses, {score:.0%} if they are "
         + _in_words(best)
@@ -195,26 +226,3 @@ def _of_order(shared: SharedCorners, poses: Pose, explained: float) -> Finding |
         f"the images fit the poses of the frame {which} them better than their own ({best:.0%} of the corners "
         f"agree, not {explained:.0%}): are images and poses counted from the same frame?",
     )
-
-
-def _of_focal(shared: SharedCorners, poses: Pose, c: Conventions) -> tuple[Conventions, list[Finding]]:
-    """The same conventions with focal lengths that agree clearly better than those read."""
-    motions = Motions.of(shared, poses, c)
-
-    def score(scale: float) -> float:
-        return float(agreement(shared, replace(motions, focal_scale=scale), FINE_PX).mean())
-
-    def best_of(scales: Float[np.ndarray, " S"]) -> tuple[float, float]:
-        return max((score(scale), scale) for scale in scales.tolist())
-
-    as_read = score(1.0)
-    most, best = best_of(_FOCAL_SCALES)
-    if most < as_read * _FOCAL_BETTER[0] or most < as_read + _FOCAL_BETTER[1]:
-        return c, []
-    _, best = best_of(best * _FOCAL_FINE)
-    if abs(np.log(best)) < _FOCAL_OFF:
-        return c, []
-    longer = "longer" if best > 1 else "shorter"
-    text = f"corners agree best with focal lengths {abs(best - 1):.1%} {longer} than those read"
-    severity = "wrong" if abs(np.log(best)) > _FOCAL_WRONG else "doubtful"
-    return replace(c, focal_scale=best), [Finding(severity, text, f"--focal-scale {best:.4g}")]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
-from dsac.checking.agreement import Motions, agreement, depths_in_first
+from dsac.checking.agreement import Motions, agreement, depths
+from dsac.checking.depth_views import NEAR, DepthPoints, DepthView, other_view
 from dsac.checking.finding import Finding
 from dsac.checking.sample import SharedCorners
 from dsac.datasets import Frames
@@ -17,19 +17,25 @@ from dsac.geometry import Pose
 
 _AGREES = 0.5  # of a corner whose depth is compared
 _ENOUGH = 60  # corners with a measured and a triangulated depth
-_MOST_SIGMA = 0.03  # relative, of a triangulated depth
-_NEAR = 0.05  # relative: so near a measured depth fits
+_MOST_OFF = 0.03  # relative, of a triangulated depth
+_FEW_FIT = 0.5
 _UNITS = (1e-4, 1 / 5000, 1e-3, 0.01, 0.1, 0.2, 0.25, 0.5, 2.0, 4.0, 5.0, 10.0, 100.0, 1e3, 5e3, 1e4)
 _UNIT_OFF, _UNIT_WRONG = 0.06, 0.15  # relative, from which a factor is said, and said to be wrong
+_FEW_FRAMES = 10  # of fewer the poses alone can be so far off
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DepthCheck:
-    """How measured depths compare to those that poses triangulate."""
+    """How measured depths compare to those that poses triangulate, for N corners."""
 
-    corners: int
-    fits: float  # share of them within 5 %
+    triangulated: Float[np.ndarray, " N"]
+    measured: Float[np.ndarray, " N"]  # as it was read
+    fits: float  # share of the corners within 5 % of the median ratio
     ratio: float  # median of triangulated by measured
+
+    @property
+    def corners(self) -> int:
+        return len(self.measured)
 
 
 def check_depth(
@@ -40,22 +46,32 @@ def check_depth(
     `poses` are those of `shared.frames` as they were read.
     """
     motions = Motions.of(shared, poses, meant)
-    depth, sigma = depths_in_first(shared, motions)
-    told = (agreement(shared, motions) > _AGREES) & (depth > 0) & (sigma < _MOST_SIGMA * depth)
-    rays, _ = shared.rays(meant.focal_scale)
-    # focal lengths first: some recordings' depth is registered by them
-    values = _measured(frames_as(frames, Conventions(focal_scale=meant.focal_scale)), shared, told, rays)
-    both = told & (values > 0)
-    if both.sum() < _ENOUGH:
+    here, there, off = depths(shared, motions)
+    told = (agreement(shared, motions) > _AGREES) & (here > 0) & (there > 0) & (off < _MOST_OFF)
+    rays = [rays[told] for rays in shared.rays(meant.focal_scale)]
+    points_cam = np.concatenate([rays[0] * here[told, None], rays[1] * there[told, None]])
+    frame = shared.indices.numpy()[np.concatenate([shared.first[told], shared.second[told]])]
+    points = DepthPoints.of(frames_as(frames, meant), frame, points_cam)
+    logs = points.log_ratios(DepthView())
+    known = np.isfinite(logs)
+    if known.sum() < _ENOUGH:
         return None, [], meant
-    logs = np.log(depth[both] / values[both])
+    cosine = points.points_cam[:, 2] / points.points_cam.norm(dim=1)
+    obliquely = cosine.log().numpy()
     findings: list[Finding] = []
-    obliquely = -np.log(np.linalg.norm(rays[both], axis=1))  # the cosine to the optical axis
-    if _slope(obliquely, logs) > 0.6 and _spread(logs - obliquely) < _spread(logs):
-        meant, logs = replace(meant, depth_along="ray"), logs - obliquely
+    if _slope(obliquely[known], logs[known]) > 0.6 and _spread((logs - obliquely)[known]) < _spread(
+        logs[known]
+    ):
+        meant = replace(meant, depth_along="ray")
         findings.append(Finding("wrong", "depth is measured along each pixel's ray", "--depth-along ray"))
-    ratio = float(np.exp(np.median(logs)))
-    if abs(np.log(ratio)) > _UNIT_OFF:
+    else:
+        obliquely = np.zeros(len(points))
+    fits = float((np.abs((logs - obliquely)[known] - np.median((logs - obliquely)[known])) < NEAR).mean())
+    view, of_view = other_view(points, obliquely)
+    findings += of_view
+    ratio = float(np.exp(np.nanmedian(points.log_ratios(view) - obliquely)))
+    few = len(np.unique(points.frame)) < _FEW_FRAMES
+    if abs(np.log(ratio)) > (_UNIT_WRONG if few else _UNIT_OFF):
         unit = min(_UNITS, key=lambda u: abs(np.log(ratio / u)))
         scale = unit if abs(np.log(ratio / unit)) < 0.08 else float(f"{ratio:.3g}")
         meant = replace(meant, depth_scale=scale)
@@ -67,8 +83,7 @@ def check_depth(
                 f"--depth-scale {scale:.4g}",
             )
         )
-    fits = float((np.abs(logs - np.median(logs)) < _NEAR).mean())
-    if fits < 0.5:
+    if fits < _FEW_FIT and not of_view:
         findings.append(
             Finding(
                 "doubtful",
@@ -76,26 +91,8 @@ def check_depth(
                 "colour camera, and of the same moment?",
             )
         )
-    return DepthCheck(int(both.sum()), fits, ratio), findings, meant
-
-
-def _measured(
-    frames: Frames,
-    shared: SharedCorners,
-    wanted: Bool[np.ndarray, " M"],
-    rays: Float[np.ndarray, "M 3"],  # of the corners' first frames
-) -> Float[np.ndarray, " M"]:
-    """Depth of the wanted corners in their first frame, 0 where unknown."""
-    values = np.zeros(len(shared))
-    for k in np.unique(shared.first[wanted]):
-        frame = frames[shared.frames[k].index]
-        assert frame.depth is not None
-        rows = np.flatnonzero(wanted & (shared.first == k))
-        pixels = frame.camera.project(torch.from_numpy(rays[rows])).numpy()
-        inside = ((pixels >= 0) & (pixels < frame.camera.size)).all(1)
-        column, row = pixels[inside].astype(int).T
-        values[rows[inside]] = frame.depth.numpy()[row, column]
-    return values
+    triangulated = points.points_cam[:, 2].numpy()[known]
+    return DepthCheck(triangulated, triangulated / np.exp(logs[known]), fits, ratio), findings, meant
 
 
 def _spread(values: Float[np.ndarray, " M"]) -> float:

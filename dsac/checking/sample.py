@@ -7,20 +7,20 @@ left is right whatever the poses, the depth and the focal length are.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor
 
-from dsac.datasets import Frames
+from dsac.datasets import Frame, Frames
 from dsac.errors import DatasetError
 from dsac.geometry import Camera
-from dsac.landmarks import GreyView, Keypoints
+from dsac.landmarks import SHORT_SIDE_PX, GreyView, Keypoints
 
 _MOST_FRAMES = 30
 _STEPS = (0, 2, 6)  # between frames of a long recording that stand close together: ten such groups
@@ -41,6 +41,19 @@ class Sampled:
     index: int  # among all frames
     camera: Camera  # of the undistorted image
     keypoints: Keypoints
+    detail: float  # how much detail is left at its own size, relative to half of it
+    black: float  # share of the pixels
+    white: float
+
+    @staticmethod
+    def of(index: int, frame: Frame) -> Sampled:
+        """Of the frame with that number."""
+        view = GreyView.of(frame.image, frame.camera)
+        grey = view.pixels
+        if min(frame.camera.size) < SHORT_SIDE_PX:  # as it was before
+            grey = cv2.resize(grey, frame.camera.size, interpolation=cv2.INTER_AREA)
+        black, white = (float(np.mean(extreme)) for extreme in (grey <= 10, grey >= 250))
+        return Sampled(index, view.camera, Keypoints.of(view.pixels, _CORNERS), _detail(grey), black, white)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +75,15 @@ class SharedCorners:
         """Of the frames that were looked at, among all."""
         return torch.tensor([frame.index for frame in self.frames])
 
+    @cached_property
+    def pairs(self) -> Int[np.ndarray, "P 2"]:
+        """Frames that share corners."""
+        return np.unique(np.stack([self.first, self.second], axis=1), axis=0)
+
     @property
     def partners(self) -> Int[np.ndarray, " F"]:
         """With how many others each frame shares corners."""
-        pairs = np.unique(np.stack([self.first, self.second], axis=1), axis=0)
-        return np.bincount(pairs.ravel(), minlength=len(self.frames))
+        return np.bincount(self.pairs.ravel(), minlength=len(self.frames))
 
     @cached_property
     def planes(self) -> tuple[Float[np.ndarray, "M 2"], Float[np.ndarray, "M 2"]]:
@@ -90,6 +107,16 @@ class SharedCorners:
         first, second = (np.pad(p / focal_scale, ((0, 0), (0, 1)), constant_values=1.0) for p in self.planes)
         return first, second
 
+    def thinned(self, most: int) -> SharedCorners:
+        """At most so many, spread over all pairs."""
+        kept = slice(None, None, max(1, -(-len(self) // most)))
+        columns = ("first", "second", "pixels_first", "pixels_second")
+        return replace(self, **{name: getattr(self, name)[kept] for name in columns})
+
+    def through(self, change: Callable[[Camera], Camera]) -> SharedCorners:
+        """The same corners of images by changed cameras."""
+        return replace(self, frames=[replace(frame, camera=change(frame.camera)) for frame in self.frames])
+
     @staticmethod
     def of(frames: Frames, on_progress: Callable[[float], None] = lambda fraction: None) -> SharedCorners:
         """Of some tens of the frames: all of few, groups of neighbours of many."""
@@ -100,24 +127,30 @@ class SharedCorners:
         for done, index in enumerate(chosen):
             on_progress(0.6 * done / len(chosen))
             try:
-                frame = frames[index]
+                sampled.append(Sampled.of(index, frames[index]))
             except DatasetError as error:
                 unread.append(str(error))
-                continue
-            view = GreyView.of(frame.image, frame.camera)
-            sampled.append(Sampled(index, view.camera, Keypoints.of(view.pixels, _CORNERS)))
+        return SharedCorners.among(sampled, unread, lambda fraction: on_progress(0.6 + 0.4 * fraction))
+
+    @staticmethod
+    def among(
+        sampled: list[Sampled],
+        unread: list[str],
+        on_progress: Callable[[float], None] = lambda fraction: None,
+        match: Match | None = None,
+    ) -> SharedCorners:
+        """Of frames that were looked at, in every pair; `match` is there for those who know some already."""
         pairs = list(combinations(range(len(sampled)), 2))
         found = []
         for done, (i, j) in enumerate(pairs):
-            here, there = _shared(sampled[i].keypoints, sampled[j].keypoints)
+            here, there = (match or matched)(sampled[i], sampled[j])
             if len(here) >= _LEAST_SHARED:
                 found.append((np.full(len(here), i), np.full(len(here), j), here, there))
-            on_progress(0.6 + 0.4 * (done + 1) / len(pairs))
+            on_progress((done + 1) / len(pairs))
         nothing = (np.zeros(0, int), np.zeros(0, int), np.zeros((0, 2)), np.zeros((0, 2)))
         columns = [np.concatenate(column) for column in zip(nothing, *found, strict=True)]
-        kept = slice(None, None, max(1, -(-len(columns[0]) // _MOST)))
-        first, second, pixels_first, pixels_second = (column[kept] for column in columns)
-        return SharedCorners(sampled, first, second, pixels_first, pixels_second, unread)
+        first, second, pixels_first, pixels_second = columns
+        return SharedCorners(sampled, first, second, pixels_first, pixels_second, unread).thinned(_MOST)
 
 
 def chosen_frames(count: int) -> list[int]:
@@ -130,9 +163,14 @@ def chosen_frames(count: int) -> list[int]:
     return sorted({int(start + step) for start in starts for step in _STEPS})
 
 
-def _shared(a: Keypoints, b: Keypoints) -> tuple[Float[np.ndarray, "M 2"], Float[np.ndarray, "M 2"]]:
+Matched = tuple[Float[np.ndarray, "M 2"], Float[np.ndarray, "M 2"]]
+Match = Callable[[Sampled, Sampled], Matched]
+
+
+def matched(first: Sampled, second: Sampled) -> Matched:
     """Pixels of corners that are each other's most similar ones and that one fundamental matrix explains."""
     nothing = np.zeros((0, 2)), np.zeros((0, 2))
+    a, b = first.keypoints, second.keypoints
     if len(a) < _LEAST_SHARED or len(b) < _LEAST_SHARED:
         return nothing
     alike: Float32[np.ndarray, "K L"] = a.descriptors @ b.descriptors.T
@@ -155,3 +193,13 @@ def _shared(a: Keypoints, b: Keypoints) -> tuple[Float[np.ndarray, "M 2"], Float
     kept = np.flatnonzero(good & moved)
     kept = kept[:: max(1, len(kept) // _MOST_SHARED)]
     return here[kept], there[kept]
+
+
+def _detail(grey: UInt8[np.ndarray, "h w"]) -> float:
+    """How steep the image is by how steep its half is, along the direction in which that is less."""
+    half = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    fine, coarse = (
+        [cv2.meanStdDev(cv2.Sobel(pixels, cv2.CV_32F, *way))[1].item() ** 2 for way in ((1, 0), (0, 1))]
+        for pixels in (grey, half)
+    )
+    return min(f / max(c, 1e-9) for f, c in zip(fine, coarse, strict=True))

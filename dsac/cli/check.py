@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import shlex
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsac.cli.console import err, one_object, out, progress_bars
 from dsac.cli.options import Flag, Inverted, Maybe, Meaning, Positional, read_scene
+from dsac.cli.outputs import check_writable, is_page
 from dsac.errors import DsacError
 
 if TYPE_CHECKING:
@@ -21,12 +23,14 @@ class Check(Meaning):
     """Hold a recording's poses, focal lengths and depth against its images; some seconds.
 
     Corners that frames share are found without believing the poses. Where they disagree, the usual mistakes are
-    tried (inverted poses, the order of quaternions, axes, units of depth, focal lengths, images out of step),
-    and the one that explains it is named with the option that mends it, here and in `dsac map`.
+    tried (inverted poses, the order of quaternions, axes, focal lengths, principal points, images out of step,
+    depth in other units, of another camera or time), and the one that explains it is named with the option that
+    mends it, here and in `dsac map`. Blurred frames and the like are named, too.
 
     For example:
       $ dsac check lab
       $ dsac check lab --poses inverted --axes opengl
+      $ dsac check lab --report lab.html
     """
 
     scene: Positional[str]
@@ -38,6 +42,9 @@ class Check(Meaning):
     max_gap: Maybe[float] = None
     """Seconds between an image and its pose, at most, in formats with timestamps (default: 0.02)."""
 
+    report: Maybe[Path] = None
+    """Page to write (HTML): frames that disagree, blurred ones, how depth fits. Wants `pip install
+    'dsac[plots]'`."""
     json: Flag = False
     """Print one JSON object (docs/conventions.md names its keys)."""
 
@@ -51,6 +58,11 @@ class Check(Meaning):
 
     def _check(self) -> SceneCheck:
         given = self.conventions(self.poses)
+        if self.report is not None:
+            from dsac.evaluation.plots import require_matplotlib
+
+            check_writable(self.report, is_page)
+            require_matplotlib()
         scene = read_scene(self.scene, self.truth, self.max_gap, given)
         check = _checked(scene)
         for line in describe(check):
@@ -61,6 +73,11 @@ class Check(Meaning):
             # a cure is for what was read: after other options it would not be one
             options = "" if given.options() else f" {check.cure.options()}"
             out.print(f"Next: dsac check {shlex.quote(self.scene)}{options}", style="dim", soft_wrap=True)
+        if self.report is not None:
+            from dsac.evaluation import write_recording_page
+
+            write_recording_page(check, scene.mapping, self.scene, self.report)
+            out.print(f"report: {self.report}", soft_wrap=True)
         return check
 
 
@@ -90,13 +107,18 @@ def refuse_contradictions(scene: Scene, given: Conventions) -> None:
 
 def as_dict(check: SceneCheck) -> dict[str, Any]:
     """What was found in plain types; None where there was too little to say."""
+    depth = check.depth
     return {
         "right": check.is_right,
         "frames_seen": check.frames_seen,
         "shared_corners": check.num_shared,
         "corners_agreed": None if math.isnan(check.agreed) else check.agreed,
         "frames_agreed": None if math.isnan(check.frames_agreed) else check.frames_agreed,
-        "depth": None if check.depth is None else asdict(check.depth),
+        "depth": None
+        if depth is None
+        else {"corners": depth.corners, "fits": depth.fits, "ratio": depth.ratio},
+        "distance": None if math.isnan(check.distance) else check.distance,
+        "metric": check.metric,
         "findings": [asdict(finding) for finding in check.findings],
         "cure": None if check.cure is None else check.cure.options(),
     }
@@ -116,6 +138,9 @@ def describe(check: SceneCheck) -> list[str]:
             f"depth     {depth.fits:.0%} of {depth.corners} corners are where poses triangulate them, "
             f"within 5 % of {depth.ratio:.3g} times the depth"
         )
+    if not math.isnan(check.distance) and check.metric is not None:
+        unit = "metres, the format says" if check.metric else "the scene's own unit, which is not the metre"
+        lines.append(f"scale     what frames share is {check.distance:.3g} away, in {unit}")
     return lines
 
 

@@ -96,6 +96,9 @@ class Meaning:
     """Whether depth is measured along the optical axis or along each pixel's ray."""
     focal_scale: float = 1.0
     """What focal lengths have to be multiplied by."""
+    center: Maybe[Literal["middle", "swapped"]] = None
+    """The principal point is in the middle of the image, or its x and y (and those of focal lengths) are
+    exchanged."""
 
     def conventions(self, poses: str | None) -> Conventions:
         """`poses`: "inverted", or None for as they were read.
@@ -108,6 +111,7 @@ class Meaning:
             return Conventions(
                 "inverted" if poses == "inverted" else "as read", self.quaternion or "as read", self.written,
                 self.axes or "RDF", self.depth_scale, self.depth_along, self.focal_scale,
+                self.center or "as read",
             )  # fmt: skip
 
 

@@ -27,9 +27,11 @@ _DIRECTIONS = {
 Inverse = Literal["as read", "inverted"]
 Quaternion = Literal["as read", "xyzw", "wxyz"]
 Written = Literal["cam_from_world", "world_from_cam"]
+Center = Literal["as read", "middle", "swapped"]
 INVERSE: tuple[Inverse, ...] = get_args(Inverse)
 QUATERNIONS: tuple[Quaternion, ...] = get_args(Quaternion)
 WRITTEN: tuple[Written, ...] = get_args(Written)
+CENTERS: tuple[Center, ...] = get_args(Center)
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Conventions:
     """Whether depth is measured along the optical axis or along each pixel's ray."""
     focal_scale: float = 1.0
     """By which focal lengths have to be multiplied."""
+    center: Center = "as read"
+    """The principal point in the image's middle, or x and y of it and of the focal lengths exchanged."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "axes", axes_letters(self.axes))
@@ -84,6 +88,8 @@ class Conventions:
             words.append(f"--depth-along {self.depth_along}")
         if self.focal_scale != 1:
             words.append(f"--focal-scale {self.focal_scale:.4g}")
+        if self.center != "as read":
+            words.append(f"--center {self.center}")
         return " ".join(words)
 
     def mended(self, cam_from_world: Pose) -> Pose:
@@ -103,6 +109,15 @@ class Conventions:
             world = torch.diag(axes.new_tensor([1.0, 1.0, float(torch.linalg.det(axes).round())]))
             poses = Pose(axes @ poses.rotation @ world, poses.translation @ axes.T)
         return poses
+
+    def camera(self, read: Camera) -> Camera:
+        """A camera as it is meant, of one as it was read."""
+        focal_px, center_px = read.focal_px * self.focal_scale, read.center_px
+        if self.center == "middle":
+            center_px = center_px.new_tensor(read.size) / 2
+        elif self.center == "swapped":
+            focal_px, center_px = focal_px.flip(-1), center_px.flip(-1)
+        return replace(read, focal_px=focal_px, center_px=center_px)
 
 
 def axes_letters(axes: str) -> str:
@@ -136,9 +151,8 @@ def frames_as(frames: Frames, conventions: Conventions) -> Frames:
     c = conventions
     if frames.cam_from_world is not None and c.changes_poses:
         frames = replace(frames, cam_from_world=c.mended(frames.cam_from_world))
-    if c.focal_scale != 1:
-        cameras = [replace(camera, focal_px=camera.focal_px * c.focal_scale) for camera in frames.cameras]
-        frames = replace(frames, cameras=cameras)
+    if (c.focal_scale, c.center) != (1.0, "as read"):
+        frames = replace(frames, cameras=[c.camera(camera) for camera in frames.cameras])
     if frames.has_depth and (c.depth_scale != 1 or c.depth_along != "z"):
         frames = replace(frames, reader=_MendedDepth(frames.reader, c.depth_scale, c.depth_along == "ray"))
     return frames

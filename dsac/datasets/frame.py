@@ -218,9 +218,10 @@ class Frames(
 def expect_size(size: tuple[int, int], camera: Camera, name: str, shrink: int = 1) -> None:
     """That an image of (width, height) is the camera's, made so many times smaller. Raises: `DatasetError`."""
     if (shrink * size[0], shrink * size[1]) != camera.size:
+        swapped = " (turned by a quarter, or width and height swapped)" if size == camera.size[::-1] else ""
         raise DatasetError(
             f"{name}: the image is {size[0]}x{size[1]}, "
-            f"but its intrinsics are for {camera.size[0]}x{camera.size[1]}"
+            f"but its intrinsics are for {camera.size[0]}x{camera.size[1]}{swapped}"
         )
 
 

@@ -14,6 +14,7 @@ from dsac.evaluation.metrics import (
 )
 from dsac.evaluation.published import PublishedRow, published_rows
 from dsac.evaluation.queries import with_queries
+from dsac.evaluation.recording_page import write_recording_page
 from dsac.evaluation.report import write_report
 from dsac.evaluation.results import Evaluation, FrameResult
 
@@ -35,5 +36,6 @@ __all__ = [
     "summarize",
     "summary_table",
     "with_queries",
+    "write_recording_page",
     "write_report",
 ]

@@ -118,10 +118,11 @@ def remember(
         final.append(replace(c, depths=depths))
     points = _as_described(final, described, 2 * count)
     looks = (
-        Look(number, c.view.camera, c.cam_from_world, Keypoints(c.pixels + 0.5, c.descriptors), c.depths)
+        Look(number, c.view, c.cam_from_world, Keypoints(c.pixels + 0.5, c.descriptors), c.depths)
         for number, c in enumerate(final)
     )
-    return Remembered(_as_landmarks(final, with_patch), points, find_look_alikes(points, list(looks)))
+    landmarks = _as_landmarks(final, with_patch)
+    return Remembered(landmarks, points, find_look_alikes(landmarks, points, list(looks)))
 
 
 def _corrected_depths(

@@ -14,19 +14,19 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from dsac.geometry import Camera, Pose
-from dsac.landmarks import DescribedPoints, Keypoints, LookAlikes
+from dsac.geometry import Pose
+from dsac.landmarks import DescribedPoints, GreyView, Keypoints, Landmarks, LookAlikes, align
 from dsac.landmarks.look_alikes import are_same
 from dsac.landmarks.matching import match_several
 from dsac.ransac import Correspondences, DenseSolver, ReprojectionError
 
-_MOST_VIEWS = 250  # evenly spread: what one sees its neighbours see
-_MOST_CORNERS = 250
+_MOST_VIEWS = 100  # evenly spread: what one sees its neighbours see
+_MOST_CORNERS = 200
 _PLACES = 8  # that a corner may look like
 _APART = 0.1  # of the depth of what is seen: nearer points are one place
 _OPEN = 20, 0.25  # corners, and share of those that show the place itself, that must be left to look on ...
 _ENOUGH = 12, 0.2  # ... and to agree on another pose
-_LEAST_CONFIDENCE = 0.5
+_LEAST_CONFIDENCE, _LEAST_ALIGNED = 0.5, 0.6  # by descriptors, and by landmarks
 # no second path for what is lost: here that is the usual case
 _SEARCH = DenseSolver(ReprojectionError(8.0), None)
 
@@ -36,18 +36,22 @@ class Look:
     """What one view of the landmarks shows."""
 
     view: int  # its number
-    camera: Camera
+    image: GreyView
     cam_from_world: Pose  # batch ()
     corners: Keypoints
     depths: Float[np.ndarray, " K"]  # of the corners, metres
 
 
-def find_look_alikes(described: DescribedPoints, looks: Sequence[Look]) -> LookAlikes:
-    """Of some of the views, where else in the map there is what they show."""
+def find_look_alikes(landmarks: Landmarks, described: DescribedPoints, looks: Sequence[Look]) -> LookAlikes:
+    """Of some of the views, where else in the map there is what they show: landmarks must be found there."""
     views, motions = [], []
     for i in np.unique(np.linspace(0, len(looks) - 1, min(len(looks), _MOST_VIEWS)).round().astype(int)):
         look = looks[i]
         for other in _other_poses(described, look):
+            aligned = align(landmarks, look.image, other)
+            if not aligned.success.item() or aligned.confidence.item() < _LEAST_ALIGNED:
+                continue
+            other = aligned.cam_from_world[0].to(torch.float64)
             views.append(look.view)
             motions.append(other.inverse() @ look.cam_from_world.to(torch.float64))
     if not motions:
@@ -64,7 +68,7 @@ def _other_poses(described: DescribedPoints, look: Look) -> list[Pose]:
     c = Correspondences(
         torch.from_numpy(corners.pixels).float().repeat_interleave(_PLACES, 0)[None],
         described.points[torch.from_numpy(rows.clip(0))].reshape(1, -1, 3),
-        look.camera[None].to(torch.float32),
+        look.image.camera[None].to(torch.float32),
         weights=torch.from_numpy(np.where(rows >= 0, similarity, 0)).reshape(1, -1),
         modes=_PLACES,
     )

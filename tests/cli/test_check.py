@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from command_line import Run, content
+from command_line import Fails, Run, content
 
 from dsac.datasets import read_poses, write_poses
 from dsac.rooms import synthetic_scene, write_scene
@@ -73,3 +74,30 @@ def test_after_wrong_options_the_way_is_without_them(right: Path, run: Run, tmp_
 def test_axes_that_are_none_are_a_mistake_in_one_line(right: Path, run: Run) -> None:
     code, _, error = run("check", right, "--axes", "xyz")
     assert code == 2 and "axes: expected three of R L, U D, F B" in " ".join(error.split())
+
+
+def test_a_page_shows_what_disagrees(inverted: Path, run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    page = tmp_path / "Prüfung 1.html"
+    code, out, _ = run("check", inverted, "--report", page)
+    assert code == 2 and f"report: {page}" in out
+    html = page.read_text(encoding="utf-8")
+    assert html.startswith("<!doctype html>") and "http" not in html.split("</style>")[1]
+    for words in ("if they are inverted", "--poses inverted", "the two that disagree most", "data:image/jpeg"):
+        assert words in html
+    assert 'class="match c0"' in html and "within 5 % of that" in html
+
+
+def test_a_page_that_cannot_be_written_is_said_before_the_work(
+    right: Path, fails: Fails, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "already exists and is something else" in fails("check", right, "--report", tmp_path / "notes.txt")
+    assert "its folder does not exist" in fails("check", right, "--report", tmp_path / "no" / "page.html")
+    assert "expected a file to write, got a folder" in fails("check", right, "--report", tmp_path)
+
+
+def test_the_scale_is_said(right: Path, run: Run) -> None:
+    _, out, _ = run("check", right, "--json")
+    found = json.loads(out)
+    assert found["metric"] is True and 0.5 < found["distance"] < 5 and found["depth"]["fits"] > 0.8

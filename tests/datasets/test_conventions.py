@@ -81,10 +81,10 @@ def test_factors_are_above_zero(value: float) -> None:
 
 
 def test_options_say_what_was_changed() -> None:
-    changed = Conventions("inverted", "xyzw", "world_from_cam", "RUB", 0.2, "ray", 1.05)
+    changed = Conventions("inverted", "xyzw", "world_from_cam", "RUB", 0.2, "ray", 1.05, "swapped")
     assert changed.options() == (
         "--quaternion xyzw --written world_from_cam --poses inverted --axes opengl --depth-scale 0.2 "
-        "--depth-along ray --focal-scale 1.05"
+        "--depth-along ray --focal-scale 1.05 --center swapped"
     )
 
 
@@ -100,3 +100,10 @@ def test_depth_along_rays_in_other_units_becomes_metres_along_the_axis() -> None
     torch.testing.assert_close(frame.depth, photo.depth, rtol=1e-5, atol=0)
     longer = frames_as(recorded, Conventions(focal_scale=2.0))
     torch.testing.assert_close(longer.cameras[0].focal_px, 2 * CAMERA.focal_px)
+
+
+def test_principal_points_are_put_right() -> None:
+    wide = Camera.from_params("PINHOLE", [500.0, 510.0, 230.0, 310.0], (640, 480))  # of 480x640
+    swapped, middle = Conventions(center="swapped").camera(wide), Conventions(center="middle").camera(wide)
+    assert swapped.params.tolist() == [510.0, 500.0, 310.0, 230.0] and swapped.size == wide.size
+    assert middle.params.tolist() == [500.0, 510.0, 320.0, 240.0]
