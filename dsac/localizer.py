@@ -4,7 +4,7 @@
     answer = localizer.localize(image, camera)
 
 A query is: encode, predict scene coordinates (the regressor), solve, and hold the pose against what the map
-remembers of its images (`dsac.landmarks.answer`).
+remembers of its images (`dsac.landmarks.answering`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dsac.errors import MapFormatError
 from dsac.geometry import Camera, Pose
 from dsac.kernels import at_once, wait_until_compiled
 from dsac.landmarks import GreyView, Matcher, align_focal
-from dsac.landmarks.answer import LEAST_CONFIDENCE, MATCHING, SURE, answer, trusted
+from dsac.landmarks.answering import LEAST_CONFIDENCE, MATCHING, SURE, answer, trusted
 from dsac.localization import Alternative, Localization, Timing
 from dsac.networks.encoder import Encoder
 from dsac.ransac import Correspondences, FocalFit, PoseEstimate, Solver, fit_focal, refocused

@@ -24,7 +24,7 @@ import dsac.regressor
 from dsac.datasets import Frames, read_image
 from dsac.errors import DatasetError, MapFormatError
 from dsac.geometry import Camera, Pose
-from dsac.localization import Localization
+from dsac.localization import Alternative, Localization
 from dsac.localizer import Localizer
 from dsac.networks.encoder import load_encoder
 from dsac.networks.heads import SceneCoordinates, SceneHead
@@ -375,6 +375,25 @@ def test_the_answer_prints_in_three_lines(localizer: Localizer) -> None:
     lost = localizer.localize(torch.zeros(3, 192, 256), photo.camera)
     assert "not localized" in repr(lost) and "center" not in repr(lost)
     assert "2 photos" in repr(localizer.localize(photo.image.expand(2, 3, -1, -1), photo.camera))
+
+
+def test_other_places_of_a_photo_are_named(localizer: Localizer) -> None:
+    photo = photograph(CAMERAS["working size"])
+    answer = localizer.localize(photo.image, photo.camera)
+    assert answer.alternatives == () and answer.to_dict()["alternatives"] == []
+    other = Alternative(Pose.identity(dtype=torch.float64), answer.covariance, 0.3)
+    unsure = replace(answer, alternatives=(other,))
+    assert [place.probability for place in unsure.places] == pytest.approx([0.7, 0.3])
+    assert "one of 2 poses, probabilities 0.70, 0.30" in repr(unsure)
+    (named,) = unsure.to_dict()["alternatives"]
+    assert named["probability"] == 0.3 and named["center"] == [0, 0, 0]
+    lost = replace(unsure, success=torch.tensor(False))
+    said = json.loads(json.dumps(lost.to_dict(), allow_nan=False))
+    assert said["center"] is None and [place["probability"] for place in said["alternatives"]] == [0.7, 0.3]
+    both = localizer.localize(photo.image.expand(2, 3, -1, -1), photo.camera)
+    assert both.alternatives == ((), ()) and both[1].alternatives == ()
+    with pytest.raises(TypeError, match="a batch of photos"):
+        _ = both.places
 
 
 def test_the_answer_in_plain_types_is_json(localizer: Localizer) -> None:

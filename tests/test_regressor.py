@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dsac.geometry import Camera
 from dsac.localizer import Localizer
+from dsac.networks.heads import HeadArchitecture, SceneCoordinates, SceneHead
 from dsac.ransac import Correspondences
 from dsac.regressor import CorrespondenceSource, Regressor, cell_weights
 
@@ -40,6 +41,24 @@ def test_a_photo_becomes_pixels_with_the_points_that_they_show(
     assert (truth - c.pixels[0]).norm(dim=-1).median() < 1.0  # bfloat16 rounds colours where it is used
 
 
+def test_modes_are_rows_of_one_pixel_and_what_is_unlikely_weighs_nothing() -> None:
+    points = torch.arange(2 * 4 * 3 * 3, dtype=torch.float32).reshape(2, 4, 3, 3)
+    odds = torch.tensor([0.7, 0.28, 0.02]).log().expand(2, 4, 3)
+
+    def head(features: Tensor) -> SceneCoordinates:
+        return SceneCoordinates(points, torch.full((2, 4, 3), 0.1), odds)
+
+    regressor = Regressor(None, SceneHead(HeadArchitecture(5, 8, 0)), 192)
+    regressor.head.forward = head  # type: ignore[method-assign]
+    pixels = torch.rand(2, 4, 2)
+    camera = Camera(CAMERA.focal_px.expand(2, 2), CAMERA.center_px.expand(2, 2), CAMERA.size).to(pixels)
+    c = regressor.at_cells(torch.zeros(2, 4, 5), pixels, camera, (2, 2))
+    assert c.modes == 3 and c.grid == (2, 2) and c.weights is not None
+    assert torch.equal(c.pixels, pixels.repeat_interleave(3, 1))
+    assert torch.equal(c.scene_points.unflatten(1, (4, 3)), points)
+    torch.testing.assert_close(c.weights.unflatten(1, (4, 3))[0, 0], torch.tensor([0.7, 0.28, 0.0]))
+
+
 def test_whoever_trains_it_trains_what_queries_ask(regressor: Regressor) -> None:
     photo = photograph(CAMERA)
     features = regressor.encode(photo.image[None], CAMERA)
@@ -61,7 +80,8 @@ def test_every_second_column_is_asked_unless_there_are_few(regressor: Regressor)
 
 
 def test_weights_are_inverse_scales_within_bounds() -> None:
-    weights = cell_weights(torch.tensor([[0.1, 0.2, 0.4, 1e-6, 0.8]]))
+    scale = torch.tensor([[0.1, 0.2, 0.4, 1e-6, 0.8]])
+    weights = cell_weights(SceneCoordinates(torch.zeros(1, 5, 3), scale))
     torch.testing.assert_close(weights, torch.tensor([[2.0, 1.0, 0.5, 10.0, 0.25]]))
 
 

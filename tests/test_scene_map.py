@@ -10,12 +10,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import safetensors
 import safetensors.torch
 import torch
 from ball_world import ColorEncoder, exact_map
 
 from dsac.datasets.storage import write_atomically
 from dsac.errors import MapFormatError
+from dsac.geometry import Pose
+from dsac.landmarks import Landmarks, LookAlikes
 from dsac.mapping import MappingSettings
 from dsac.networks.encoder import load_encoder
 from dsac.networks.heads import HeadArchitecture, SceneHead
@@ -69,6 +72,33 @@ def test_weights_of_its_own_for_the_encoder_survive_the_file(scene_map: SceneMap
         loaded.check_encoder(shipped)
     SceneMap.load(tmp_path / "a.dsac").save(tmp_path / "b.dsac")
     assert (tmp_path / "a.dsac").read_bytes() == (tmp_path / "b.dsac").read_bytes()
+
+
+def test_what_looks_alike_survives_the_file_and_must_belong_to_views(tmp_path: Path) -> None:
+    views = 4
+    patches = torch.zeros(2, 15, 15, dtype=torch.uint8)
+    focal = torch.full((views, 2), 100.0)
+    landmarks = Landmarks(torch.zeros(2, 3), patches, torch.tensor([0, 3]), Pose.identity(views), focal)
+    whole = replace(exact_map(96), landmarks=landmarks)
+    assert whole.share_repeated == 0
+    motion = Pose.exp(torch.randn(2, 6, dtype=torch.float64))
+    repeated = replace(whole, look_alikes=LookAlikes(torch.tensor([0, views - 1]), motion))
+    repeated.save(tmp_path / "a.dsac")
+    loaded = SceneMap.load(tmp_path / "a.dsac")
+    assert loaded.look_alikes is not None and loaded.look_alikes.view.tolist() == [0, views - 1]
+    assert loaded.share_repeated == 0.5
+    with pytest.raises(ValueError, match=f"look-alikes: expected views below {views}"):
+        replace(whole, look_alikes=LookAlikes(torch.tensor([views]), motion[:1]))
+    tensors = {"look_alike.view": torch.tensor([0]), "look_alike.there_from_here": torch.eye(4)[None]}
+    _with_tensors(tmp_path / "a.dsac", tensors)
+    with pytest.raises(MapFormatError, match="damaged|do not fit"):
+        SceneMap.load(tmp_path / "a.dsac")
+
+
+def _with_tensors(path: Path, changed: dict[str, torch.Tensor]) -> None:
+    with safetensors.safe_open(path, framework="pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    path.write_bytes(safetensors.torch.save(tensors | changed, metadata))
 
 
 def test_a_second_save_changes_nothing(scene_map: SceneMap, tmp_path: Path) -> None:

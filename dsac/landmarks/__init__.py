@@ -1,7 +1,7 @@
 """Scene points that a map remembers the looks of, and the pose in which a photo shows them best."""
 
 from dsac.landmarks.alignment import Sightings, align, align_focal, sightings
-from dsac.landmarks.answer import Remembered, answer
+from dsac.landmarks.answering import Remembered, answer
 from dsac.landmarks.described import DescribedPoints
 from dsac.landmarks.keypoints import Keypoints
 from dsac.landmarks.landmarks import PATCH_RADIUS, Landmarks

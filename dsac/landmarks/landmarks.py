@@ -91,6 +91,11 @@ class Landmarks:
         poses = Pose.from_matrix(matrix)
         return Landmarks(tensors["points"], tensors["patches"], tensors["view"], poses, tensors["focal_px"])
 
+    def depth_from(self, cam_from_world: Pose, rows: Int[np.ndarray, " M"]) -> float:
+        """Median depth (metres) of some of them, seen from a pose (batch ()); NaN of none."""
+        points = self.points[torch.from_numpy(rows)].to(torch.float64)
+        return (cam_from_world.to("cpu", torch.float64) @ points)[:, 2].median().item()
+
     @cached_property
     def seen(self) -> SeenPoints:
         """How each point was seen, in float64."""

@@ -88,7 +88,7 @@ class LookAlikes:
             return []
         share = count[self.view.numpy()] / told
         pose = cam_from_world.to(torch.float64)
-        depth = (pose @ landmarks.points[torch.from_numpy(rows)].double())[:, 2].median().item()
+        depth = landmarks.depth_from(pose, rows)
         found: list[Pose] = []
         shares: list[float] = []
         for edge in np.argsort(-share, kind="stable"):

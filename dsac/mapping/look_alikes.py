@@ -52,6 +52,8 @@ def find_look_alikes(landmarks: Landmarks, described: DescribedPoints, looks: Se
             if not aligned.success.item() or aligned.confidence.item() < _LEAST_ALIGNED:
                 continue
             other = aligned.cam_from_world[0].to(torch.float64)
+            if are_same(other, look.cam_from_world, float(np.median(look.depths))):
+                continue
             views.append(look.view)
             motions.append(other.inverse() @ look.cam_from_world.to(torch.float64))
     if not motions:

@@ -246,3 +246,37 @@ def test_dsac_stars_rule_pulls_what_cannot_be_right_to_a_point_that_can(known: b
     towards = torch.nn.functional.normalize(target - behind.detach(), dim=-1)
     downhill = torch.nn.functional.normalize(-behind.grad, dim=-1)
     assert (towards * downhill).sum(-1).min() > 0.999
+
+
+def _of_modes(points: Tensor, log_odds: Tensor, buffer: FeatureBuffer) -> BatchLoss:
+    predicted = SceneCoordinates(points, torch.full_like(log_odds, 0.1), log_odds.log_softmax(-1))
+    return mapping_loss(
+        predicted, buffer.cells, buffer,
+        progress=0.5, depth_range=DEPTH_RANGE, scene_scale=torch.tensor(1.0), reprojection_weight=1.0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_mixture_of_which_one_mode_is_sure_is_that_mode(known: bool) -> None:
+    buffer, truth = _scene(known)
+    points = torch.stack([truth + 0.05, truth + 3.0], dim=1)
+    sure = torch.tensor([[30.0, -30.0]]).expand(NUM_CELLS, 2)
+    alone, mixed = _loss(truth + 0.05, buffer), _of_modes(points, sure, buffer)
+    torch.testing.assert_close(mixed.total, alone.total)
+    torch.testing.assert_close(mixed.median_error_px, alone.median_error_px)
+
+
+def test_each_mode_learns_what_it_explains_best_and_what_explains_more_becomes_likelier() -> None:
+    buffer, truth = _scene(known=True)
+    first = torch.arange(NUM_CELLS) % 4 > 0  # mode 0 is near the truth three times of four
+    near, far = truth + 0.02, truth + 2.0
+    points = torch.stack(
+        [torch.where(first[:, None], near, far), torch.where(first[:, None], far, near)], 1
+    ).requires_grad_()
+    odds = torch.zeros(NUM_CELLS, 2, requires_grad=True)
+    _of_modes(points, odds, buffer).total.backward()
+    assert points.grad is not None and odds.grad is not None
+    pull = points.grad.norm(dim=-1)
+    right, wrong = pull[:, 0][first], pull[:, 1][first]
+    assert (right > 10 * wrong).double().mean() > 0.9
+    assert (odds.grad[first, 0] < 0).all() and (odds.grad[~first, 1] < 0).all()

@@ -93,3 +93,31 @@ def test_blocks_start_as_the_identity() -> None:
     deep.load_state_dict(shallow.state_dict(), strict=False)
     features = torch.randn(10, 12)
     assert torch.equal(deep(features).points, shallow(features).points)
+
+
+def test_several_modes_are_points_with_probabilities() -> None:
+    torch.manual_seed(0)
+    head = SceneHead(HeadArchitecture(12, 32, 1, num_modes=3))
+    answer = head(torch.randn(2, 5, 12))
+    assert answer.points.shape == (2, 5, 3, 3) and answer.scale.shape == (2, 5, 3)
+    assert answer.log_probability is not None
+    torch.testing.assert_close(answer.log_probability.exp().sum(-1), torch.ones(2, 5))
+    assert SceneHead(HeadArchitecture(12, 32, 1))(torch.randn(4, 12)).log_probability is None
+
+
+def test_modes_begin_at_places_of_their_own() -> None:
+    head = SceneHead(HeadArchitecture(12, 32, 1, num_modes=2))
+    head.scene_center.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    head.scene_scale.fill_(4.0)
+    with torch.no_grad():
+        head.point.weight.zero_()
+        head.point.bias.zero_()
+    places = torch.tensor([[5.0, 2.0, 3.0], [-3.0, 0.0, 1.0]])
+    head.spread_modes(places)
+    torch.testing.assert_close(head(torch.randn(12)).points, places, rtol=0.03, atol=0.1)
+
+
+@pytest.mark.parametrize("modes", [0, 65])
+def test_a_number_of_modes_without_meaning_is_refused(modes: int) -> None:
+    with pytest.raises(ValueError, match="num_modes: expected a whole number from 1 to 64"):
+        HeadArchitecture(12, 32, 1, num_modes=modes)

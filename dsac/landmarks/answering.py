@@ -75,6 +75,8 @@ MATCHING = DenseSolver.rgb(threshold_px=8.0)
 _LEAST_TILES = 8  # of an image, with inliers: wrong poses had them in seven at most
 # Photos of one colour, of noise and of other places reach 0.3; right poses of a quickly made map start at 0.8.
 LEAST_CONFIDENCE = 0.5
+_MOST_TRIED = 12  # other places
+_CLEAR = 0.7  # probability of a place that is the answer
 _LEAST_PROBABILITY = 0.02  # of another place that is named
 
 
@@ -117,15 +119,23 @@ def _is_doubtful(found: PoseEstimate, rows: Correspondences) -> bool:
 
 def _told_apart(landmarks: Landmarks, look_alikes: LookAlikes, view: GreyView, found: PoseEstimate) -> Answer:
     """The likeliest of the places that look like the one that was found, and the others."""
-    pose = found.cam_from_world[0].to("cpu", torch.float64)
-    seen = sightings(
-        landmarks, view, pose, count=NEAR_COUNT, radius=NEAR_RADIUS, least_correlation=LEAST_CORRELATION
-    ).rows
-    places = [found]
-    for other in look_alikes.others(landmarks, seen, pose):
-        aligned = trusted(align(landmarks, view, other).to(found.covariance))
-        if aligned.success and not any(_same(aligned, known, landmarks, seen) for known in places):
-            places.append(aligned)
+    places, tried = [found], []
+    for place in places:  # those that are found on the way have look-alikes, too
+        pose = place.cam_from_world[0].to("cpu", torch.float64)
+        seen = sightings(
+            landmarks, view, pose, count=NEAR_COUNT, radius=NEAR_RADIUS, least_correlation=LEAST_CORRELATION
+        ).rows
+        depth = landmarks.depth_from(pose, seen)
+        for other in look_alikes.others(landmarks, seen, pose):
+            if len(tried) >= _MOST_TRIED or any(are_same(other, known, depth) for known in tried):
+                continue
+            tried.append(other)
+            aligned = trusted(align(landmarks, view, other).to(found.covariance))
+            of_it = aligned.cam_from_world[0].to("cpu", torch.float64)
+            if aligned.success and not any(
+                are_same(of_it, known.cam_from_world[0].to("cpu", torch.float64), depth) for known in places
+            ):
+                places.append(aligned)
     if len(places) == 1:
         return Answer(found)
     supports = [support(landmarks, view, p.cam_from_world[0].to("cpu", torch.float64)) for p in places]
@@ -133,13 +143,9 @@ def _told_apart(landmarks: Landmarks, look_alikes: LookAlikes, view: GreyView, f
     first, *rest = sorted(zip(places, chances.tolist(), strict=True), key=lambda place: -place[1])
     estimate = first[0]
     estimate = trusted(replace(estimate, confidence=estimate.confidence * first[1]))
+    if first[1] < _CLEAR:
+        estimate = replace(estimate, success=torch.zeros_like(estimate.success))
     return Answer(estimate, first[1], tuple(p for p in rest if p[1] >= _LEAST_PROBABILITY))
-
-
-def _same(a: PoseEstimate, b: PoseEstimate, landmarks: Landmarks, seen: object) -> bool:
-    poses = [p.cam_from_world[0].to("cpu", torch.float64) for p in (a, b)]
-    depth = (poses[0] @ landmarks.points[torch.as_tensor(seen)].double())[:, 2].abs().median().item()
-    return are_same(poses[0], poses[1], depth)
 
 
 def _spread(estimate: PoseEstimate) -> Tensor:
