@@ -59,7 +59,7 @@ def answer(
             found = again.to(found.covariance)
     if memory.look_alikes is None or not len(memory.look_alikes) or not found.success:
         return Answer(found)
-    return _told_apart(memory.landmarks, memory.look_alikes, view, found)
+    return _told_apart(memory.landmarks, memory.look_alikes, view, rows, found)
 
 
 def trusted(estimate: PoseEstimate) -> PoseEstimate:
@@ -117,7 +117,9 @@ def _is_doubtful(found: PoseEstimate, rows: Correspondences) -> bool:
     return unsure or _spread(found).sqrt().item() > _EXACT * depths.median().item()
 
 
-def _told_apart(landmarks: Landmarks, look_alikes: LookAlikes, view: GreyView, found: PoseEstimate) -> Answer:
+def _told_apart(
+    landmarks: Landmarks, look_alikes: LookAlikes, view: GreyView, rows: Correspondences, found: PoseEstimate
+) -> Answer:
     """The likeliest of the places that look like the one that was found, and the others."""
     places, tried = [found], []
     for place in places:  # those that are found on the way have look-alikes, too
@@ -139,13 +141,20 @@ def _told_apart(landmarks: Landmarks, look_alikes: LookAlikes, view: GreyView, f
     if len(places) == 1:
         return Answer(found)
     supports = [support(landmarks, view, p.cam_from_world[0].to("cpu", torch.float64)) for p in places]
-    chances = probabilities(supports)
+    chances = probabilities(supports, [_share_of_cells(rows, place) for place in places])
     first, *rest = sorted(zip(places, chances.tolist(), strict=True), key=lambda place: -place[1])
     estimate = first[0]
     estimate = trusted(replace(estimate, confidence=estimate.confidence * first[1]))
     if first[1] < _CLEAR:
         estimate = replace(estimate, success=torch.zeros_like(estimate.success))
     return Answer(estimate, first[1], tuple(p for p in rest if p[1] >= _LEAST_PROBABILITY))
+
+
+def _share_of_cells(rows: Correspondences, place: PoseEstimate) -> float:
+    """Of the weight of the scene coordinates, what agrees with a pose."""
+    weights = torch.ones_like(rows.pixels[..., 0]) if rows.weights is None else rows.weights
+    agree = MATCHING.inliers(place.cam_from_world, rows)
+    return (weights[agree].sum() / weights.sum().clamp_min(1e-9)).item()
 
 
 def _spread(estimate: PoseEstimate) -> Tensor:

@@ -5,7 +5,7 @@ seen as well there. A photo that is localized among such views is held against e
 the landmarks that should appear in it and do not:
 
     poses = look_alikes.others(landmarks, rows, pose)          # where else it may have been taken
-    probabilities([support(landmarks, view, p) for p in (pose, *poses)])
+    probabilities([support(landmarks, view, p) for p in (pose, *poses)], shares of the scene coordinates)
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _LEAST_SHARE = 0.05  # of the landmarks seen, which come from views with that lo
 _MOST = 7  # other places
 _SAME_ANGLE, _SAME_PLACE = 0.1, 0.1  # radians; of the distance of what is seen
 _LEAST_IN_TILE = 2
-# Of the mean logarithm of the share found in a tile: at 8, the probabilities of photos of rendered places that
-# repeat themselves are as high as the share of them that is right.
-_SHARPNESS = 8.0
+# What a probability is told by: with these the places of photos of a rendered corridor and staircase get the
+# highest likelihood (benchmarks/repeats.py).
+_OF_SUPPORT, _OF_SHARE, _LEAST_OF_SHARE = 5.0, 0.5, 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,8 +133,8 @@ def support(landmarks: Landmarks, view: GreyView, cam_from_world: Pose) -> float
     return float(np.log(share[enough]).mean())
 
 
-def probabilities(supports: Sequence[float]) -> Float[np.ndarray, " K"]:
-    """Of the places that have such support, one of which is right."""
-    values = _SHARPNESS * np.array(supports)
+def probabilities(supports: Sequence[float], shares: Sequence[float]) -> Float[np.ndarray, " K"]:
+    """Of the places that have such support, and such shares of the photo's scene coordinates; one is right."""
+    values = _OF_SUPPORT * np.array(supports) + _OF_SHARE * np.log(np.array(shares) + _LEAST_OF_SHARE)
     weights = np.exp(values - values.max())
     return weights / weights.sum()

@@ -106,10 +106,12 @@ def test_a_place_that_is_missing_something_has_less_support() -> None:
 
 
 def test_probabilities_add_up_and_favour_what_is_supported() -> None:
-    chances = probabilities([-0.3, -0.1, -np.inf])
+    chances = probabilities([-0.3, -0.1, -np.inf], [0.5, 0.5, 0.5])
     assert chances.sum() == pytest.approx(1.0)
     assert chances[1] > chances[0] > chances[2] == 0
-    assert probabilities([-0.2, -0.2]).tolist() == [0.5, 0.5]
+    assert probabilities([-0.2, -0.2], [0.1, 0.1]).tolist() == [0.5, 0.5]
+    likelier, other = probabilities([-0.2, -0.2], [0.6, 0.1])
+    assert likelier > other
 
 
 def test_without_look_alikes_nothing_else_is_asked() -> None:
