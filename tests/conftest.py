@@ -30,6 +30,23 @@ _COMPILED = re.compile(r"^@(kernel|inlined|compiled|njit)\b", re.MULTILINE)
 _hook = jaxtyping.install_import_hook(checked_modules(), "annotations.checked")
 
 
+# begun first, where files are spread over processes: a long one at the end is waited for by all others
+LONGEST = (
+    "test_readme.py",
+    "test_every_format.py",
+    "test_check.py",
+    "test_strange_queries.py",
+    "test_quickstart.py",
+    "test_network_learner.py",
+    "test_rgb.py",
+    "test_rgbd.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def compiled_kernels() -> None:
     """Once after an install or a change of kernels: until then answers come from other code, and later."""

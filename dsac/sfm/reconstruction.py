@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 _VERSION = 1  # of how it is done
 _PHOTOS, _MODEL = "photos.json", "sparse/0"
 _LEAST = 3  # photos
+_MANY = 0.25  # of the photos without a place
 _HELP = "what helps is more photos that overlap, from places between them, of things with some texture"
 Phase = Literal["video", "read", "features", "matching", "placing"]
 
@@ -231,9 +232,10 @@ def _posed(photos: UnposedPhotos, model: Path) -> Frames:
     there = [i for i, name in enumerate(names) if name in by_name]
     found = [by_name[names[i]] for i in there]
     if lost := [name for name in names if name not in by_name]:
+        doubt = f"; where so many do not, the poses of others may be wrong, too: {_HELP}"
         logger.warning(
-            "%s: %d of %d photos found no place among the others, left out: %s",
-            photos.path, len(lost), len(names), some(lost),
+            "%s: %d of %d photos found no place among the others, left out: %s%s",
+            photos.path, len(lost), len(names), some(lost), doubt if len(lost) > _MANY * len(names) else "",
         )  # fmt: skip
     table = torch.tensor([image.pose for image in found], dtype=torch.float64)
     poses = rigid_from_quaternions(table[:, :4], table[:, 4:], lambda i: f"{model}, {found[i].name}")

@@ -34,7 +34,7 @@ def _corridor(difference: float) -> tuple[Scene, Remembered]:
 def _answers(scene: Scene, memory: Remembered, steps: int) -> list[tuple[Pose, PoseEstimate, list]]:
     """Of the queries in the middle, asked from a pose that is so many doors off."""
     found = []
-    for i in (2, 3):
+    for i in (1, 2, 3, 4):
         frame = scene.query[i]
         truth = _pose(frame)
         coarse = CORRIDOR.moved(truth, torch.tensor([steps]))
@@ -90,8 +90,10 @@ def test_where_photos_can_tell_the_right_place_wins_from_a_wrong_one() -> None:
     scene, memory = _corridor(1.0)
     for steps in (0, 1):
         answers = _answers(scene, memory, steps)
-        sure = [(truth, estimate) for truth, estimate, _ in answers if estimate.success.item()]
-        assert sure and all(_off(estimate, truth) < 0.02 for truth, estimate in sure)
+        right = [_off(estimate, truth) < 0.02 for truth, estimate, _ in answers]
+        sure = [bool(estimate.success) for _, estimate, _ in answers]
+        assert sum(right) >= 2, steps
+        assert all(right[i] for i in range(len(sure)) if sure[i])
 
 
 def test_a_place_that_is_missing_something_has_less_support() -> None:

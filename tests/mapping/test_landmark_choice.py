@@ -134,12 +134,13 @@ def test_a_map_file_holds_them(remembered: Remembered, tmp_path: Path) -> None:
 
     scene_map = replace(exact_map(120), **remembered._asdict())
     loaded = SceneMap.load(_saved(scene_map, tmp_path / "a.dsac"))
-    for kind in remembered._fields:
+    for kind in ("landmarks", "described"):
         there = getattr(loaded, kind)
         assert there is not None
         for name, value in getattr(remembered, kind).tensors().items():
             assert torch.equal(there.tensors()[name], value), name
-        without = SceneMap.load(_saved(replace(scene_map, **{kind: None}), tmp_path / "b.dsac"))
+        fewer = replace(scene_map, **{kind: None}, look_alikes=None)
+        without = SceneMap.load(_saved(fewer, tmp_path / "b.dsac"))
         assert getattr(without, kind) is None
 
 
@@ -173,14 +174,14 @@ def test_progress_ends_at_one(room: Scene) -> None:
 
 @pytest.mark.parametrize("most", [5, 20])
 def test_there_are_no_more_than_asked_for(room: Scene, most: int) -> None:
-    landmarks, described = remember(room.mapping, most)
-    assert 0 < len(landmarks) <= most
-    assert 0 < len(described) <= 2 * most
+    memory = remember(room.mapping, most)
+    assert 0 < len(memory.landmarks) <= most
+    assert memory.described is not None and 0 < len(memory.described) <= 2 * most
 
 
 def test_without_texture_there_are_none(room: Scene) -> None:
     grey = replace(room.mapping, reader=_Flat(room.mapping.reader))
-    assert [len(kind) for kind in remember(grey, 100)] == [0, 0]
+    assert [len(kind) for kind in remember(grey, 100)] == [0, 0, 0]
 
 
 class _Flat(_Stretched):

@@ -73,6 +73,7 @@ def test_photos_that_are_damaged_or_show_something_else_are_named(
     assert walk.errors(scene.mapping)[0] < 0.01
     assert f"1 of {COUNT + 2} photos are damaged, left out: 99.png" in said()
     assert f"1 of {COUNT + 1} photos found no place among the others, left out: snow in mühl.png" in said()
+    assert "may be wrong" not in said()
 
 
 def test_of_two_places_the_larger_is_taken_and_both_are_counted(walk: Walk, tmp_path: Path, said: Said) -> None:
@@ -84,6 +85,7 @@ def test_of_two_places_the_larger_is_taken_and_both_are_counted(walk: Walk, tmp_
     assert walk.errors(scene.mapping)[0] < 0.01
     assert "fall into 2 pieces, the largest is taken; photos in each: 10, 4" in said()
     assert "4 of 14 photos found no place among the others, left out: that way/00.png" in said()
+    assert "where so many do not, the poses of others may be wrong, too" in said()
 
 
 def test_photos_stored_turned_are_placed_as_viewers_show_them(walk: Walk, tmp_path: Path) -> None:
