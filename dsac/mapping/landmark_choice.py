@@ -117,12 +117,13 @@ def remember(
         described.append(best)
         final.append(replace(c, depths=depths))
     points = _as_described(final, described, 2 * count)
-    looks = (
-        Look(number, c.view, c.cam_from_world, Keypoints(c.pixels + 0.5, c.descriptors), c.depths)
-        for number, c in enumerate(final)
-    )
+    looks = [
+        Look(i, c.view, c.cam_from_world, Keypoints(c.pixels + 0.5, c.descriptors), float(np.median(c.depths)))
+        for i, c in enumerate(candidates)
+        if len(c.depths)
+    ]
     landmarks = _as_landmarks(final, with_patch)
-    return Remembered(landmarks, points, find_look_alikes(landmarks, points, list(looks)))
+    return Remembered(landmarks, points, find_look_alikes(landmarks, points, looks))
 
 
 def _corrected_depths(

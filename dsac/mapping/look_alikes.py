@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
 
 from dsac.geometry import Pose
 from dsac.landmarks import DescribedPoints, GreyView, Keypoints, Landmarks, LookAlikes, align
@@ -39,7 +38,7 @@ class Look:
     image: GreyView
     cam_from_world: Pose  # batch ()
     corners: Keypoints
-    depths: Float[np.ndarray, " K"]  # of the corners, metres
+    depth: float  # of what it shows, metres
 
 
 def find_look_alikes(landmarks: Landmarks, described: DescribedPoints, looks: Sequence[Look]) -> LookAlikes:
@@ -52,7 +51,7 @@ def find_look_alikes(landmarks: Landmarks, described: DescribedPoints, looks: Se
             if not aligned.success.item() or aligned.confidence.item() < _LEAST_ALIGNED:
                 continue
             other = aligned.cam_from_world[0].to(torch.float64)
-            if are_same(other, look.cam_from_world, float(np.median(look.depths))):
+            if are_same(other, look.cam_from_world, look.depth):
                 continue
             views.append(look.view)
             motions.append(other.inverse() @ look.cam_from_world.to(torch.float64))
@@ -62,11 +61,8 @@ def find_look_alikes(landmarks: Landmarks, described: DescribedPoints, looks: Se
 
 
 def _other_poses(described: DescribedPoints, look: Look) -> list[Pose]:
-    if len(look.depths) == 0:
-        return []
-    depth = float(np.median(look.depths))
     corners = Keypoints(look.corners.pixels[:_MOST_CORNERS], look.corners.descriptors[:_MOST_CORNERS])
-    rows, similarity = match_several(described, corners, _PLACES, _APART * depth)
+    rows, similarity = match_several(described, corners, _PLACES, _APART * look.depth)
     c = Correspondences(
         torch.from_numpy(corners.pixels).float().repeat_interleave(_PLACES, 0)[None],
         described.points[torch.from_numpy(rows.clip(0))].reshape(1, -1, 3),
@@ -84,6 +80,6 @@ def _other_poses(described: DescribedPoints, look: Look) -> list[Pose]:
             break
         left = torch.where(other.inliers, 0.0, left)
         pose = other.cam_from_world[0].to(torch.float64)
-        if other.confidence.item() > _LEAST_CONFIDENCE and not are_same(pose, look.cam_from_world, depth):
+        if other.confidence.item() > _LEAST_CONFIDENCE and not are_same(pose, look.cam_from_world, look.depth):
             found.append(pose)
     return found
