@@ -1,8 +1,8 @@
 """Every format that is read, from the folder to a score: `check` finds nothing, held-out frames are localized.
 
-`dsac map` learns from those that differ in kind: depth of a second camera, of other times or of fewer pixels,
-a lens with distortion, a body that carries the camera, a scale of their own. What a map needs of the others is
-the same frames: held-out ones are localized in the map of one format, by the poses and cameras of each.
+`dsac map` learns from those that differ in kind: depth of a second camera, a body that carries the camera, a
+lens with distortion and a scale of its own. What a map needs of the others is the same frames: held-out ones
+are localized in the map of one format, by the poses and cameras of each.
 """
 
 from __future__ import annotations
@@ -24,10 +24,8 @@ from written_walks import (
     colmap_text,
     euroc,
     plain,
-    polycam,
     ros_bag,
     seven_scenes,
-    tum,
 )
 
 from dsac.checking import sample
@@ -38,7 +36,7 @@ from dsac.localizer import Localizer
 from dsac.mapping import MappingSettings, build_map
 
 FRAMES, HELD_OUT = 16, 2
-OF_A_KIND = [seven_scenes, tum, euroc, polycam, colmap_text]
+OF_A_KIND = [seven_scenes, euroc, colmap_text]
 SMALL = {"num_views": FRAMES, "buffer_size": 3000, "num_landmarks": 400}
 Settings = Callable[[Map], MappingSettings]
 
