@@ -105,7 +105,7 @@ def measured(
             settings = MappingSettings(num_modes=number, steps=steps, num_views=3 * counts[0])
             scene_map = build_map(scene, settings)
             good = scene_map.info.training["fraction_good"]
-            what = f"{name} {difference:g}, {number} modes, {good:.0%} of the cells"
+            what = f"{name} {difference:g}, modes {number}, {good:.0%} of the cells"
             print(f"{what}: {telling.mean():.0%} of the photos tell", flush=True)
             of_cells.append(f"| {what} | {by_cells(Localizer(scene_map), scene)} |")
             print(of_cells[-1], flush=True)
