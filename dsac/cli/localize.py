@@ -123,7 +123,7 @@ def _as_line(localization: Localization) -> str:
     if not localization.success:
         why = f"confidence {localization.confidence.item():.2f}"
         if localization.alternatives:
-            why += f"; at {_others(localization.places, ' m' if localization.metric else '')}"
+            why += f"; maybe at {_others(localization.places, ' m' if localization.metric else '')}"
         return f"{localization.name}  not localized ({why})"
     x, y, z = localization.cam_from_world.center.tolist()
     unit = " m" if localization.metric else ""
