@@ -91,17 +91,15 @@ class Regressor(nn.Module):
         with fast_autocast(features.device):
             slow = fast_dtype(features.device) == torch.float32
             coordinates = self.head(features.float() if slow else features)
-        weights = cell_weights(coordinates)
-        if (modes := weights[0, 0].numel()) == 1:
-            return Correspondences(pixels, coordinates.points, camera, weights=weights, grid=grid)
-        return Correspondences(
-            pixels.repeat_interleave(modes, 1),
-            coordinates.points.flatten(1, 2),
-            camera,
-            weights=weights.flatten(1),
-            grid=grid,
-            modes=modes,
-        )
+        points, weights = coordinates.points, cell_weights(coordinates)
+        modes = 1 if coordinates.log_probability is None else points.shape[-2]
+        if modes > 1:
+            pixels, points, weights = (
+                pixels.repeat_interleave(modes, 1),
+                points.flatten(1, 2),
+                weights.flatten(1),
+            )
+        return Correspondences(pixels, points, camera, weights=weights, grid=grid, modes=modes)
 
     # ---- size ---------------------------------------------------------------------------------------
 

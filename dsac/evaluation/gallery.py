@@ -132,7 +132,10 @@ def _points_from_predictions(localization: Localization) -> tuple[Float[Tensor, 
     if grid is None:
         return points[:0].reshape(0, 0, 3), inliers[:0].reshape(0, 0)
     step = max(1, round(max(grid) / _MESH_CELLS))
-    return points.reshape(*grid, 3)[::step, ::step], inliers.reshape(grid)[::step, ::step]
+    of_cells = inliers.reshape(*grid, -1)  # and their modes, of which one at most is an inlier
+    mode = of_cells.int().argmax(-1)[..., None, None].expand(*grid, 1, 3)
+    points = points.reshape(*grid, -1, 3).gather(2, mode)[:, :, 0]
+    return points[::step, ::step], of_cells.any(-1)[::step, ::step]
 
 
 def _project_grid(

@@ -76,7 +76,8 @@ class TrainableMap(nn.Module):
         rows = rows.to(features.device)
         seen = self.predict(features, camera, rows)
         assert seen.weights is not None
-        return replace(seen, weights=seen.weights * inside.gather(1, rows), grid=grid)
+        inside = inside.gather(1, rows).repeat_interleave(seen.modes, 1)
+        return replace(seen, weights=seen.weights * inside, grid=grid)
 
     def features(self, views: Sequence[TuningView]) -> Float[Tensor, "B C h w"]:
         """Of views of one size: as they were encoded, or by the encoder that is being trained."""

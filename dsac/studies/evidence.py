@@ -106,8 +106,9 @@ def frame_evidence(localization: Localization, frame: Frame, max_distance: float
     truth = frame.cam_from_world
     correspondences = _on_cpu(localization.correspondences)
     known, points = _true_points(localization, frame)
-    distance = (correspondences.scene_points[0].double() - points).norm(dim=-1)[known]
-    inlier_ratio = (distance < max_distance).double().mean().item()
+    distance = (correspondences.scene_points[0].double() - points).norm(dim=-1)
+    nearest = distance.unflatten(0, (-1, correspondences.modes)).amin(-1)[known[:: correspondences.modes]]
+    inlier_ratio = (nearest < max_distance).double().mean().item()
 
     solver, generator = PoseSolver.rgb(NUM_HYPOTHESES), torch.Generator().manual_seed(0)
     started = time.perf_counter()

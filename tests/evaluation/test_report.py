@@ -182,6 +182,24 @@ def test_meshes_coincide_exactly_when_the_estimate_is_right(scene, make_localiza
     assert start[1] - start[0] == pytest.approx(4.0, abs=0.11)
 
 
+def test_of_several_modes_the_mesh_is_of_those_that_agree(scene, make_localization):
+    frame = replace(scene.query[0], depth=None)
+    truth = scene.query.cam_from_world[0]
+    one = make_localization("a", truth, Pose.identity(dtype=torch.float64))
+    c, wrong = one.correspondences, one.correspondences.scene_points + 7.0
+    modes = replace(
+        c,
+        pixels=c.pixels.repeat_interleave(2, 1),
+        scene_points=torch.stack([wrong, c.scene_points], 2).flatten(1, 2),
+        modes=2,
+    )
+    inliers = torch.stack([torch.zeros_like(one.inliers), one.inliers], -1).flatten()
+    several = replace(one, correspondences=modes, inliers=inliers)
+    assert meshes(overlay_picture(several, "p", frame, truth)) == meshes(
+        overlay_picture(one, "p", frame, truth)
+    )
+
+
 def test_inlier_cells_are_coloured_by_reprojection_error(scene, make_localization):
     truth = scene.query.cam_from_world[0]
     for shift_m, colour in ((0.0, "c0"), (0.05, "c1"), (0.1, "c2"), (0.3, "c3")):  # 0, 2, 4 and 12 px

@@ -31,6 +31,7 @@ from dsac.mapping.pose_learner import PoseLearner, TuningViews
 from dsac.mapping.settings import FineTuningSettings
 from dsac.mapping.trainable_map import TrainableMap, TuningView
 from dsac.mapping.views import Augmentation, random_view
+from dsac.networks.heads import SceneHead
 from dsac.networks.score_network import ScoreArchitecture
 from dsac.ransac import LearnedScore
 from dsac.scene_map import SceneMap
@@ -137,6 +138,24 @@ def test_training_on_poses_mends_a_map(shifted: SceneMap, frames: Frames, select
     truth = torch.full((1, 3), RADIUS / 3**0.5)
     before, after = ((m.head(corner).points - truth).norm().item() for m in (shifted, tuned))
     assert after < before
+
+
+def test_a_map_of_several_modes_is_mended_too(shifted: SceneMap, frames: Frames) -> None:
+    """Every cell may also show a place far off, which is half as likely."""
+    architecture = replace(shifted.head.architecture, num_modes=2)
+    head = SceneHead(architecture)
+    state = shifted.head.state_dict()
+    point = {name: state.pop(f"point.{name}") for name in ("weight", "bias")}
+    head.load_state_dict(state, strict=False)
+    with torch.no_grad():
+        for name, value in point.items():
+            modes = getattr(head.point, name).unflatten(0, (2, 6))
+            modes[:, :5], modes[:, 5] = value, 0.0
+        head.point.bias.unflatten(0, (2, 6))[1] += torch.tensor([9.0, 0.0, 0.0, 0.0, 0.0, -0.7])
+    both = replace(shifted, head=head, info=replace(shifted.info, head=architecture))
+    record = _tune(both, frames, SMALL).info.training["fine_tuning"]
+    assert record["validation_before"] > 4  # cm
+    assert record["validation_after"] < 0.85 * record["validation_before"]
 
 
 def test_a_map_that_training_would_spoil_comes_back_as_it_was(frames: Frames) -> None:
