@@ -28,10 +28,10 @@ from dsac.landmarks.patches import PinholeView, Visibility
 from dsac.landmarks.view import GreyView
 from dsac.ransac import Correspondences, DenseSolver, FocalFit, PoseEstimate, fit_focal, refocused
 
-_WIDE_RADIUS, NEAR_RADIUS = 16, 5  # pixels around the predicted place: first, and from the better pose again
-_WIDE_COUNT, NEAR_COUNT, _FOCAL_COUNT = 200, 400, 1200  # landmarks searched for
+_WIDE_RADIUS, _NEAR_RADIUS = 16, 5  # pixels around the predicted place: first, and from the better pose again
+_WIDE_COUNT, _NEAR_COUNT, _FOCAL_COUNT = 200, 400, 1200  # landmarks searched for
 _MORE_WIDE, _SURE = 3, 0.8  # wide searches more, until the confidence is that or rises no longer
-LEAST_CORRELATION = 0.7
+_LEAST_CORRELATION = 0.7
 _THRESHOLD_PX = 3.0
 _VISIBLE = Visibility(margin_px=PATCH_RADIUS, max_angle=math.radians(40.0), max_zoom=1.8)
 _KEYPOINT_WEIGHT = 0.6  # beside up to 0.3 of patches: they see more of what is far to the side, if less exactly
@@ -39,12 +39,13 @@ _KEYPOINT_WEIGHT = 0.6  # beside up to 0.3 of patches: they see more of what is 
 
 @dataclass(frozen=True)
 class Sightings:
-    """The landmarks that were found in an image."""
+    """The M landmarks that were found in an image, of A that were searched for."""
 
     rows: Int[np.ndarray, " M"]  # of the landmarks
     expected: Float[np.ndarray, "M 2"]  # pixels, by the pose that was searched from
     pixels: Float32[np.ndarray, "M 2"]
     correlation: Float32[np.ndarray, " M"]
+    searched: Float[np.ndarray, "A 2"]  # pixels at which all of them were expected
 
 
 def align(
@@ -74,7 +75,7 @@ def align(
         wide = again
     if not wide.success.item():
         return wide
-    near = search(wide.cam_from_world[0], NEAR_RADIUS, NEAR_COUNT)
+    near = search(wide.cam_from_world[0], _NEAR_RADIUS, _NEAR_COUNT)
     known = torch.isfinite(near.covariance).flatten(1).all(-1)
     return replace(near, confidence=wide.confidence, success=known)
 
@@ -88,7 +89,7 @@ def align_focal(
 
     More of them are asked than for a pose alone: a zoom and a step look much alike.
     """
-    for radius, count in ((_WIDE_RADIUS, NEAR_COUNT), (NEAR_RADIUS, _FOCAL_COUNT)):
+    for radius, count in ((_WIDE_RADIUS, _NEAR_COUNT), (_NEAR_RADIUS, _FOCAL_COUNT)):
         seen = replace(view, camera=refocused(view.camera, fit.factor))
         rows = _found(landmarks, seen, fit.cam_from_world, None, radius, count)
         rows = replace(rows, camera=view.camera[None].to(torch.float32))
@@ -105,9 +106,9 @@ def _found(
     landmarks: Landmarks, view: GreyView, pose: Pose, matcher: Matcher | None, radius: int, count: int
 ) -> Correspondences:
     """Where landmarks, `count` at most, and described points are found within `radius` pixels."""
-    found = sightings(landmarks, view, pose, count=count, radius=radius, least_correlation=LEAST_CORRELATION)
+    found = sightings(landmarks, view, pose, count=count, radius=radius)
     pixels, points = torch.from_numpy(found.pixels), landmarks.points[found.rows]
-    weights = torch.from_numpy(found.correlation - LEAST_CORRELATION)
+    weights = torch.from_numpy(found.correlation - _LEAST_CORRELATION)
     if matcher is not None:
         pairs = matcher.near(view.camera, pose, radius)
         pixels, points = torch.cat([pixels, pairs.pixels]), torch.cat([points, pairs.points])
@@ -119,7 +120,7 @@ def _found(
 
 _SOLVERS = {
     radius: DenseSolver.rgb(threshold_px=_THRESHOLD_PX, window_px=2 * radius + 1)
-    for radius in (_WIDE_RADIUS, NEAR_RADIUS)
+    for radius in (_WIDE_RADIUS, _NEAR_RADIUS)
 }
 
 
@@ -128,18 +129,21 @@ def sightings(
     view: GreyView,
     cam_from_world: Pose,  # batch (), on the CPU
     *,
-    count: int,
-    radius: int,
-    least_correlation: float,
+    count: int = _NEAR_COUNT,
+    radius: int = _NEAR_RADIUS,
+    least_correlation: float = _LEAST_CORRELATION,
 ) -> Sightings:
-    """Where at most `count` landmarks appear within `radius` pixels of where this pose would show them."""
+    """Where at most `count` landmarks appear within `radius` pixels of where this pose would show them.
+
+    As they are: what a pose from `align` shows.
+    """
     rows = visible(landmarks, view.camera, cam_from_world, count)
     expected, image_from_patch = predict(landmarks, rows, view.camera, cam_from_world)
     pixels, correlation = _search().find_patches(
         view.pixels, landmarks.patches.numpy(), rows, expected, image_from_patch, radius=radius
     )
     alike = correlation > least_correlation
-    return Sightings(rows[alike], expected[alike], pixels[alike], correlation[alike])
+    return Sightings(rows[alike], expected[alike], pixels[alike], correlation[alike], expected)
 
 
 def visible(landmarks: Landmarks, camera: Camera, cam_from_world: Pose, most: int) -> Int[np.ndarray, " M"]:

@@ -11,17 +11,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from dsac.landmarks.alignment import LEAST_CORRELATION, NEAR_COUNT, NEAR_RADIUS, align, sightings
+from dsac.geometry import Pose
+from dsac.landmarks.alignment import align, sightings
 from dsac.landmarks.described import DescribedPoints
 from dsac.landmarks.landmarks import Landmarks
-from dsac.landmarks.look_alikes import LookAlikes, are_same, probabilities, support
+from dsac.landmarks.look_alikes import LookAlikes, probabilities, support
 from dsac.landmarks.matcher import Matcher
-from dsac.landmarks.patches import TILES
+from dsac.landmarks.patches import tiles_of
 from dsac.landmarks.view import GreyView
-from dsac.ransac import Correspondences, DenseSolver, PoseEstimate
+from dsac.ransac import Correspondences, DenseSolver, PoseEstimate, are_same
 
 
 class Remembered(NamedTuple):
@@ -37,8 +39,12 @@ class Answer:
     """The likeliest pose of one photo, and the others that it may have been taken from."""
 
     estimate: PoseEstimate  # B = 1
-    probability: float = 1.0  # that it is this one, if it is one of them
     others: tuple[tuple[PoseEstimate, float], ...] = ()  # each with its probability, the likeliest first
+
+    @property
+    def probability(self) -> float:
+        """That it is this one, if it is one of them."""
+        return 1.0 - sum(probability for _, probability in self.others)
 
 
 def answer(
@@ -77,7 +83,6 @@ _LEAST_TILES = 8  # of an image, with inliers: wrong poses had them in seven at 
 LEAST_CONFIDENCE = 0.5
 _MOST_TRIED = 12  # other places
 _CLEAR = 0.7  # probability of a place that is the answer
-_LEAST_PROBABILITY = 0.02  # of another place that is named
 
 
 def _polished(landmarks: Landmarks, view: GreyView, coarse: PoseEstimate) -> PoseEstimate:
@@ -101,8 +106,7 @@ def _confirmed(found: PoseEstimate, aligned: PoseEstimate, rows: Correspondences
 
     These must lie in enough tiles of the image: some fifty matches on one small thing fit a wrong pose well.
     """
-    pixels = rows.pixels[found.inliers]
-    tiles = (pixels / torch.tensor(rows.camera.size) * torch.tensor(TILES)).long().unique(dim=0)
+    tiles = np.unique(tiles_of(rows.pixels[found.inliers].numpy(), rows.camera.size))
     success = found.success & (len(tiles) >= _LEAST_TILES)
     kept = MATCHING.inliers(aligned.cam_from_world, rows) & found.inliers
     if aligned.success and kept.sum() >= 0.8 * found.inliers.sum():
@@ -121,33 +125,30 @@ def _told_apart(
     landmarks: Landmarks, look_alikes: LookAlikes, view: GreyView, rows: Correspondences, found: PoseEstimate
 ) -> Answer:
     """The likeliest of the places that look like the one that was found, and the others."""
-    places, tried = [found], []
-    for place in places:  # those that are found on the way have look-alikes, too
-        pose = place.cam_from_world[0].to("cpu", torch.float64)
-        seen = sightings(
-            landmarks, view, pose, count=NEAR_COUNT, radius=NEAR_RADIUS, least_correlation=LEAST_CORRELATION
-        ).rows
-        depth = landmarks.depth_from(pose, seen)
-        for other in look_alikes.others(landmarks, seen, pose):
+    places, poses, supports = [found], [_pose(found)], []
+    tried: list[Pose] = []
+    for pose in poses:  # those that are found on the way have look-alikes, too
+        seen = sightings(landmarks, view, pose)
+        supports.append(support(seen, view.camera.size))
+        depth = landmarks.depth_from(pose, seen.rows)
+        for other in look_alikes.others(landmarks, seen.rows, pose):
             if len(tried) >= _MOST_TRIED or any(are_same(other, known, depth) for known in tried):
                 continue
             tried.append(other)
             aligned = trusted(align(landmarks, view, other).to(found.covariance))
-            of_it = aligned.cam_from_world[0].to("cpu", torch.float64)
-            if aligned.success and not any(
-                are_same(of_it, known.cam_from_world[0].to("cpu", torch.float64), depth) for known in places
-            ):
+            if aligned.success and not any(are_same(_pose(aligned), known, depth) for known in poses):
                 places.append(aligned)
+                poses.append(_pose(aligned))
     if len(places) == 1:
         return Answer(found)
-    supports = [support(landmarks, view, p.cam_from_world[0].to("cpu", torch.float64)) for p in places]
-    chances = probabilities(supports, [_share_of_cells(rows, place) for place in places])
-    first, *rest = sorted(zip(places, chances.tolist(), strict=True), key=lambda place: -place[1])
-    estimate = first[0]
-    estimate = trusted(replace(estimate, confidence=estimate.confidence * first[1]))
-    if first[1] < _CLEAR:
-        estimate = replace(estimate, success=torch.zeros_like(estimate.success))
-    return Answer(estimate, first[1], tuple(p for p in rest if p[1] >= _LEAST_PROBABILITY))
+    chances = probabilities(supports, [_share_of_cells(rows, place) for place in places]).tolist()
+    (likeliest, chance), *others = sorted(zip(places, chances, strict=True), key=lambda place: -place[1])
+    estimate = trusted(replace(likeliest, confidence=likeliest.confidence * chance))
+    return Answer(replace(estimate, success=estimate.success & (chance >= _CLEAR)), tuple(others))
+
+
+def _pose(estimate: PoseEstimate) -> Pose:
+    return estimate.cam_from_world[0].to("cpu", torch.float64)
 
 
 def _share_of_cells(rows: Correspondences, place: PoseEstimate) -> float:

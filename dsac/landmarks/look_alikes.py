@@ -4,12 +4,14 @@ Mapping notices what its own views could be taken for (`dsac.mapping.look_alikes
 seen as well there. A photo that is localized among such views is held against every one of these places, by
 the landmarks that should appear in it and do not:
 
-    poses = look_alikes.others(landmarks, rows, pose)          # where else it may have been taken
-    probabilities([support(landmarks, view, p) for p in (pose, *poses)], shares of the scene coordinates)
+    seen = sightings(landmarks, view, pose)
+    look_alikes.others(landmarks, seen.rows, pose)             # where else it may have been taken
+    probabilities(supports of all the places, shares of the scene coordinates)
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,16 +21,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dsac.geometry import Pose
-from dsac.landmarks.alignment import LEAST_CORRELATION, NEAR_RADIUS, predict, sightings, visible
+from dsac.landmarks.alignment import Sightings
 from dsac.landmarks.landmarks import Landmarks
-from dsac.landmarks.patches import TILES
-from dsac.landmarks.view import GreyView
+from dsac.landmarks.patches import TILES, tiles_of
+from dsac.ransac import are_same
 
-_COUNT = 400  # landmarks that are asked
 _LEAST_SHARE = 0.05  # of the landmarks seen, which come from views with that look-alike
 _MOST = 7  # other places
-_SAME_ANGLE, _SAME_PLACE = 0.1, 0.1  # radians; of the distance of what is seen
-_LEAST_IN_TILE = 2
+_NUM_TILES, _LEAST_IN_TILE = math.prod(TILES), 2
 # What a probability is told by: with these the places of photos of a rendered corridor and staircase get the
 # highest likelihood (benchmarks/repeats.py).
 _OF_SUPPORT, _OF_SHARE, _LEAST_OF_SHARE = 5.0, 0.5, 0.02
@@ -105,32 +105,19 @@ class LookAlikes:
         return [found[i] for i in order[:_MOST]]
 
 
-def are_same(a: Pose, b: Pose, depth: float) -> bool:
-    """Whether two poses (batch ()) are one answer to a photo of what is so far away, metres."""
-    turned = torch.deg2rad(a.rotation_error_deg(b)).item()
-    return a.center_distance(b).item() < _SAME_PLACE * depth and turned < _SAME_ANGLE
-
-
-def support(landmarks: Landmarks, view: GreyView, cam_from_world: Pose) -> float:
-    """How well a photo shows what it should from a pose (batch ()): at most 0.
+def support(found: Sightings, size: tuple[int, int]) -> float:
+    """How well a photo of (width, height) shows what it should from the pose of these sightings: at most 0.
 
     The mean over the tiles of the image of the logarithm of the share of landmarks found there: what is missing
     on one spot speaks against a place as loudly as what is found on many speaks for it.
     """
-    asked = visible(landmarks, view.camera, cam_from_world, _COUNT)
-    if len(asked) == 0:
+    if len(found.searched) == 0:
         return -np.inf
-    places, _ = predict(landmarks, asked, view.camera, cam_from_world)
-    found = sightings(
-        landmarks, view, cam_from_world,
-        count=_COUNT, radius=NEAR_RADIUS, least_correlation=LEAST_CORRELATION,
-    ).rows  # fmt: skip
-    column, row = (places / np.array(view.camera.size) * TILES).astype(int).clip(0, np.array(TILES) - 1).T
-    tile = column * TILES[1] + row
-    number = np.bincount(tile)
+    number, there = (
+        np.bincount(tiles_of(p, size), minlength=_NUM_TILES) for p in (found.searched, found.expected)
+    )
     enough = number >= min(_LEAST_IN_TILE, number.max())
-    share = (np.bincount(tile, weights=np.isin(asked, found)) + 0.5) / (number + 1)
-    return float(np.log(share[enough]).mean())
+    return float(np.log((there[enough] + 0.5) / (number[enough] + 1)).mean())
 
 
 def probabilities(supports: Sequence[float], shares: Sequence[float]) -> Float[np.ndarray, " K"]:

@@ -88,12 +88,17 @@ def visible_patches(
     chord = np.sqrt(((1 - cosine[rows]) / (1 - np.cos(max_angle))).clip(0))
     costs = chord + zoom[rows] / np.log(max_zoom)
 
-    column, row = (pixels[rows] / size * TILES).astype(int).clip(0, np.array(TILES) - 1).T
-    tile = row * TILES[0] + column
+    tile = tiles_of(pixels[rows], size)
     by_cost = np.argsort(costs, kind="stable")
     order = by_cost[np.argsort(tile[by_cost], kind="stable")]
     rank = np.arange(len(order)) - np.searchsorted(tile[order], tile[order])
     return rows[order[np.lexsort((costs[order], rank))][:most]]
+
+
+def tiles_of(pixels: Float[np.ndarray, "M 2"], size: tuple[int, int]) -> Int[np.ndarray, " M"]:
+    """Number of the tile of an image of (width, height) that each pixel lies in, of the nearest outside."""
+    column, row = (pixels / size * TILES).astype(int).clip(0, np.array(TILES) - 1).T
+    return row * TILES[0] + column
 
 
 def find_patches(

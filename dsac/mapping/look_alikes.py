@@ -15,9 +15,8 @@ import torch
 
 from dsac.geometry import Pose
 from dsac.landmarks import DescribedPoints, GreyView, Keypoints, Landmarks, LookAlikes, align
-from dsac.landmarks.look_alikes import are_same
 from dsac.landmarks.matching import match_several
-from dsac.ransac import Correspondences, DenseSolver, ReprojectionError
+from dsac.ransac import Correspondences, DenseSolver, ReprojectionError, are_same
 
 _MOST_VIEWS = 100  # evenly spread: what one sees its neighbours see
 _MOST_CORNERS = 200

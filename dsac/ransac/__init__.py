@@ -1,6 +1,6 @@
 """A robust pose from correspondences, differentiable: sample, solve, score, select, refine."""
 
-from dsac.ransac.alternatives import alternatives
+from dsac.ransac.alternatives import alternatives, are_same
 from dsac.ransac.dense import DenseSolver
 from dsac.ransac.focal import FocalFit, fit_focal, refocused
 from dsac.ransac.losses import MaxError, PoseLoss, WeightedError
@@ -44,6 +44,7 @@ __all__ = [
     "WeightedError",
     "WeightedSampling",
     "alternatives",
+    "are_same",
     "entropy_bits",
     "fit_focal",
     "noisy_poses",

@@ -31,19 +31,20 @@ def alternatives(
     weights = correspondences.weights
     if correspondences.modes == 1 or weights is None or not estimate.success:
         return []
-    pixels_weights = weights.unflatten(1, (-1, correspondences.modes)).sum(-1)  # (1, n)
-    left, found = weights.clone(), [estimate]
-    of_first = _weight_of_inliers(correspondences, estimate)
+    agreeing = estimate.inliers.unflatten(1, (-1, correspondences.modes)).any(-1)
+    rows = agreeing.repeat_interleave(correspondences.modes, 1)  # all modes of the pixels that agree
+    left, found = weights, [estimate]
     while len(found) <= most:
         left = torch.where(found[-1].inliers, 0.0, left)
-        rest = left.unflatten(1, (-1, correspondences.modes)).sum(-1)
-        explained = found[0].inliers.unflatten(1, (-1, correspondences.modes)).any(-1)
-        if rest[explained].sum() < _OPEN * pixels_weights[explained].sum():
+        if left[rows].sum() < _OPEN * weights[rows].sum():
             break
         other = solver(replace(correspondences, weights=left))
-        if not other.success or _weight_of_inliers(correspondences, other) < _COMPARABLE * of_first:
+        comparable = weights[other.inliers].sum() >= _COMPARABLE * weights[estimate.inliers].sum()
+        if not other.success or not comparable:
             break
-        if any(_are_same(other.cam_from_world, known.cam_from_world, correspondences) for known in found):
+        pose = other.cam_from_world[0]
+        depth = (pose @ correspondences.scene_points[other.inliers])[:, 2].median().item()
+        if any(are_same(pose, known.cam_from_world[0], depth) for known in found):
             break
         found.append(other)
     return found[1:]
@@ -51,16 +52,10 @@ def alternatives(
 
 _OPEN = 0.15  # of the weight of the pixels that agree, on modes that nothing explains yet
 _COMPARABLE = 0.2  # of the weight that agrees with the first pose
-_SAME_ANGLE = 0.1  # radians, and ...
-_SAME_PLACE = 0.05  # ... of the median depth
+_SAME_ANGLE, _SAME_PLACE = 0.1, 0.1  # radians; of the distance of what is seen
 
 
-def _weight_of_inliers(correspondences: Correspondences, estimate: PoseEstimate) -> torch.Tensor:
-    assert correspondences.weights is not None
-    return correspondences.weights[estimate.inliers].sum()
-
-
-def _are_same(a: Pose, b: Pose, correspondences: Correspondences) -> bool:
-    depth = (a @ correspondences.scene_points)[..., 2].median()
-    near = a.center_distance(b) < _SAME_PLACE * depth
-    return bool(near & (torch.deg2rad(a.rotation_error_deg(b)) < _SAME_ANGLE))
+def are_same(a: Pose, b: Pose, depth: float) -> bool:
+    """Whether two poses (batch ()) are one answer to a photo of what is so far away, metres."""
+    turned = torch.deg2rad(a.rotation_error_deg(b)).item()
+    return a.center_distance(b).item() < _SAME_PLACE * depth and turned < _SAME_ANGLE

@@ -11,7 +11,16 @@ import torch
 
 from dsac.datasets import Frame, Scene
 from dsac.geometry import Pose
-from dsac.landmarks import GreyView, Keypoints, LookAlikes, Remembered, answer, probabilities, support
+from dsac.landmarks import (
+    GreyView,
+    Keypoints,
+    LookAlikes,
+    Remembered,
+    answer,
+    probabilities,
+    sightings,
+    support,
+)
 from dsac.landmarks.described import DescribedPoints
 from dsac.landmarks.matching import match_several
 from dsac.mapping.landmark_choice import remember
@@ -100,11 +109,14 @@ def test_a_place_that_is_missing_something_has_less_support() -> None:
     scene, memory = _corridor(1.0)
     frame = scene.query[2]
     view, truth = GreyView.of(frame.image, frame.camera), _pose(frame)
-    right = support(memory.landmarks, view, truth)
-    wrong = support(memory.landmarks, view, CORRIDOR.moved(truth, torch.tensor([1])))
-    away = CORRIDOR.moved(truth, torch.tensor([1000]))
+    right, wrong, away = (
+        support(
+            sightings(memory.landmarks, view, CORRIDOR.moved(truth, torch.tensor([steps]))), view.camera.size
+        )
+        for steps in (0, 1, 1000)
+    )
     assert 0 > right > wrong + 0.2
-    assert support(memory.landmarks, view, away) == -np.inf
+    assert away == -np.inf
 
 
 def test_probabilities_add_up_and_favour_what_is_supported() -> None:
