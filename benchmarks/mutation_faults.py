@@ -44,13 +44,13 @@ FAULTS = [
     ),
     Fault(
         "inliers of the coarse pose",
-        "self.solver.inliers(answer.cam_from_world, rows)",
+        "self.solver.inliers(found.estimate.cam_from_world, rows)",
         "self.solver.inliers(estimate[i : i + 1].cam_from_world, rows)",
         (QUERIES,),
     ),
     Fault(
         "photos are asked as they are and never turned",
-        "turns = _TURNS[:1] if answer.success else _TURNS",
+        "turns = _TURNS[:1] if found.success else _TURNS",
         "turns = _TURNS[:1]",
         (QUERIES,),
     ),
@@ -92,8 +92,8 @@ FAULTS = [
     ),
     Fault(
         "the head's weights do not reach the solver",
-        "weights=cell_weights(coordinates.scale), grid=grid",
-        "weights=None, grid=grid",
+        "camera, weights=weights, grid=grid",
+        "camera, weights=None, grid=grid",
         (LOCALIZER,),
     ),
     Fault(
@@ -114,12 +114,12 @@ FAULTS = [
         "rows = (torch.arange(size[1] // stride, dtype=torch.float64) + 0.5) * stride + 1",
         (LOCALIZER,),
     ),
-    Fault("any confidence counts", "_LEAST_CONFIDENCE = 0.5", "_LEAST_CONFIDENCE = 0.0", (QUERIES,)),
+    Fault("any confidence counts", "\nLEAST_CONFIDENCE = 0.5", "\nLEAST_CONFIDENCE = 0.0", (QUERIES,)),
     # ---- mapping ---------------------------------------------------------------------------------
     Fault(
         "half a pixel of SIFT's keypoints",
-        "pixels = np.array([p.pt for p in points]) + 0.5",
-        "pixels = np.array([p.pt for p in points])",
+        "pixels = np.array([point.pt for point in points]) + 0.5 - 0.25",
+        "pixels = np.array([point.pt for point in points]) - 0.25",
         ("tests/mapping/test_triangulation.py",),
     ),
     Fault(
@@ -136,7 +136,7 @@ FAULTS = [
     ),
     Fault(
         "fine-tuning also learns from cells beside the photo",
-        "weights=seen.weights * inside.gather(1, rows)",
+        "weights=seen.weights * inside",
         "weights=seen.weights",
         ("tests/mapping/test_fine_tuning.py",),
     ),
@@ -164,8 +164,8 @@ FAULTS = [
     ),
     Fault(
         "registered depth half a pixel off",
-        "x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)\n    rays = np.stack([(x - DEPTH",
-        "x, y = np.meshgrid(np.arange(width), np.arange(height))\n    rays = np.stack([(x - DEPTH",
+        "x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)\n    x, y = x * (SIZE",
+        "x, y = np.meshgrid(np.arange(width), np.arange(height))\n    x, y = x * (SIZE",
         ("tests/datasets/formats/test_seven_scenes.py",),
     ),
     # ---- geometry and solver ---------------------------------------------------------------------
