@@ -86,23 +86,23 @@ class LookAlikes:
         told = count[self.views.numpy()].sum()
         if told < _LEAST_SHARE * len(rows) or told == 0:
             return []
-        share = count[self.view.numpy()] / told
-        pose = cam_from_world.to(torch.float64)
+        share = torch.from_numpy(count[self.view.numpy()] / told)
+        order = share.argsort(descending=True, stable=True)
+        order = order[share[order] > 0]
+        pose, share = cam_from_world.to(torch.float64), share[order]
         depth = landmarks.depth_from(pose, rows)
-        found: list[Pose] = []
-        shares: list[float] = []
-        for edge in np.argsort(-share, kind="stable"):
-            if share[edge] <= 0:
-                break
-            other = pose @ self.there_from_here[int(edge)].to(torch.float64).inverse()
-            same = [i for i, known in enumerate(found) if are_same(known, other, depth)]
-            if same:
-                shares[same[0]] += share[edge]
-            elif not are_same(pose, other, depth):
-                found.append(other)
-                shares.append(share[edge])
-        order = [i for i in np.argsort(-np.array(shares), kind="stable") if shares[i] >= _LEAST_SHARE]
-        return [found[i] for i in order[:_MOST]]
+        others = pose @ self.there_from_here[order].to(torch.float64).inverse()
+        here, left = are_same(pose, others, depth), torch.ones_like(share, dtype=torch.bool)
+        found: list[tuple[float, Pose]] = []
+        while left.any():  # the likeliest that is left, and what is the same as it
+            first = int(left.int().argmax())
+            same = left & are_same(others[first], others, depth)
+            left[first] = False
+            if not here[first]:
+                left &= ~same
+                found.append((share[same].sum().item(), others[first]))
+        found.sort(key=lambda place: -place[0])
+        return [other for likelihood, other in found[:_MOST] if likelihood >= _LEAST_SHARE]
 
 
 def support(found: Sightings, size: tuple[int, int]) -> float:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from dsac.geometry import Pose
 from dsac.ransac.types import Correspondences, PoseEstimate, Solver
@@ -55,7 +57,7 @@ _COMPARABLE = 0.2  # of the weight that agrees with the first pose
 _SAME_ANGLE, _SAME_PLACE = 0.1, 0.1  # radians; of the distance of what is seen
 
 
-def are_same(a: Pose, b: Pose, depth: float) -> bool:
-    """Whether two poses (batch ()) are one answer to a photo of what is so far away, metres."""
-    turned = torch.deg2rad(a.rotation_error_deg(b)).item()
-    return a.center_distance(b).item() < _SAME_PLACE * depth and turned < _SAME_ANGLE
+def are_same(a: Pose, b: Pose, depth: float) -> Bool[Tensor, "*B"]:
+    """Whether poses (batch (*B,), or one for all) are one answer to a photo of what is so far away, metres."""
+    turned = torch.deg2rad(a.rotation_error_deg(b))
+    return (a.center_distance(b) < _SAME_PLACE * depth) & (turned < _SAME_ANGLE)
