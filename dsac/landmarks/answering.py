@@ -1,7 +1,7 @@
 """The answer for one photo, by what a map remembers of its images.
 
-The pose of its scene coordinates is polished by landmarks. Where that leaves doubts, the photo's keypoints are
-matched to the described points, and the pose that they agree on is polished; if that fails, too, those of the
+The pose of its scene coordinates is aligned by landmarks. Where that leaves doubts, the photo's keypoints are
+matched to the described points, and the pose that they agree on is aligned; if that fails, too, those of the
 photo turned by a quarter, three quarters, a half. Where the map knows places that look alike, the likeliest of
 them is the answer, and the others are named.
 """
@@ -54,7 +54,7 @@ def answer(
     coarse: PoseEstimate,  # B = 1: what they agree on
 ) -> Answer:
     """The pose by landmarks where they are found and tell the place better."""
-    found = _polished(memory.landmarks, view, coarse)
+    found = _aligned(memory.landmarks, view, coarse)
     if memory.described is not None and _is_doubtful(found, rows):
         turns = _TURNS[:1] if found.success else _TURNS
         matched = (_matched(memory.landmarks, Matcher.of(memory.described, view, turn), view) for turn in turns)
@@ -85,7 +85,7 @@ _MOST_TRIED = 12  # other places
 _CLEAR = 0.7  # probability of a place that is the answer
 
 
-def _polished(landmarks: Landmarks, view: GreyView, coarse: PoseEstimate) -> PoseEstimate:
+def _aligned(landmarks: Landmarks, view: GreyView, coarse: PoseEstimate) -> PoseEstimate:
     """The pose of one photo, by the landmarks where they are found and tell it better."""
     fine = trusted(align(landmarks, view, coarse.cam_from_world[0]).to(coarse.covariance))
     return fine if fine.success and not (coarse.success and _spread(coarse) < _spread(fine)) else coarse
