@@ -1,7 +1,7 @@
 """Rooms that are rendered on the spot: scenes with exact poses and depth, nothing to download.
 
 A place is a file of its own, as `living_room.py` and `terrace.py` are: what stands in it (`RoomBuilder`), its
-lamps (`bake_light`) and the walks through it (`Shots`), which `render_scene` makes a scene of. `staircase.py`,
+lamps (`bake_light`) and the walks through it (`Shots`), which `walked_scene` makes a scene of. `staircase.py`,
 `corridor.py` and `street_front.py` repeat themselves (`Repeats`).
 """
 
@@ -14,7 +14,7 @@ from dsac.rooms.light import bake_light
 from dsac.rooms.living_room import build_living_room, synthetic_scene
 from dsac.rooms.render import develop, render_depth, render_light
 from dsac.rooms.repeats import Repeats, lookalikes
-from dsac.rooms.scene import DEPTH_UNIT, render_scene, write_scene
+from dsac.rooms.scene import DEPTH_UNIT, render_scene, walked_scene, write_scene
 from dsac.rooms.staircase import STAIRCASE, build_staircase, staircase_scene
 from dsac.rooms.street_front import FACADE, build_street_front, facade_scene
 from dsac.rooms.surfaces import Room
@@ -60,5 +60,6 @@ __all__ = [
     "synthetic_scene",
     "terrace_scene",
     "tremor",
+    "walked_scene",
     "write_scene",
 ]

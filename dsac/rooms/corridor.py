@@ -6,15 +6,13 @@ is at the ends stands nowhere else: a glazed door in the west, a directory and b
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import torch
 from numpy.random import Generator
 
 from dsac.datasets.frame import Scene
-from dsac.geometry import Camera
 from dsac.rooms import posters, signs
 from dsac.rooms import textures as paint
 from dsac.rooms.brushes import words
@@ -22,9 +20,9 @@ from dsac.rooms.builder import Material, RoomBuilder, X, Y, Z
 from dsac.rooms.furniture import plant
 from dsac.rooms.light import bake_light
 from dsac.rooms.repeats import Repeats, own_materials, told_apart
-from dsac.rooms.scene import render_scene
+from dsac.rooms.scene import walked_scene
 from dsac.rooms.surfaces import Room
-from dsac.rooms.walks import Shots, carelessly, hand_held, there_and_back, tremor
+from dsac.rooms.walks import Shots, carefully, carelessly, hand_held, there_and_back
 
 CORRIDOR = Repeats(periods=((3.0, 0.0, 0.0),), counts=(8,))
 LIGHT_CELL = 0.12  # metres
@@ -46,13 +44,8 @@ def corridor_scene(
     differ. Mapping looks north on the way there and south on the way back; queries are nearer the middle.
     Raises: `ValueError` for a difference outside [0, 1].
     """
-    return render_scene(
-        _last_corridor(seed, difference, light_cell),
-        Camera.simple(525 * size[0] / 640, size),
-        mapping=_mapping_walk(np.random.default_rng([seed, 2]), num_mapping),
-        query=_query_walk(np.random.default_rng([seed, 3]), num_query),
-        rng=np.random.default_rng([seed, 1]),
-    )
+    room, counts = _last_corridor(seed, difference, light_cell), (num_mapping, num_query)
+    return walked_scene(room, _mapping_walk, _query_walk, counts, size, seed)
 
 
 def build_corridor(seed: int, difference: float, light_cell: float = LIGHT_CELL) -> Room:
@@ -74,9 +67,7 @@ def build_corridor(seed: int, difference: float, light_cell: float = LIGHT_CELL)
     return b.share_light(bake_light(b.room(), _lamp_points(), light_cell))
 
 
-@lru_cache(maxsize=2)
-def _last_corridor(seed: int, difference: float, light_cell: float) -> Room:
-    return build_corridor(seed, difference, light_cell)
+_last_corridor = lru_cache(maxsize=2)(build_corridor)
 
 
 # ---- walks ---------------------------------------------------------------------------------------
@@ -93,13 +84,12 @@ def _mapping_walk(rng: Generator, count: int) -> Shots:
         yaw=np.where(back, -1, 1) * np.pi / 2 + 0.7 * np.cos(sweep),
         pitch=-0.12 + 0.14 * np.sin(1.7 * sweep),
     )
-    exposure = _EXPOSURE * (1 + 0.05 * tremor(rng, count, 1)[:, 0])
-    return Shots(pose, exposure, torch.zeros(count, 6, dtype=torch.float64))
+    return carefully(rng, pose, 0.05, _EXPOSURE)
 
 
 def _query_walk(rng: Generator, count: int) -> Shots:
     """Back through the middle, turning from side to side; a quarter blurred, a fifth badly exposed."""
-    way = (np.arange(count) + 0.5) / max(count, 1)
+    way = (np.arange(count) + 0.5) / count
     sweep = 2 * np.pi * 5.3 * way
     north = np.sin(sweep) > 0
     pose = hand_held(
@@ -109,8 +99,7 @@ def _query_walk(rng: Generator, count: int) -> Shots:
         yaw=np.where(north, 1, -1) * np.pi / 2 + 0.6 * np.sin(2.2 * sweep + 0.4),
         pitch=-0.1 + 0.12 * np.sin(2.6 * sweep + 2),
     )
-    shots = carelessly(rng, pose, spread=0.1)
-    return replace(shots, exposure=_EXPOSURE * shots.exposure)
+    return carelessly(rng, pose, 0.1, _EXPOSURE)
 
 
 # ---- what every part has -------------------------------------------------------------------------

@@ -6,15 +6,12 @@ structure), south has window and door, west is a bare wall behind a sofa.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
-import torch
 from numpy.random import Generator
 
 from dsac.datasets.frame import Scene
-from dsac.geometry import Camera
 from dsac.rooms import textures as paint
 from dsac.rooms.builder import Material, RoomBuilder, X, Y, Z
 from dsac.rooms.furniture import (
@@ -30,9 +27,9 @@ from dsac.rooms.furniture import (
     sofa,
 )
 from dsac.rooms.light import LIGHT_CELL, bake_light
-from dsac.rooms.scene import render_scene
+from dsac.rooms.scene import walked_scene
 from dsac.rooms.surfaces import Room
-from dsac.rooms.walks import Shots, carelessly, hand_held, there_and_back, tremor
+from dsac.rooms.walks import Shots, carefully, carelessly, hand_held, there_and_back
 
 SIZE = (5.0, 4.0, 2.7)
 
@@ -51,13 +48,8 @@ def synthetic_scene(
     bytes on the same machine, however many threads render. The light is baked first, which takes seconds; less
     with cells of more metres.
     """
-    return render_scene(
-        _last_room(seed, light_cell),
-        Camera.simple(525 * size[0] / 640, size),
-        mapping=_mapping_walk(np.random.default_rng([seed, 2]), num_mapping),
-        query=_query_walk(np.random.default_rng([seed, 3]), num_query),
-        rng=np.random.default_rng([seed, 1]),
-    )
+    room, counts = _last_room(seed, light_cell), (num_mapping, num_query)
+    return walked_scene(room, _mapping_walk, _query_walk, counts, size, seed)
 
 
 def build_living_room(seed: int, light_cell: float = LIGHT_CELL) -> Room:
@@ -90,9 +82,7 @@ def build_living_room(seed: int, light_cell: float = LIGHT_CELL) -> Room:
     return bake_light(b.room(), _lamp_points(), light_cell)
 
 
-@lru_cache(maxsize=2)  # scenes of other sizes and walks share their room
-def _last_room(seed: int, light_cell: float) -> Room:
-    return build_living_room(seed, light_cell)
+_last_room = lru_cache(maxsize=2)(build_living_room)  # scenes of other sizes and walks share their room
 
 
 # ---- walks ---------------------------------------------------------------------------------------
@@ -111,13 +101,12 @@ def _mapping_walk(rng: Generator, count: int) -> Shots:
         yaw=np.pi / 2 + np.where(back, 1, -1) * 0.95 * np.cos(sweep),
         pitch=-0.2 + 0.12 * np.sin(1.7 * sweep),
     )
-    exposure = _EXPOSURE * (1 + 0.05 * tremor(rng, count, 1)[:, 0])
-    return Shots(pose, exposure, torch.zeros(count, 6, dtype=torch.float64))
+    return carefully(rng, pose, 0.05, _EXPOSURE)
 
 
 def _query_walk(rng: Generator, count: int) -> Shots:
     """Between the two ways of mapping, other heights and angles; a quarter blurred, a fifth badly exposed."""
-    way = (np.arange(count) + 0.5) / max(count, 1)
+    way = (np.arange(count) + 0.5) / count
     sweep = 2 * np.pi * 2.3 * way
     pose = hand_held(
         rng,
@@ -126,8 +115,7 @@ def _query_walk(rng: Generator, count: int) -> Shots:
         yaw=np.pi / 2 + 0.72 * np.sin(sweep + 0.4),
         pitch=-0.19 + 0.09 * np.sin(2.6 * sweep + 2),
     )
-    shots = carelessly(rng, pose, spread=0.1)
-    return replace(shots, exposure=_EXPOSURE * shots.exposure)
+    return carelessly(rng, pose, 0.1, _EXPOSURE)
 
 
 # ---- walls, and what belongs to them -------------------------------------------------------------

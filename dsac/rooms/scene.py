@@ -26,6 +26,27 @@ from dsac.rooms.walks import Shots
 
 DEPTH_UNIT = 0.0002  # metres per unit of the written depth: up to 13.1 m in 16 bit, enough indoors
 
+Walk = Callable[[Generator, int], Shots]  # so many photos on the way
+
+
+def walked_scene(
+    room: Room,
+    mapping: Walk,
+    query: Walk,
+    counts: tuple[int, int],
+    size: tuple[int, int],
+    seed: int,
+    farthest: float = np.inf,
+) -> Scene:
+    """What a phone sees on two walks: a camera of 62.7° horizontal field of view, as many photos as `counts`.
+
+    Of the seed's generators, 1 to 3 are the noise's and the walks'; 0, and from 4 on, are the place's.
+    """
+    noise, mapping_rng, query_rng = (np.random.default_rng([seed, number]) for number in (1, 2, 3))
+    camera = Camera.simple(525 * size[0] / 640, size)
+    there, later = mapping(mapping_rng, counts[0]), query(query_rng, counts[1])
+    return render_scene(room, camera, there, later, noise, farthest)
+
 
 def render_scene(
     room: Room, camera: Camera, mapping: Shots, query: Shots, rng: Generator, farthest: float = np.inf

@@ -7,15 +7,13 @@ of tenants and a plant on the ground, blue walls and a skylight on top.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import torch
 from numpy.random import Generator
 
 from dsac.datasets.frame import Scene
-from dsac.geometry import Camera
 from dsac.rooms import posters, signs
 from dsac.rooms import textures as paint
 from dsac.rooms.brushes import CREAM, PALETTE, words
@@ -23,9 +21,9 @@ from dsac.rooms.builder import Material, RoomBuilder, X, Y, Z
 from dsac.rooms.furniture import plant
 from dsac.rooms.light import bake_light
 from dsac.rooms.repeats import Repeats, own_materials, told_apart
-from dsac.rooms.scene import render_scene
+from dsac.rooms.scene import walked_scene
 from dsac.rooms.surfaces import Room
-from dsac.rooms.walks import Shots, carelessly, hand_held, there_and_back, tremor
+from dsac.rooms.walks import Shots, carefully, carelessly, hand_held, there_and_back
 
 STAIRCASE = Repeats(periods=((0.0, 0.0, 3.0),), counts=(4,))
 LIGHT_CELL = 0.12  # metres
@@ -50,13 +48,8 @@ def staircase_scene(
     pictures too; 0: only the ends differ. Mapping walks up and down again, queries down, a step aside.
     Raises: `ValueError` for a difference outside [0, 1].
     """
-    return render_scene(
-        _last_staircase(seed, difference, light_cell),
-        Camera.simple(525 * size[0] / 640, size),
-        mapping=_mapping_walk(np.random.default_rng([seed, 2]), num_mapping),
-        query=_query_walk(np.random.default_rng([seed, 3]), num_query),
-        rng=np.random.default_rng([seed, 1]),
-    )
+    room, counts = _last_staircase(seed, difference, light_cell), (num_mapping, num_query)
+    return walked_scene(room, _mapping_walk, _query_walk, counts, size, seed)
 
 
 def build_staircase(seed: int, difference: float, light_cell: float = LIGHT_CELL) -> Room:
@@ -92,9 +85,7 @@ def build_staircase(seed: int, difference: float, light_cell: float = LIGHT_CELL
     return b.share_light(bake_light(b.room(), _lamp_points(), light_cell))
 
 
-@lru_cache(maxsize=2)
-def _last_staircase(seed: int, difference: float, light_cell: float) -> Room:
-    return build_staircase(seed, difference, light_cell)
+_last_staircase = lru_cache(maxsize=2)(build_staircase)
 
 
 # ---- walks ---------------------------------------------------------------------------------------
@@ -127,13 +118,12 @@ def _mapping_walk(rng: Generator, count: int) -> Shots:
         yaw=turn + np.where(back, np.pi + 0.25, -0.25) + 0.6 * np.sin(sweep),
         pitch=np.where(back, -0.28, 0.05) + 0.15 * np.sin(1.7 * sweep),
     )
-    exposure = _EXPOSURE * (1 + 0.05 * tremor(rng, count, 1)[:, 0])
-    return Shots(pose, exposure, torch.zeros(count, 6, dtype=torch.float64))
+    return carefully(rng, pose, 0.05, _EXPOSURE)
 
 
 def _query_walk(rng: Generator, count: int) -> Shots:
     """Down, a third of a metre aside, looking up or down; a quarter blurred, a fifth badly exposed."""
-    way = (np.arange(count) + 0.5) / max(count, 1)
+    way = (np.arange(count) + 0.5) / count
     feet, turn = _track(3.85 - 3.7 * way)
     sweep = 2 * np.pi * 7.3 * way
     upwards = np.sin(0.43 * sweep) > 0
@@ -145,8 +135,7 @@ def _query_walk(rng: Generator, count: int) -> Shots:
         yaw=turn + np.where(upwards, -0.25, np.pi + 0.25) + 0.55 * np.sin(sweep + 0.4),
         pitch=np.where(upwards, 0.02, -0.2) + 0.14 * np.sin(2.6 * sweep + 2),
     )
-    shots = carelessly(rng, pose, spread=0.1)
-    return replace(shots, exposure=_EXPOSURE * shots.exposure)
+    return carelessly(rng, pose, 0.1, _EXPOSURE)
 
 
 # ---- what every floor has ------------------------------------------------------------------------

@@ -11,20 +11,18 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-import torch
 from numpy.random import Generator
 
 from dsac.datasets.frame import Scene
-from dsac.geometry import Camera
 from dsac.rooms import facades
 from dsac.rooms import textures as paint
 from dsac.rooms.brushes import CREAM, SMOOTH, any_colour, blend, to_colour, words, write
 from dsac.rooms.builder import Material, RoomBuilder, X, Y, Z
 from dsac.rooms.light import bake_light, daylight
 from dsac.rooms.repeats import Repeats, own_materials, told_apart
-from dsac.rooms.scene import render_scene
+from dsac.rooms.scene import walked_scene
 from dsac.rooms.surfaces import Room
-from dsac.rooms.walks import Shots, carelessly, hand_held, there_and_back, tremor
+from dsac.rooms.walks import Shots, carefully, carelessly, hand_held, there_and_back
 
 FACADE = Repeats(periods=((2.4, 0.0, 0.0), (0.0, 0.0, 3.0)), counts=(14, 4))
 FARTHEST = 125.0  # metres: what is known of depths; the sky's is not
@@ -50,14 +48,8 @@ def facade_scene(
     between the two ways.
     Raises: `ValueError` for a difference outside [0, 1].
     """
-    return render_scene(
-        _last_front(seed, difference, light_cell),
-        Camera.simple(525 * size[0] / 640, size),
-        mapping=_mapping_walk(np.random.default_rng([seed, 2]), num_mapping),
-        query=_query_walk(np.random.default_rng([seed, 3]), num_query),
-        rng=np.random.default_rng([seed, 1]),
-        farthest=FARTHEST,
-    )
+    room, counts = _last_front(seed, difference, light_cell), (num_mapping, num_query)
+    return walked_scene(room, _mapping_walk, _query_walk, counts, size, seed, FARTHEST)
 
 
 def build_street_front(seed: int, difference: float, light_cell: float = LIGHT_CELL) -> Room:
@@ -80,9 +72,7 @@ def build_street_front(seed: int, difference: float, light_cell: float = LIGHT_C
     return b.share_light(bake_light(b.room(), daylight((_LONG / 2, -4.0, 0.0), 0.8 * _SKY), light_cell))
 
 
-@lru_cache(maxsize=2)
-def _last_front(seed: int, difference: float, light_cell: float) -> Room:
-    return build_street_front(seed, difference, light_cell)
+_last_front = lru_cache(maxsize=2)(build_street_front)
 
 
 # ---- walks ---------------------------------------------------------------------------------------
@@ -99,13 +89,12 @@ def _mapping_walk(rng: Generator, count: int) -> Shots:
         yaw=np.pi / 2 + np.where(back, -1, 1) * 0.36 * np.cos(sweep),
         pitch=0.24 + 0.2 * np.sin(1.7 * sweep),
     )
-    exposure = 1 + 0.06 * tremor(rng, count, 1)[:, 0]
-    return Shots(pose, exposure, torch.zeros(count, 6, dtype=torch.float64))
+    return carefully(rng, pose, 0.06)
 
 
 def _query_walk(rng: Generator, count: int) -> Shots:
     """Between the ways of mapping; a quarter blurred, a fifth badly exposed."""
-    way = (np.arange(count) + 0.5) / max(count, 1)
+    way = (np.arange(count) + 0.5) / count
     sweep = 2 * np.pi * 5.3 * way
     pose = hand_held(
         rng,
@@ -114,7 +103,7 @@ def _query_walk(rng: Generator, count: int) -> Shots:
         yaw=np.pi / 2 + 0.36 * np.sin(sweep + 0.4),
         pitch=0.26 + 0.18 * np.sin(2.6 * sweep + 2),
     )
-    return carelessly(rng, pose, spread=0.15)
+    return carelessly(rng, pose, 0.15)
 
 
 # ---- what every bay of every storey has ----------------------------------------------------------

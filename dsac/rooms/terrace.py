@@ -11,19 +11,17 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-import torch
 from numpy.random import Generator
 
 from dsac.datasets.frame import Scene
-from dsac.geometry import Camera
 from dsac.rooms import facades
 from dsac.rooms import textures as paint
 from dsac.rooms.builder import Material, RoomBuilder, X, Y, Z
 from dsac.rooms.furniture import chair, plant
 from dsac.rooms.light import bake_light, daylight
-from dsac.rooms.scene import render_scene
+from dsac.rooms.scene import walked_scene
 from dsac.rooms.surfaces import Room
-from dsac.rooms.walks import Shots, carelessly, hand_held, there_and_back, tremor
+from dsac.rooms.walks import Shots, carefully, carelessly, hand_held, there_and_back
 
 SIZE = (12.0, 8.0)  # of the terrace
 FARTHEST = 125.0  # metres: what is known of depths; the sky's is not
@@ -42,14 +40,8 @@ def terrace_scene(
 
     Mapping looks about from near the wall, queries are nearer the parapet; some are blurred or badly exposed.
     """
-    return render_scene(
-        _last_terrace(seed, light_cell),
-        Camera.simple(525 * size[0] / 640, size),
-        mapping=_mapping_walk(np.random.default_rng([seed, 2]), num_mapping),
-        query=_query_walk(np.random.default_rng([seed, 3]), num_query),
-        rng=np.random.default_rng([seed, 1]),
-        farthest=FARTHEST,
-    )
+    room, counts = _last_terrace(seed, light_cell), (num_mapping, num_query)
+    return walked_scene(room, _mapping_walk, _query_walk, counts, size, seed, FARTHEST)
 
 
 def build_terrace(seed: int, light_cell: float = LIGHT_CELL) -> Room:
@@ -70,9 +62,7 @@ def build_terrace(seed: int, light_cell: float = LIGHT_CELL) -> Room:
     return bake_light(b.room(), daylight((6.0, 10.0, 0.0), 0.8 * _SKY), light_cell)
 
 
-@lru_cache(maxsize=1)
-def _last_terrace(seed: int, light_cell: float) -> Room:
-    return build_terrace(seed, light_cell)
+_last_terrace = lru_cache(maxsize=1)(build_terrace)
 
 
 # ---- walks ---------------------------------------------------------------------------------------
@@ -89,13 +79,12 @@ def _mapping_walk(rng: Generator, count: int) -> Shots:
         yaw=np.pi / 2 + np.where(back, 1, -1) * 0.8 * np.cos(sweep),
         pitch=-0.05 + 0.13 * np.sin(1.3 * sweep),
     )
-    exposure = 1 + 0.06 * tremor(rng, count, 1)[:, 0]
-    return Shots(pose, exposure, torch.zeros(count, 6, dtype=torch.float64))
+    return carefully(rng, pose, 0.06)
 
 
 def _query_walk(rng: Generator, count: int) -> Shots:
     """Between the ways of mapping and a metre beyond; a quarter blurred, a fifth badly exposed."""
-    way = (np.arange(count) + 0.5) / max(count, 1)
+    way = (np.arange(count) + 0.5) / count
     sweep = 2 * np.pi * 2.6 * way
     pose = hand_held(
         rng,
@@ -104,7 +93,7 @@ def _query_walk(rng: Generator, count: int) -> Shots:
         yaw=np.pi / 2 + 0.7 * np.sin(sweep + 0.4),
         pitch=-0.04 + 0.1 * np.sin(2.6 * sweep + 2),
     )
-    return carelessly(rng, pose, spread=0.15)
+    return carelessly(rng, pose, 0.15)
 
 
 # ---- near: the terrace ---------------------------------------------------------------------------

@@ -27,14 +27,21 @@ def there_and_back(count: int) -> tuple[np.ndarray, np.ndarray]:
     return np.where(back, 2 - 2 * index / count, 2 * index / count), back
 
 
-def carelessly(rng: Generator, cam_from_world: Pose, spread: float) -> Shots:
-    """Every fourth photo blurred, every fifth badly exposed, the others within `spread` of 1."""
-    count = len(cam_from_world.translation)
+def carefully(rng: Generator, cam_from_world: Pose, spread: float, exposure: float = 1.0) -> Shots:
+    """Sharp photos, all with about the same exposure: it drifts by some `spread` of it."""
+    count = len(cam_from_world)
+    drift = 1 + spread * tremor(rng, count, 1)[:, 0]
+    return Shots(cam_from_world, exposure * drift, torch.zeros(count, 6, dtype=torch.float64))
+
+
+def carelessly(rng: Generator, cam_from_world: Pose, spread: float, exposure: float = 1.0) -> Shots:
+    """Every fourth photo blurred, every fifth badly exposed, the others within a `spread` of the exposure."""
+    count = len(cam_from_world)
     index = np.arange(count)
     shake = rng.normal(0, 1, (count, 6)) * np.repeat([0.005, 0.004], 3) * (index % 4 == 2)[:, None]
     badly = rng.choice([0.45, 0.6, 1.7, 2.1], count)
-    exposure = np.where(index % 5 == 3, badly, rng.uniform(1 - spread, 1 + spread, count))
-    return Shots(cam_from_world, exposure, torch.from_numpy(shake))
+    factor = np.where(index % 5 == 3, badly, rng.uniform(1 - spread, 1 + spread, count))
+    return Shots(cam_from_world, exposure * factor, torch.from_numpy(shake))
 
 
 def hand_held(
