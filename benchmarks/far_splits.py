@@ -69,14 +69,11 @@ def diagonal(frames: Frames) -> float:
 def joined(first: Frames, second: Frames) -> Frames:
     """The frames of both lists of one recording, by name."""
     assert first.cam_from_world is not None and second.cam_from_world is not None
-    pose, other = first.cam_from_world, second.cam_from_world
     both = replace(
         first,
         names=first.names + second.names,
         camera_index=np.concatenate([first.camera_index, second.camera_index]),
-        cam_from_world=Pose(
-            torch.cat([pose.rotation, other.rotation]), torch.cat([pose.translation, other.translation])
-        ),
+        cam_from_world=Pose.cat([first.cam_from_world, second.cam_from_world]),
     )
     return both[np.argsort(both.names, kind="stable")]
 

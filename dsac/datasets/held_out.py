@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from jaxtyping import Float32, UInt8
 
 from dsac.datasets.frame import ChecksFiles, FrameReader, Frames, ImageFile, Scene, image_file
@@ -38,8 +37,7 @@ def joined(first: Frames, second: Frames) -> Frames:
         return first if len(first) else second
     poses = None
     if first.cam_from_world is not None and second.cam_from_world is not None:
-        both = first.cam_from_world, second.cam_from_world
-        poses = Pose(torch.cat([p.rotation for p in both]), torch.cat([p.translation for p in both]))
+        poses = Pose.cat([first.cam_from_world, second.cam_from_world])
     names = first.names + second.names
     readers = dict(zip(names, [first.reader] * len(first) + [second.reader] * len(second), strict=True))
     index = np.concatenate([first.camera_index, second.camera_index + len(first.cameras)])

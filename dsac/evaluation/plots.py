@@ -104,7 +104,7 @@ def trajectory(
 
     `truth`, `estimate` and `error` belong together; where the error is infinite the estimate is not drawn.
     """
-    plan = ground_plane(truth if mapping is None else _concatenate(mapping, truth))
+    plan = ground_plane(truth if mapping is None else Pose.cat([mapping, truth]))
     true = (truth.center @ plan.T).numpy()
     estimated = (estimate.center @ plan.T).numpy()
     localized = error.localized.numpy()
@@ -344,12 +344,6 @@ def _path(points: np.ndarray) -> np.ndarray:
     step = np.linalg.norm(np.diff(points, axis=0), axis=1)
     jumps = np.flatnonzero(step > 4 * np.median(step) + 1e-9) + 1
     return np.insert(points, jumps, np.nan, axis=0)
-
-
-def _concatenate(first: Pose, second: Pose) -> Pose:
-    return Pose(
-        torch.cat([first.rotation, second.rotation]), torch.cat([first.translation, second.translation])
-    )
 
 
 def _in_report_units(error: PoseError, length: LengthUnit) -> dict[str, np.ndarray]:

@@ -152,6 +152,11 @@ class Pose:
             torch.stack([p.translation for p in poses], dim),
         )
 
+    @staticmethod
+    def cat(poses: list[Pose]) -> Pose:
+        """Concatenate along the first batch dimension."""
+        return Pose(torch.cat([p.rotation for p in poses]), torch.cat([p.translation for p in poses]))
+
     # ---- distances -------------------------------------------------------------------------------
 
     def rotation_error_deg(self, truth: Pose) -> Float[Tensor, "*batch"]:

@@ -65,10 +65,7 @@ def render_scene(
         reader = _RoomReader(names, camera, walk, room, noise, farthest)
         frames[part] = Frames(names, [camera], np.zeros(len(names), np.int64), walk.cam_from_world, reader)
     names = frames["mapping"].names + frames["query"].names
-    pose = Pose(
-        torch.cat([walk.cam_from_world.rotation for walk in shots.values()]),
-        torch.cat([walk.cam_from_world.translation for walk in shots.values()]),
-    )
+    pose = Pose.cat([mapping.cam_from_world, query.cam_from_world])
     exact = NamedPoses(names, pose, camera.focal_px[0].repeat(len(names)))
     return Scene("synthetic", "synthetic room", frames["mapping"], frames["query"], {"exact": exact})
 

@@ -244,8 +244,7 @@ def test_the_view_from_above_keeps_distances_on_the_ground_and_is_no_mirror_imag
     if rolling:  # half of the cameras upside down: up vectors cancel, only the plane of the centres is left
         half_turn = torch.diag(torch.tensor([-1.0, -1.0, 1.0], dtype=torch.float64)).expand(15, 3, 3)
         turned = Pose(half_turn, torch.zeros(15, 3, dtype=torch.float64)) @ upright[:15]
-        upright = Pose(torch.cat([turned.rotation, upright.rotation[15:]]),
-                       torch.cat([turned.translation, upright.translation[15:]]))  # fmt: skip
+        upright = Pose.cat([turned, upright[15:]])
     world = Pose.exp(torch.randn(6, generator=generator, dtype=torch.float64))  # any frame of the scene
     cameras = upright @ world.inverse()
     seen = cameras.center @ ground_plane(cameras).T

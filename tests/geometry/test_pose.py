@@ -132,6 +132,13 @@ def test_batches_keep_their_shape(batch):
     assert len(pose) == (batch[0] if batch else 0)
 
 
+def test_batches_are_put_after_one_another():
+    first, second = random_pose(2, 3), random_pose(4, 3)
+    both = Pose.cat([first, second])
+    assert both.shape == (6, 3)
+    assert torch.equal(both[:2].matrix, first.matrix) and torch.equal(both[2:].matrix, second.matrix)
+
+
 def test_indexing_picks_from_the_batch():
     poses = random_pose(2, 3)
     assert_same(poses[1, 2], Pose(poses.rotation[1, 2], poses.translation[1, 2]))
