@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from dsac.checking.sample import SharedCorners
 from dsac.datasets.conventions import Conventions
@@ -20,6 +20,7 @@ from dsac.geometry.two_rays import closest_depths
 _NEAREST = 0.3  # of the distance between the cameras: nothing nearer is seen by both
 WIDTH_PX = 4.0  # of the agreement, for mistakes of conventions ...
 FINE_PX = 2.0  # ... and for focal lengths
+AGREES = 0.5  # of a corner, to be triangulated, and of those that a frame shares with another one
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +57,31 @@ def agreement(shared: SharedCorners, motions: Motions, width_px: float = WIDTH_P
 def mean_agreement(shared: SharedCorners, poses: Pose, meant: Conventions) -> float:
     """Of all corners."""
     return float(agreement(shared, Motions.of(shared, poses, meant)).mean())
+
+
+def agreement_of_pairs(
+    shared: SharedCorners, agreed: Float[np.ndarray, " M"]
+) -> tuple[Float[np.ndarray, " P"], Int[np.ndarray, " P"]]:
+    """The mean of the corners that each of `shared.pairs` shares, and how many there are."""
+    count = len(shared.frames)
+    of_corner = shared.first * count + shared.second
+    of_pair = shared.pairs[:, 0] * count + shared.pairs[:, 1]
+    sums, corners = (np.bincount(of_corner, w, count**2)[of_pair] for w in (agreed, None))
+    return sums / corners, corners
+
+
+def agreement_of_frames(shared: SharedCorners, agreed: Float[np.ndarray, " M"]) -> Float[np.ndarray, " F"]:
+    """Of each frame with the one that it agrees with best; 0 where it shares nothing."""
+    best = np.zeros(len(shared.frames))
+    means, _ = agreement_of_pairs(shared, agreed)
+    np.maximum.at(best, shared.pairs.ravel(), means.repeat(2))
+    return best
+
+
+def clearly_more(explained: float, than: float, by: tuple[float, float]) -> bool:
+    """By so many times as much, and by so much more."""
+    times, more = by
+    return explained >= times * than and explained >= than + more
 
 
 def _distance(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
-from dsac.checking.agreement import FINE_PX, Motions, agreement
+from dsac.checking.agreement import FINE_PX, Motions, agreement, clearly_more
 from dsac.checking.finding import Finding
 from dsac.checking.sample import SharedCorners
 from dsac.datasets.conventions import CENTERS, Center, Conventions
@@ -32,19 +32,18 @@ def of_cameras(
     focal, of_focal = _best_focal(shared, motions, as_read)
     center, of_center = _best_center(shared, motions, as_read)
     findings: list[Finding] = []
-    if of_center > max(of_focal, as_read) and of_center >= _CENTER_BETTER[0] * as_read:
-        if of_center >= as_read + _CENTER_BETTER[1] and np.linalg.norm(center) > _CENTER_OFF:
-            shared, named, finding = _named_center(shared, motions, center, as_read, of_center)
-            c, findings = replace(c, center=named), [finding]
-            as_read = _score(shared, motions)
-            focal, of_focal = _best_focal(shared, motions, as_read)
-    if of_focal >= as_read * _FOCAL_BETTER[0] and of_focal >= as_read + _FOCAL_BETTER[1]:
-        if abs(np.log(focal)) > _FOCAL_OFF:
-            longer = "longer" if focal > 1 else "shorter"
-            text = f"corners agree best with focal lengths {abs(focal - 1):.1%} {longer} than those read"
-            severity = "wrong" if abs(np.log(focal)) > _FOCAL_WRONG else "doubtful"
-            c = replace(c, focal_scale=focal)
-            findings.append(Finding(severity, text, f"--focal-scale {focal:.4g}"))
+    is_better = of_center > of_focal and clearly_more(of_center, as_read, _CENTER_BETTER)
+    if is_better and np.linalg.norm(center) > _CENTER_OFF:
+        shared, named, finding = _named_center(shared, motions, center, as_read, of_center)
+        c, findings = replace(c, center=named), [finding]
+        as_read = _score(shared, motions)
+        focal, of_focal = _best_focal(shared, motions, as_read)
+    if clearly_more(of_focal, as_read, _FOCAL_BETTER) and abs(np.log(focal)) > _FOCAL_OFF:
+        longer = "longer" if focal > 1 else "shorter"
+        text = f"corners agree best with focal lengths {abs(focal - 1):.1%} {longer} than those read"
+        severity = "wrong" if abs(np.log(focal)) > _FOCAL_WRONG else "doubtful"
+        c = replace(c, focal_scale=focal)
+        findings.append(Finding(severity, text, f"--focal-scale {focal:.4g}"))
     return shared, c, findings
 
 

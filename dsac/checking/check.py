@@ -18,7 +18,14 @@ from itertools import permutations, product
 import numpy as np
 from jaxtyping import Float
 
-from dsac.checking.agreement import Motions, agreement, mean_agreement
+from dsac.checking.agreement import (
+    AGREES,
+    Motions,
+    agreement,
+    agreement_of_frames,
+    clearly_more,
+    mean_agreement,
+)
 from dsac.checking.cameras import of_cameras
 from dsac.checking.depth import DepthCheck, check_depth
 from dsac.checking.finding import Finding
@@ -32,7 +39,6 @@ from dsac.geometry import Pose
 _ENOUGH = 150  # shared corners, to say anything of poses
 _GOOD = 0.5  # of the frames: in recordings that are right more agree with another one, in others hardly any
 _POOR = 0.35  # of the corners: cameras may be wrong, too
-_FRAME_AGREES = 0.5  # with another: of the corners that the two share
 _BETTER = 1.35, 0.15  # other conventions must explain so many times as much, and by so much more
 _TRIED = 800  # corners, with every reading of the poses
 _AS_GOOD = 0.93  # of the most: the simplest that explains so much is taken
@@ -104,7 +110,8 @@ def check_shared(frames: Frames, shared: SharedCorners, metric: bool | None = No
         findings += about_cameras
     motions = Motions.of(shared, poses, cure)
     agreed = agreement(shared, motions)
-    frames_agreed = _frames_agreed(shared, agreed)
+    of_frames = agreement_of_frames(shared, agreed)
+    frames_agreed = float(np.mean(of_frames[shared.partners > 0] > AGREES))
     if out_of_step is None:
         about_motion = list(of_motion(shared, motions))
         if frames_agreed < _GOOD:
@@ -135,16 +142,6 @@ _UNEXPLAINED = (
 )
 
 
-def _frames_agreed(shared: SharedCorners, agreed: Float[np.ndarray, " M"]) -> float:
-    """Share of the frames with partners that agree with one of them."""
-    count = len(shared.frames)
-    pair = shared.first * count + shared.second
-    corners, sums = (np.bincount(pair, weights, minlength=count**2) for weights in (None, agreed))
-    good = np.asarray(sums / np.maximum(corners, 1) > _FRAME_AGREES).reshape(count, count)
-    of_frame = np.logical_or.reduce(good | good.T, axis=1)
-    return float(np.mean(of_frame[shared.partners > 0]))
-
-
 def _misread(shared: SharedCorners, poses: Pose, as_read: float) -> tuple[Conventions, list[Finding]]:
     """What poses mean, also where cameras are those of images turned by a quarter."""
     cure, findings = _of_poses(shared, poses, as_read)
@@ -159,14 +156,14 @@ def _misread(shared: SharedCorners, poses: Pose, as_read: float) -> tuple[Conven
 
 def _of_poses(shared: SharedCorners, poses: Pose, as_read: float) -> tuple[Conventions, list[Finding]]:
     """The simplest conventions that explain clearly more than those read."""
-    if max(as_read * _BETTER[0], as_read + _BETTER[1]) > 1:  # nothing explains more than all
+    if not clearly_more(1.0, as_read, _BETTER):  # nothing explains more than all
         return Conventions(), []
     some = shared.thinned(_TRIED)
     tried = [(mean_agreement(some, poses, c), c) for c in _readings()]
     most = max(score for score, _ in tried)
     scored = [(mean_agreement(shared, poses, c), c) for score, c in tried if score >= 0.8 * most]
     most = max(score for score, _ in scored)
-    if most < as_read * _BETTER[0] or most < as_read + _BETTER[1]:
+    if not clearly_more(most, as_read, _BETTER):
         return Conventions(), []
     good = [(score, c) for score, c in scored if score > _AS_GOOD * most]
     score, best = min(good, key=lambda good: (_changes(good[1]), -good[0]))
@@ -216,7 +213,7 @@ def _of_order(shared: SharedCorners, poses: Pose, explained: float) -> Finding |
     for step in (-1, 1):
         rows = (shared.indices + step).clamp(0, len(poses) - 1)
         score = mean_agreement(shared, poses[rows], Conventions())
-        if score > best * _STEP_BETTER[0] and score > best + _STEP_BETTER[1]:
+        if clearly_more(score, best, _STEP_BETTER):
             best, by = score, step
     if by == 0:
         return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from dsac.checking.agreement import Motions, agreement, depths
+from dsac.checking.agreement import AGREES, Motions, agreement, depths
 from dsac.checking.depth_views import NEAR, DepthPoints, DepthView, other_view
 from dsac.checking.finding import Finding
 from dsac.checking.sample import SharedCorners
@@ -15,7 +15,6 @@ from dsac.datasets import Frames
 from dsac.datasets.conventions import Conventions, frames_as
 from dsac.geometry import Pose
 
-_AGREES = 0.5  # of a corner whose depth is compared
 _ENOUGH = 60  # corners with a measured and a triangulated depth
 _MOST_OFF = 0.03  # relative, of a triangulated depth
 _FEW_FIT = 0.5
@@ -47,7 +46,7 @@ def check_depth(
     """
     motions = Motions.of(shared, poses, meant)
     here, there, off = depths(shared, motions)
-    told = (agreement(shared, motions) > _AGREES) & (here > 0) & (there > 0) & (off < _MOST_OFF)
+    told = (agreement(shared, motions) > AGREES) & (here > 0) & (there > 0) & (off < _MOST_OFF)
     rays = [rays[told] for rays in shared.rays(meant.focal_scale)]
     points_cam = np.concatenate([rays[0] * here[told, None], rays[1] * there[told, None]])
     frame = shared.indices.numpy()[np.concatenate([shared.first[told], shared.second[told]])]

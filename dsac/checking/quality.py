@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from dsac.checking.agreement import Motions, agreement, depths
+from dsac.checking.agreement import AGREES, Motions, agreement, depths
 from dsac.checking.finding import Finding
 from dsac.checking.sample import Sampled, SharedCorners
 from dsac.datasets import Frames
@@ -17,7 +17,6 @@ _MANY = 0.2  # of the frames that were looked at
 _ALONE = 0.3
 BLURRED = 0.32  # fine by coarse detail: a blur of two pixels leaves 0.30, hand-held walks have 0.34 to 0.77
 _EXTREME = 0.6  # of an image's pixels, black or white
-_AGREES = 0.5  # of a corner
 _OFF = 0.1  # relative: a depth so uncertain is no depth
 _FEW_TOLD = 0.1  # of the corners
 _STILL = 0.02  # of the farthest that a camera moves between two frames
@@ -86,7 +85,7 @@ def of_scale(distance: float) -> Iterator[Finding]:
 def _distances(shared: SharedCorners, motions: Motions) -> Float[np.ndarray, " K"]:
     """Of corners that agree and can be triangulated."""
     here, _, off = depths(shared, motions)
-    return here[(agreement(shared, motions) > _AGREES) & (off < _OFF) & (here > 0)]
+    return here[(agreement(shared, motions) > AGREES) & (off < _OFF) & (here > 0)]
 
 
 def _named(which: list[Sampled], frames: Frames) -> str:
