@@ -29,6 +29,15 @@ def section(title: str, content: str, note: str = "") -> str:
     return f"<section><h2>{title}</h2>{note}{content}</section>\n"
 
 
+def tiles(numbers: Iterable[tuple[str, str, str]]) -> str:
+    """Large numbers, each with what stands small behind it (a unit, or of how many) and a label."""
+    content = "".join(
+        f"<div><dt>{label}</dt><dd>{number} <span>{escape(of)}</span></dd></div>"
+        for number, of, label in numbers
+    )
+    return f'<dl class="tiles">{content}</dl>\n'
+
+
 def grid(charts: Iterable[tuple[str, str]], kind: str = "") -> str:
     """Charts with their captions beside each other."""
     figures = "".join(

@@ -13,13 +13,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dsac.checking import SceneCheck
+from dsac.checking.agreement import AGREES, agreement_of_frames, agreement_of_pairs
 from dsac.checking.quality import BLURRED
 from dsac.checking.sample import Sampled
 from dsac.datasets import Conventions, Frames
 from dsac.datasets.conventions import frames_as
 from dsac.evaluation import gallery, plots
 from dsac.evaluation.files import write_text
-from dsac.evaluation.page import grid, page, section, table
+from dsac.evaluation.page import grid, page, section, table, tiles
 
 _GAP_PX = 12  # between two photos
 _MOST_BLURRED = 6
@@ -53,18 +54,15 @@ def render_recording_page(check: SceneCheck, frames: Frames, title: str) -> str:
 
 
 def _tiles(check: SceneCheck) -> str:
-    tiles = [(str(check.num_shared), "", "corners that two frames share")]
+    numbers = [(str(check.num_shared), "", "corners that two frames share")]
     if np.isfinite(check.agreed):
-        tiles += [
+        numbers += [
             (f"{100 * check.agreed:.0f}", "%", "of them agree with the poses as they were read"),
             (f"{100 * check.frames_agreed:.0f}", "%", "of the frames agree with another one" + _mended(check)),
         ]
     if check.depth is not None:
-        tiles.append((f"{100 * check.depth.fits:.0f}", "%", "of the depths fit"))
-    content = "".join(
-        f"<div><dt>{label}</dt><dd>{value} <span>{of}</span></dd></div>" for value, of, label in tiles
-    )
-    return f'<dl class="tiles">{content}</dl>\n'
+        numbers.append((f"{100 * check.depth.fits:.0f}", "%", "of the depths fit"))
+    return tiles(numbers)
 
 
 def _mended(check: SceneCheck) -> str:
@@ -85,7 +83,7 @@ def _findings(check: SceneCheck) -> str:
 def _pairs(check: SceneCheck, frames: Frames) -> str:
     if not len(check.shared.pairs) or not np.isfinite(check.agreed):
         return ""
-    means, corners = _of_pairs(check)
+    means, corners = agreement_of_pairs(check.shared, check.agreement)
     # those that share little may share nothing but looks
     much = np.flatnonzero(corners >= np.median(corners))
     order = much[np.argsort(means[much], kind="stable")]
@@ -106,15 +104,6 @@ def _pairs(check: SceneCheck, frames: Frames) -> str:
         f"both; its colour says whether the poses{_mended(check)} allow them."
     )
     return section("What two frames share", legend + figures, note)
-
-
-def _of_pairs(check: SceneCheck) -> tuple[Float[np.ndarray, " P"], Int[np.ndarray, " P"]]:
-    """How much of its corners agrees, and how many there are, for each of the check's pairs."""
-    count = len(check.shared.frames)
-    of_corner = check.shared.first * count + check.shared.second
-    of_pair = check.shared.pairs[:, 0] * count + check.shared.pairs[:, 1]
-    sums, corners = (np.bincount(of_corner, w, count**2)[of_pair] for w in (check.agreement, None))
-    return sums / corners, corners
 
 
 def _picture(check: SceneCheck, frames: Frames, k: int, name: str) -> str:
@@ -154,11 +143,9 @@ def _frames(check: SceneCheck) -> str:
     index = np.array([frame.index for frame in frames])
     charts = [(_chart(index, np.array([f.detail for f in frames]), BLURRED, "detail: blur leaves 0.3"), "")]
     if np.isfinite(check.agreed):
-        best = np.zeros(len(frames))
-        for (i, j), mean in zip(check.shared.pairs, _of_pairs(check)[0], strict=True):
-            best[i], best[j] = max(best[i], mean), max(best[j], mean)
+        best = agreement_of_frames(check.shared, check.agreement)
         words = "agreement with the frame that it agrees with best"
-        charts.insert(0, (_chart(index, best, 0.5, words), ""))
+        charts.insert(0, (_chart(index, best, AGREES, words), ""))
     note = "A dot for each frame that was looked at; few of a good recording are below the line."
     return section("Each frame", grid(charts), note)
 
@@ -184,7 +171,7 @@ def _depth(check: SceneCheck) -> str:
     off = np.log(depth.triangulated / depth.measured)
     with plots.chart(plots.WIDE) as (axes, svg):
         axes.plot([0, right], [0, right * depth.ratio], color=plots.MUTED, linewidth=1, linestyle=(0, (4, 3)))
-        every = slice(None, None, max(1, len(depth.measured) // 1500))
+        every = slice(None, None, max(1, len(depth.measured) // _MOST_DOTS))
         axes.plot(
             depth.measured[every], depth.triangulated[every], "o", color=plots.BLUE, markersize=2, alpha=0.4
         )

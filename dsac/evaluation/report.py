@@ -25,7 +25,7 @@ from dsac.evaluation.metrics import (
     summary_cells,
     summary_headings,
 )
-from dsac.evaluation.page import grid, page, section, table
+from dsac.evaluation.page import grid, page, section, table, tiles
 from dsac.evaluation.published import published_rows
 from dsac.evaluation.results import Evaluation, FrameResult, mapping_poses
 from dsac.geometry import Pose
@@ -80,18 +80,15 @@ def _header(evaluation: Evaluation) -> str:
 
 def _tiles(evaluation: Evaluation) -> str:
     headline, unit = evaluation.summaries[0], evaluation.unit
-    tiles = [
+    numbers = [
         (f"{headline.percent_5cm_5deg:.1f}", "%", f"within {unit.thresholds[0]}"),
         (format_error(unit.of(headline.median_translation_m)), unit.name, "median translation error"),
         (format_error(headline.median_rotation_deg), "°", "median rotation error"),
         (str(headline.num_not_localized), f"of {headline.num_images}", "not localized"),
     ]
     if evaluation.median_total_ms is not None:
-        tiles.append((f"{evaluation.median_total_ms:.0f}", "ms", "per image, median"))
-    content = "".join(
-        f"<div><dt>{label}</dt><dd>{value} <span>{escape(of)}</span></dd></div>" for value, of, label in tiles
-    )
-    return f'<dl class="tiles">{content}</dl>\n'
+        numbers.append((f"{evaluation.median_total_ms:.0f}", "ms", "per image, median"))
+    return tiles(numbers)
 
 
 def _summary_section(evaluation: Evaluation) -> str:
