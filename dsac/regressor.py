@@ -26,8 +26,13 @@ from dsac.ransac import Correspondences
 class CorrespondenceSource(Protocol):
     """What a localizer asks of a photo, in two steps that are timed apart."""
 
-    def encode(self, images: Float[Tensor, "B 3 H W"], camera: Camera) -> Float[Tensor, "B C h w"]:
-        """Features of photos (RGB in [0, 1]) of one camera."""
+    def encode(
+        self, images: Float[Tensor, "B 3 H W"], camera: Camera, depth: Float[Tensor, "B H W"] | None = None
+    ) -> Float[Tensor, "B C h w"]:
+        """Features of photos (RGB in [0, 1]) of one camera.
+
+        `depth`: metres along the optical axis at the photos' pixels, 0 where unknown; None: of RGB alone.
+        """
         ...
 
     def predict(self, features: Float[Tensor, "B C h w"], camera: Camera) -> Correspondences:
@@ -63,8 +68,10 @@ class Regressor(nn.Module):
 
     # ---- a query's two steps ----------------------------------------------------------------------
 
-    def encode(self, images: Float[Tensor, "B 3 H W"], camera: Camera) -> Float[Tensor, "B C h w"]:
-        """Features of photos of one camera, at the working size."""
+    def encode(
+        self, images: Float[Tensor, "B 3 H W"], camera: Camera, depth: Float[Tensor, "B H W"] | None = None
+    ) -> Float[Tensor, "B C h w"]:
+        """Features of photos of one camera, at the working size; `depth` is for those who learned with it."""
         width, height = self.working_size(camera)
         images = images.to(self.device)
         if images.shape[-2:] != (height, width):
