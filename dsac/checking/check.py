@@ -29,7 +29,14 @@ from dsac.checking.agreement import (
 from dsac.checking.cameras import of_cameras
 from dsac.checking.depth import DepthCheck, check_depth
 from dsac.checking.finding import Finding
-from dsac.checking.quality import middle_distance, of_images, of_motion, of_parallax, of_scale
+from dsac.checking.quality import (
+    middle_distance,
+    of_images,
+    of_motion,
+    of_origin,
+    of_parallax,
+    of_scale,
+)
 from dsac.checking.sample import SharedCorners
 from dsac.datasets import Frames, Scene
 from dsac.datasets.conventions import AXES, CENTERS, INVERSE, QUATERNIONS, WRITTEN, Conventions
@@ -102,9 +109,12 @@ def check_shared(frames: Frames, shared: SharedCorners, metric: bool | None = No
     as_read = mean_agreement(shared, poses, Conventions())
     cure, findings = _misread(shared, poses, as_read)
     depth = None
-    out_of_step = _of_order(shared, frames.cam_from_world, mean_agreement(shared, poses, cure))
-    if out_of_step is not None:  # which hides everything else
-        cure, findings = Conventions(), [out_of_step]
+    hiding = _of_order(shared, frames.cam_from_world, mean_agreement(shared, poses, cure))
+    if hiding is None and not findings and as_read < _POOR:
+        still = any(of_motion(shared, Motions.of(shared, poses, cure)))
+        hiding = None if still else next(of_origin(poses, as_read), None)
+    if hiding is not None:  # everything else
+        cure, findings = Conventions(), [hiding]
     else:
         shared, cure, about_cameras = of_cameras(shared, poses, cure)
         findings += about_cameras
@@ -112,7 +122,7 @@ def check_shared(frames: Frames, shared: SharedCorners, metric: bool | None = No
     agreed = agreement(shared, motions)
     of_frames = agreement_of_frames(shared, agreed)
     frames_agreed = float(np.mean(of_frames[shared.partners > 0] > AGREES))
-    if out_of_step is None:
+    if hiding is None:
         about_motion = list(of_motion(shared, motions))
         if frames_agreed < _GOOD:
             findings += about_motion or [Finding("doubtful", _UNEXPLAINED.format(frames_agreed))]

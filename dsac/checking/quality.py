@@ -12,6 +12,7 @@ from dsac.checking.finding import Finding
 from dsac.checking.sample import Sampled, SharedCorners
 from dsac.datasets import Frames
 from dsac.datasets.rigid import some
+from dsac.geometry import Pose
 
 _MANY = 0.2  # of the frames that were looked at
 _ALONE = 0.3
@@ -19,10 +20,12 @@ BLURRED = 0.32  # fine by coarse detail: a blur of two pixels leaves 0.30, hand-
 _EXTREME = 0.6  # of an image's pixels, black or white
 _OFF = 0.1  # relative: a depth so uncertain is no depth
 _FEW_TOLD = 0.1  # of the corners
+_LOST = 0.15  # of the corners: in recordings that are right twice as many agree
 _STILL = 0.02  # of the farthest that a camera moves between two frames
 _STILL_PX = 1.0
 _ROUNDING = 1e-9
 _NEAR, _FAR = 0.03, 500.0  # metres: where things are that hand-held cameras see
+_FAR_OFF = 1e4  # times as far from the world's origin as from each other: six digits tell a hundredth of that
 
 
 def of_images(shared: SharedCorners, frames: Frames) -> Iterator[Finding]:
@@ -65,6 +68,20 @@ def of_parallax(shared: SharedCorners, motions: Motions) -> Iterator[Finding]:
             "doubtful",
             "where frames see the same things the camera hardly moves but turns, so that nothing can be "
             "triangulated: it needs steps to the side, or depth",
+        )
+
+
+def of_origin(poses: Pose, agreed: float) -> Iterator[Finding]:
+    """Cameras, of which so few corners agree, where numbers of few digits cannot tell them from each other."""
+    centers = poses.center
+    middle = centers.median(dim=0).values
+    apart = (centers - middle).norm(dim=-1).median()
+    if middle.norm() > _FAR_OFF * apart:
+        yield Finding(
+            "wrong" if agreed < _LOST else "doubtful",
+            f"only {agreed:.0%} of the corners agree, and the cameras stand {middle.norm():.3g} from the "
+            "world's origin, where few digits do not tell a pose: write poses with all digits, or take an "
+            "offset from all positions first",
         )
 
 

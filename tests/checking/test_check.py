@@ -14,7 +14,7 @@ from recorded_depth import Change, with_other_depth
 
 from dsac.checking import SceneCheck, check_scene
 from dsac.checking.check import check_shared
-from dsac.checking.quality import BLURRED
+from dsac.checking.quality import BLURRED, of_origin
 from dsac.checking.sample import Sampled, SharedCorners, chosen_frames
 from dsac.datasets import Conventions, FrameReader, Frames
 from dsac.datasets.conventions import camera_axes, cosines
@@ -243,6 +243,27 @@ def test_poses_of_another_recording_are_doubted(room: Frames, checked) -> None:
     found = checked(_posed(lambda pose: Pose.exp(noise) @ pose)(room))
     assert found.agreed < 0.3
     assert any("none of the usual mistakes" in f.text for f in found.findings)
+
+
+def test_poses_of_few_digits_far_from_the_origin_are_told(room: Frames, checked) -> None:
+    """UTM coordinates, and quaternions as text: a rounded turn about a far origin is a step."""
+
+    def rounded(pose: Pose) -> Pose:
+        there = pose.translation - pose.rotation @ torch.tensor([452311.0, 5411877.0, 312.0]).double()
+        return Pose.from_quaternion(pose.quaternion_wxyz.round(decimals=6), there)
+
+    found = checked(_posed(rounded)(room))
+    (finding,) = found.findings
+    assert finding.severity == "wrong" and found.cure is None
+    assert "5.43e+06 from the world's origin" in finding.text
+
+
+def test_poses_are_blamed_for_few_digits_only_far_from_the_origin(room: Frames) -> None:
+    assert room.cam_from_world is not None
+    near = room.cam_from_world
+    far = near @ Pose.exp(torch.tensor([0, 0, 0, 452311.0, 5411877.0, 312.0]).double())
+    assert not list(of_origin(near, 0.05))
+    assert [next(of_origin(far, agreed)).severity for agreed in (0.05, 0.25)] == ["wrong", "doubtful"]
 
 
 def test_frames_that_share_nothing_say_so(room: Frames) -> None:
