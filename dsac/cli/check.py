@@ -128,10 +128,11 @@ def describe(check: SceneCheck) -> list[str]:
     """What agrees, in lines."""
     lines = [f"corners   {check.num_shared} are shared by two of {check.frames_seen} frames"]
     if not math.isnan(check.agreed):
-        lines.append(
-            f"poses     {check.frames_agreed:.0%} of the frames agree with another one, "
-            f"{check.agreed:.0%} of the corners do"
-        )
+        of_frames, of_corners = f"{check.frames_agreed:.0%} of the frames", f"{check.agreed:.0%} of the corners"
+        if check.cure is None:
+            lines.append(f"poses     {of_frames} agree with another one, {of_corners} do")
+        else:
+            lines.append(f"poses     {of_corners} agree as read; mended, {of_frames} with another one")
     if check.depth is not None:
         depth = check.depth
         lines.append(

@@ -44,7 +44,7 @@ def test_a_right_recording_passes(right: Path, run: Run) -> None:
 def test_a_mistake_is_named_and_its_cure_mends_it(inverted: Path, run: Run) -> None:
     code, out, error = run("check", inverted)
     assert code == 2 and "the images contradict what was read" in error
-    assert "if they are inverted" in out
+    assert "if they are inverted" in out and "agree as read; mended, 100% of the frames" in out
     assert f"Next: dsac check {inverted} --poses inverted\n" in out
     code, out, _ = run("check", inverted, "--poses", "inverted")
     assert code == 0 and "wrong" not in out
