@@ -184,7 +184,7 @@ class Localization:
         *lines, last = self._estimate.told(f"Localization of {self.name}", " m" if self.metric else "")
         if self.success.item() and self.focal_sigma_px > 0:
             lines.append(
-                f"focal length {self.focal_px:.0f} ± {self.focal_sigma_px:.0f} px, solved with the pose"
+                f"focal length {self.focal_px:.0f} ± {max(1, self.focal_sigma_px):.0f} px, solved with the pose"
             )
         if self.alternatives:
             chances = ", ".join(f"{place.probability:.2f}" for place in self.places)

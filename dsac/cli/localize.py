@@ -149,7 +149,7 @@ def _focal(localization: Localization) -> str:
     """What was found of the focal length, where it was not known."""
     if not localization.focal_sigma_px > 0:
         return ""
-    return f"f {localization.focal_px:.0f} ± {localization.focal_sigma_px:.0f} px  "
+    return f"f {localization.focal_px:.0f} ± {max(1, localization.focal_sigma_px):.0f} px  "
 
 
 def _deviations(localization: Localization) -> str:
@@ -167,6 +167,9 @@ def _parse_cameras(text: str) -> Camera | dict[str, Camera]:
 
     if Path(text).is_file():
         return read_cameras(text)
+    if "," not in text:
+        expected = "expected MODEL,WIDTH,HEIGHT,PARAMS..., or a file of cameras, and there is none"
+        raise DsacError(f"--camera {text}: {expected}")
     try:
         return parse_camera(text)
     except DsacError as error:

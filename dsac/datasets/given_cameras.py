@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from dsac.datasets.rigid import some
 from dsac.datasets.storage import read_lines
 from dsac.datasets.tables import numbers, unquoted
 from dsac.errors import DatasetError
@@ -42,14 +43,18 @@ def one_camera(camera: Any, size: tuple[int, int]) -> Camera:
 def of_each(given: Any, names: Sequence[str], what: str) -> dict[str, Any]:
     """One for all photos, or those in their order, or by name.
 
-    Of a path the last part is enough, of a video's frames the video's name.
+    Of a path the last part is enough, of a video's frames the video's name; what is given by name may have
+    folders before it.
     Raises: `ValueError` for more or fewer than there are photos, or a photo that has none.
     """
     if isinstance(given, Mapping):
-        known = {name: [key for key in _keys(name) if key in given] for name in names}
-        if missing := [name for name in names if not known[name]]:
-            raise ValueError(f"{what}: none for {missing[0]} (photos without: {len(missing)} of {len(names)})")
-        return {name: given[keys[0]] for name, keys in known.items()}
+        known = {name: _key(name, given) for name in names}
+        if missing := [name for name, key in known.items() if key is None]:
+            raise ValueError(
+                f"{what}: none for {missing[0]} (photos without: {len(missing)} of {len(names)}), "
+                f"{f'but for {some([str(key) for key in given], 3)}' if given else 'nor for any other'}"
+            )
+        return {name: given[key] for name, key in known.items()}
     if isinstance(given, np.ndarray | Tensor):
         given = given.tolist()
     if not isinstance(given, Sequence) or isinstance(given, str) or is_matrix(given):
@@ -59,10 +64,14 @@ def of_each(given: Any, names: Sequence[str], what: str) -> dict[str, Any]:
     return dict(zip(names, given, strict=True))
 
 
-def _keys(name: str) -> list[str]:
-    """Under which a photo may be known, the most exact first."""
+def _key(name: str, given: Mapping[str, Any]) -> str | None:
+    """Under which a photo is known: its name, the last part of that, or a name with folders before it."""
     video = name.rpartition("#")[0] or name
-    return [name, PurePath(name).name, video, PurePath(video).name]
+    for key in (name, PurePath(name).name, video, PurePath(video).name):
+        if key in given:
+            return key
+    longer = [key for key in given if str(key).endswith(f"/{name}")]
+    return longer[0] if len(longer) == 1 else None
 
 
 def read_cameras(path: str | Path) -> Camera | dict[str, Camera]:

@@ -246,6 +246,10 @@ def test_photos_that_cannot_be_used_are_named_and_the_others_are_localized(
             "either camera or focal_px, got both",
         ),
         (["--camera", "SIMPLE_PINHOLE"], "--camera SIMPLE_PINHOLE: expected MODEL,WIDTH,HEIGHT,PARAMS..."),
+        (
+            ["--camera", "cameras.txt"],
+            "cameras.txt: expected MODEL,WIDTH,HEIGHT,PARAMS..., or a file of",
+        ),
         (["--camera", "SIMPLE_PINHOLE,128,96,9,64"], "expected 3 parameters, got 2"),
         (["--camera", "SIMPLE_PINHOLE,128,96,0,64,48"], "positive focal"),
         (["--camera", "SIMPLE_PINHOLE,128,96,nine,64,48"], "expected MODEL,WIDTH,HEIGHT,PARAMS..."),

@@ -101,7 +101,7 @@ def test_cameras_of_several_photos_come_from_a_file(
     assert other[0] == for_all[0] is not None and other[1] != for_all[1]
     cameras.write_text(f"{images[0].name} SIMPLE_PINHOLE {right}\nanother.jpg SIMPLE_PINHOLE {right}\n")
     line = fails("localize", corner / "corner.dsac", *images, "--camera", cameras)
-    assert f"camera: none for {images[1]} (photos without: 1 of 2)" in line
+    assert f"camera: none for {images[1]} (photos without: 1 of 2), but for {images[0].name}, another" in line
     cameras.write_text("a.jpg 525\n")
     line = fails("localize", corner / "corner.dsac", *images, "--camera", cameras)
     assert f"{cameras}, line 1: expected `NAME MODEL WIDTH HEIGHT PARAMS...`" in line

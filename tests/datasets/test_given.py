@@ -227,6 +227,7 @@ def test_each_photo_may_have_a_camera_or_a_focal_length_of_its_own() -> None:
         np.array([7, 8.5, 9]),
         torch.tensor([7, 8.5, 9]),
         {"photo-2": 9, "photo-0": 7, "photo-1": 8.5},
+        {"query/night/photo-2": 9, "day/photo-0": 7, "day/photo-1": 8.5, "photo-1": 8.5, "a-photo-2": 1},
     ):
         photos = load_photos([RGB] * 3, focal_px=focals)
         assert [photos.camera(i).focal_px[0].item() for i in range(3)] == [7, 8.5, 9]
@@ -238,8 +239,12 @@ def test_cameras_that_are_not_as_many_as_photos_are_refused() -> None:
         load_photos([RGB] * 3, camera=[K, K])
     with pytest.raises(ValueError, match="focal_px: expected one for each of 2 photos, got 3"):
         load_photos([RGB] * 2, focal_px=[1, 2, 3])
-    with pytest.raises(ValueError, match=r"focal_px: none for photo-0 \(photos without: 2 of 3\)"):
+    with pytest.raises(ValueError, match=r"focal_px: none for photo-0 \(.*: 2 of 3\), but for photo-1"):
         load_photos([RGB] * 3, focal_px={"photo-1": 9})
+    with pytest.raises(ValueError, match="none for photo-0 .*, but for a/photo-0, b/photo-0"):
+        load_photos([RGB], focal_px={"a/photo-0": 9, "b/photo-0": 8})
+    with pytest.raises(ValueError, match="none for photo-0 .*, nor for any other"):
+        load_photos([RGB], focal_px={})
     with pytest.raises(ValueError, match="expected a positive focal length in pixels or 'auto', got -2"):
         load_photos([RGB] * 2, focal_px=[1, -2])
     for wrong in ("525", [None, 3], {"photo-0": "9", "photo-1": 9}):
