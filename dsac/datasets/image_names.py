@@ -7,14 +7,15 @@ import unicodedata
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
 
+from dsac.datasets.heif import HEIF_ENDINGS, can_read_heif
 from dsac.datasets.storage import Storage
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 SMALLER = ("images_2", "images_4", "images_8")  # copies of `images` at a half, a quarter, an eighth
 
-
+_HEIC = "HEIC photos"
 _NOT_READ = {
-    **dict.fromkeys((".heic", ".heif"), "HEIC photos"),
+    **dict.fromkeys(HEIF_ENDINGS, _HEIC),
     **dict.fromkeys((".mov", ".mp4", ".m4v", ".avi", ".mkv", ".insv"), "videos"),
     **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"), "raw photos"),
     ".gif": "GIF images",
@@ -22,9 +23,10 @@ _NOT_READ = {
 
 
 def unread(names: Iterable[str]) -> str:
-    """What of these might be photos but is not read, counted for a message; empty if nothing is."""
+    """What of these might be photos but is not read, counted, with the way out; empty if nothing is."""
     counts = Counter(kind for name in names if (kind := _NOT_READ.get(posixpath.splitext(name)[1].lower())))
-    return ", ".join(f"{kind}: {count}" for kind, count in sorted(counts.items()))
+    found = ", ".join(f"{kind}: {count}" for kind, count in sorted(counts.items()))
+    return f"{found} (`pip install pillow-heif` for HEIC)" if _HEIC in counts and not can_read_heif() else found
 
 
 def names_found(

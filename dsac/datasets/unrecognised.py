@@ -40,7 +40,7 @@ def not_recognised(storage: Storage, formats: Sequence[Format]) -> str:
         }
     )
     others = unread(name for folder in folders for name in storage.listing(folder))
-    found = f"no images that are read here ({others})" if others else "neither images nor poses"
+    found = f"no images that are read here, {others}" if others else "neither images nor poses"
     if images:
         found = f"{images.total()} images but no poses; `dsac map --sfm` finds them"
         if list(images) != ["."]:

@@ -183,7 +183,8 @@ def test_files_that_are_no_photos_are_passed_over_and_those_that_might_be_are_co
     (record,) = caplog.records
     assert (
         record.getMessage()
-        == f"{tmp_path}: passed over, since they are not read here, HEIC photos: 2, videos: 1"
+        == f"{tmp_path}: passed over, since they are not read here, HEIC photos: 2, videos: 1 "
+        "(`pip install pillow-heif` for HEIC)"
     )
     (tmp_path / "a.png").unlink()
     with pytest.raises(DatasetError, match="found none in it; not read here: HEIC photos: 2, videos: 1"):

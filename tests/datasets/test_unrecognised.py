@@ -67,7 +67,10 @@ def test_photos_that_are_not_read_are_counted(tmp_path):
     (tmp_path / "photos").mkdir()
     for name in ("a.HEIC", "b.heic", "c.MOV", "._d.heic"):
         (tmp_path / "photos" / name).write_bytes(b"x")
-    assert "found no images that are read here (HEIC photos: 2, videos: 1)" in message_of(tmp_path)
+    assert (
+        "found no images that are read here, HEIC photos: 2, videos: 1 (`pip install pillow-heif` for HEIC)"
+        in message_of(tmp_path)
+    )
 
 
 def test_a_recording_further_in_is_pointed_at(tmp_path, write_image):
