@@ -10,9 +10,11 @@ from dsac.datasets.format import Format
 from dsac.datasets.image_names import ENDINGS, unread
 from dsac.datasets.rigid import some
 from dsac.datasets.storage import Storage, read_text
+from dsac.datasets.tables import number_or_none, read_rows
 from dsac.errors import DatasetError
 
 _DEEPEST, _MOST_FOLDERS = 4, 300
+_MOST_TEXTS = 20  # of a folder, looked into
 _TOOL_OF = {
     "bundle.out": "Bundler: `kapture_import_bundler.py`, then `kapture_export_colmap.py` make COLMAP's of it",
     "sfm_data.json": "OpenMVG: `openMVG_main_openMVG2Colmap` makes a COLMAP model of it",
@@ -86,8 +88,22 @@ def _hints(storage: Storage, folder: str) -> Iterator[str]:
         for file, other in (pair, pair[::-1]):
             if file in names and other not in names:
                 yield f"{storage.join(folder)} has {file} of a COLMAP model, its {other} is missing"
+    texts = sorted(name for name in names if name.lower().endswith(".txt"))
+    for file in texts if len(texts) <= _MOST_TEXTS else []:
+        if _is_trajectory(storage.join(folder, file)):
+            path = posixpath.normpath(posixpath.join(folder, file))
+            yield f"{path} looks like TUM's poses: as groundtruth.txt, beside the images in rgb, they are read"
     if "cameras.xml" in names:
         yield _metashape(storage.join(folder, "cameras.xml"))
+
+
+def _is_trajectory(path: str) -> bool:
+    """Whether lines are `timestamp tx ty tz qx qy qz qw`."""
+    try:
+        rows = read_rows(path)
+    except DatasetError:
+        return False
+    return bool(rows) and len(rows[0].words) == 8 and None not in map(number_or_none, rows[0].words)
 
 
 def _of_archive(path: str) -> str:

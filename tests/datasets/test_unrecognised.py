@@ -55,6 +55,18 @@ def test_recordings_of_others_are_named_with_the_tool_that_turns_them(tmp_path, 
         path.unlink()
 
 
+def test_a_trajectory_under_another_name_is_told_the_right_one(tmp_path, write_image):
+    """SLAM systems write `CameraTrajectory.txt` and the like."""
+    write_image(tmp_path / "rgb" / "1305031102.0.png")
+    trajectory = tmp_path / "CameraTrajectory.txt"
+    trajectory.write_text("# time, position, x y z w\n1305031102.0 0 0 0 0 0 0 1\n")
+    (tmp_path / "notes.txt").write_text("1 2 3\n")
+    hint = "CameraTrajectory.txt looks like TUM's poses: as groundtruth.txt, beside the images in rgb"
+    assert hint in message_of(tmp_path) and "notes.txt looks" not in message_of(tmp_path)
+    trajectory.rename(tmp_path / "groundtruth.txt")
+    assert "no intrinsics" in message_of(tmp_path)  # the next thing
+
+
 def test_an_archive_is_to_be_unpacked(tmp_path):
     for name in ("walk.r3d", "room.zip"):
         (tmp_path / name).write_bytes(b"PK")
