@@ -21,6 +21,7 @@ from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
 from dsac.datasets import Frames
+from dsac.datasets.registered_depth import depth_at
 from dsac.geometry import Pose
 from dsac.landmarks import (
     PATCH_RADIUS,
@@ -38,7 +39,6 @@ from dsac.mapping.depth_correction import DepthCorrection
 from dsac.mapping.look_alikes import Look, find_look_alikes
 from dsac.mapping.triangulation import FEW, agreed_depths, overlapping_pairs, view_pairs
 from dsac.mapping.view_cover import spread_over_views
-from dsac.mapping.views import sample_depth
 
 _MOST_FRAMES = 500
 _CORNERS_OF_FEW = 2500  # in a frame of few, before those without a depth are dropped
@@ -153,7 +153,7 @@ def _detect(frames: Frames, index: int, most: int) -> _Candidates:
     shown = (in_photo >= 0).all(1) & (in_photo < np.array(frame.camera.size)).all(1)
     border = PATCH_RADIUS
     shown &= ((pixels >= border) & (pixels < np.array(view.camera.size) - border)).all(1)
-    depths = sample_depth(frame.depth.numpy(), in_photo, np.asarray(shown))
+    depths = depth_at(frame.depth.numpy(), in_photo, np.asarray(shown))
     known = np.isfinite(depths)
     return replace(found, pixels=pixels[known], depths=depths[known], descriptors=keypoints.descriptors[known])
 

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dsac.datasets import Frame
+from dsac.datasets.registered_depth import depth_at
 from dsac.geometry import Camera, Pose
 from dsac.networks.encoder import cell_centers
 
@@ -90,7 +91,7 @@ def _render(frame: Frame, camera: Camera, view_from_cam: Pose, stride: int) -> V
         points = torch.full_like(rays_cells, torch.nan)
     else:
         to_full = torch.tensor(frame.camera.size, dtype=torch.float64) / torch.tensor(source_camera.size)
-        depth = sample_depth(frame.depth.numpy(), (cells * to_full).numpy(), inside.numpy())
+        depth = depth_at(frame.depth.numpy(), (cells * to_full).numpy(), inside.numpy())
         points_cam = rays_cells / rays_cells[..., 2:] * torch.from_numpy(depth)[..., None]
         points = frame.cam_from_world.inverse() @ points_cam
     return View(
@@ -111,20 +112,6 @@ def _shrink(frame: Frame, focal_px: float) -> tuple[np.ndarray, Camera]:
     width, height = frame.camera.size
     size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA), frame.camera.rescale(size)
-
-
-_MAX_DEPTH_STEP = 0.05  # of the depth: over a 3×3 window more than this is an edge, whose depth is anyone's
-
-
-def sample_depth(depth: np.ndarray, pixels: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Depth at each pixel (nearest neighbour), NaN where unknown, outside or at a depth edge."""
-    nearest = cv2.erode(np.where(depth > 0, depth, np.inf).astype(np.float32), np.ones((3, 3)))
-    farthest = cv2.dilate(depth, np.ones((3, 3)))
-    flat = (depth > 0) & (farthest - nearest <= _MAX_DEPTH_STEP * depth)
-    column = np.clip(pixels[..., 0], 0, depth.shape[1] - 1).astype(int)
-    row = np.clip(pixels[..., 1], 0, depth.shape[0] - 1).astype(int)
-    known = flat[row, column] & inside
-    return np.where(known, depth[row, column], np.nan).astype(np.float64)
 
 
 def _expose(image: np.ndarray, limits: Augmentation, rng: np.random.Generator) -> np.ndarray:
