@@ -34,6 +34,7 @@ class DenseSolver:
 
     residual: PoseResidual
     fallback: PoseSolver | None
+    iterations: int = RobustRefinement.iterations  # of refinement after the search, at most
 
     def __post_init__(self) -> None:
         check_order(threshold=self.residual.threshold, max_error=self.residual.max_error)
@@ -55,7 +56,8 @@ class DenseSolver:
     def rgbd(threshold_m: float | int = 0.1, *, backend: Backend = "auto") -> DenseSolver:
         """With camera points; inliers lie within `threshold_m` of their camera point or, without, ray."""
         residual = PointDistance(threshold_m, backend=backend)
-        return DenseSolver(residual, PoseSolver.rgbd(threshold_m=threshold_m, backend=backend))
+        # the search's likelihood knows how a depth camera errs, which the distance in space does not
+        return DenseSolver(residual, PoseSolver.rgbd(threshold_m=threshold_m, backend=backend), iterations=0)
 
     def __call__(
         self, correspondences: Correspondences, generator: torch.Generator | None = None
@@ -80,9 +82,9 @@ class DenseSolver:
             return self._fallback()(clean, generator)
         found = search(_image_rows(clean), self.residual.threshold, seed)
         pose = Pose(found.rotation, found.translation).to(clean.pixels)
-        # The search ends at the likeliest pose under isotropic noise in space. A network's predictions are not
-        # like that: the robust cost, from there, is nearer to the truth on real images.
-        estimate = pose_estimate(pose, self.residual, clean, RobustRefinement.iterations)
+        # Without depth the search ends at the likeliest pose under isotropic noise in space. A network's
+        # predictions are not like that: the robust cost, from there, is nearer to the truth on real images.
+        estimate = pose_estimate(pose, self.residual, clean, self.iterations)
         if self.fallback is None or estimate.success.all():
             return estimate
         # Before an image counts as lost, the other path is asked: the search gives up earlier, above all on a
