@@ -37,6 +37,18 @@ FAULTS = [
         (QUERIES,),
     ),
     Fault(
+        "depth is looked up in the ideal camera's pixels",
+        'in_photos = camera.to("cpu", torch.float64).project(rays)',
+        'in_photos = camera.pinhole.to("cpu", torch.float64).project(rays)',
+        ("tests/test_depth_queries.py", "tests/datasets/test_registered_depth.py"),
+    ),
+    Fault(
+        "of two estimates the surer counts less",
+        "step = covariance @ (weights[1] @ apart)",
+        "step = covariance @ (weights[0] @ apart)",
+        ("tests/ransac/test_fusion.py",),
+    ),
+    Fault(
         "alignment without the lens's zoom",
         "GreyView.of(images[i], camera, zoom)",
         "GreyView.of(images[i], camera, 1.0)",
@@ -44,8 +56,8 @@ FAULTS = [
     ),
     Fault(
         "inliers of the coarse pose",
-        "self.solver.inliers(found.estimate.cam_from_world, rows)",
-        "self.solver.inliers(estimate[i : i + 1].cam_from_world, rows)",
+        "inliers = solver.inliers(found.estimate.cam_from_world, rows)",
+        "inliers = solver.inliers(estimate[i : i + 1].cam_from_world, rows)",
         (QUERIES,),
     ),
     Fault(

@@ -24,15 +24,17 @@ from torch import Tensor
 from dsac.datasets import Frame, Frames, load_photos
 from dsac.datasets.given import batch_of
 from dsac.datasets.given_cameras import one_camera
+from dsac.datasets.given_depth import depth_of_batch
 from dsac.datasets.photos import usual_camera
-from dsac.errors import MapFormatError
+from dsac.errors import DsacError, MapFormatError
 from dsac.geometry import Camera, Pose
 from dsac.kernels import at_once, wait_until_compiled
 from dsac.landmarks import GreyView, Matcher, align_focal
 from dsac.landmarks.answering import LEAST_CONFIDENCE, MATCHING, SURE, answer, trusted
 from dsac.localization import Alternative, Localization, Timing
 from dsac.networks.encoder import Encoder
-from dsac.ransac import Correspondences, FocalFit, PoseEstimate, Solver, fit_focal, refocused
+from dsac.query_depth import solve_with_depth, with_camera_points
+from dsac.ransac import Correspondences, DenseSolver, FocalFit, PoseEstimate, Solver, fit_focal, refocused
 from dsac.regressor import CorrespondenceSource
 from dsac.scene_map import SceneMap
 
@@ -47,12 +49,13 @@ class Localizer:
         encoder: Encoder | None = None,
         regressor: CorrespondenceSource | None = None,
         solver: Solver | None = None,
+        depth_solver: Solver | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         """`encoder`: the one that the map was made with, when it does not ship with the package.
 
-        `regressor` takes the place of the map's own, `solver` that of its scoring rule's. The modules are this
-        localizer's own: the map stays as it is.
+        `regressor` takes the place of the map's own, `solver` that of its scoring rule's, and photos with
+        depth are for `depth_solver`. The modules are this localizer's own: the map stays as it is.
         Raises: `MapFormatError` when the encoder is not the map's, `ValueError` for both encoder and regressor.
         """
         if encoder is not None and regressor is not None:
@@ -61,6 +64,7 @@ class Localizer:
         self.device = torch.device(device)
         self.regressor = regressor or scene_map.regressor(encoder, self.device)
         self.solver = solver or scene_map.solver(self.device)
+        self.depth_solver = depth_solver or DenseSolver.rgbd()
 
     @staticmethod
     def load(
@@ -86,7 +90,15 @@ class Localizer:
         """
         wait_until_compiled()
 
-    def localize(self, image: Any, camera: Any = None, *, bgr: bool = False) -> Localization:
+    def localize(
+        self,
+        image: Any,
+        camera: Any = None,
+        *,
+        depth: Any = None,
+        depth_scale: float | None = None,
+        bgr: bool = False,
+    ) -> Localization:
         """The pose of one photo; or of B photos of one camera, and the answer's fields have that dimension.
 
         `image` is a path, bytes, an open file, a PIL image, an array (H, W, 3), (H, W, 4) or (H, W), RGB or in
@@ -95,25 +107,33 @@ class Localizer:
         `camera` is a `Camera` or OpenCV's matrix K of that image. Without it, it is found as by `load_photos`:
         the mapping images' where they have the photo's shape, else the focal length of the EXIF data. What is
         not known exactly is solved with the pose (`Localization.focal_px`).
-        Raises: `ValueError` for an image or a camera of another kind, and where a tensor's camera is of another
-        image size; `DatasetError` for a file that cannot be read, and a camera of another shape than the photo.
+        `depth` along the optical axis, registered to the photo, makes the answer surer: an array (H, W) in
+        metres, for B photos (B, H, W), or a file, see `load_photos`; 0, NaN and what is below are unknown, and
+        where too little is known, or it contradicts the map, the answer is that without it.
+        Raises: `ValueError` for an image, a camera or depth of another kind, and where a tensor's camera is of
+        another image size; `DatasetError` for a file that cannot be read, and a camera or depth of another
+        shape than the photo; `DsacError` for depth where the map's unit of length is not the metre.
         """
         if isinstance(image, Tensor) and (camera is not None or image.ndim == 4):
-            return self._localize_tensor(image, camera, bgr)
+            return self._localize_tensor(image, camera, bgr, depth, depth_scale)
         photos = load_photos(
             image,
             camera=camera,
             mapping_camera=self.scene_map.mapping_camera,
             as_stored=self.scene_map.info.as_stored,
             bgr=bgr,
+            depth=depth,
+            depth_scale=depth_scale,
         )
         if len(photos) > 1:
             raise ValueError(
                 f"image: expected one, got {len(photos)}: localize_frames(load_photos(...)) takes them"
             )
-        return next(self.localize_frames(photos))
+        return next(self.localize_frames(photos, use_depth=True))
 
-    def _localize_tensor(self, image: Tensor, camera: Any, bgr: bool) -> Localization:
+    def _localize_tensor(
+        self, image: Tensor, camera: Any, bgr: bool, depth: Any, depth_scale: float | None
+    ) -> Localization:
         images = batch_of(image)
         size = images.shape[-1], images.shape[-2]
         camera = one_camera(camera, size)
@@ -122,20 +142,26 @@ class Localizer:
                 f"camera: expected {size[0]}×{size[1]} like the image, got {camera.size[0]}×{camera.size[1]}"
             )
         images = images.flip(-3) if bgr else images
+        measured = None if depth is None else depth_of_batch(depth, depth_scale, len(images), camera)
         with at_once():
-            answer = self._localize("photo", images, camera, [time.perf_counter()] * 2)
+            answer = self._localize("photo", images, camera, [time.perf_counter()] * 2, measured)
         return answer if image.ndim == 4 else answer[0]
 
-    def localize_frames(self, frames: Frames) -> Iterator[Localization]:
-        """Localize frames one by one, reading each when it is asked for."""
-        frames = frames.without_depth()
+    def localize_frames(self, frames: Frames, *, use_depth: bool = False) -> Iterator[Localization]:
+        """Localize frames one by one, reading each when it is asked for.
+
+        Their depth is not looked at, unless `use_depth`; see `localize`. Photos whose focal length is not known
+        to some percent are localized without.
+        """
+        frames = frames if use_depth else frames.without_depth()
         for i in range(len(frames)):
             started = time.perf_counter()
             frame = frames[i]
             ticks = [started, time.perf_counter()]
             with at_once():
                 if frame.focal == "known":
-                    answer = self._localize(frame.name, frame.image[None], frame.camera, ticks)[0]
+                    depth = None if frame.depth is None else frame.depth[None]
+                    answer = self._localize(frame.name, frame.image[None], frame.camera, ticks, depth)[0]
                 else:
                     answer = self._localize_and_focus(frame, ticks)
             larger = frames.camera(i).size[0] / frame.camera.size[0]  # large photos are decoded smaller
@@ -145,12 +171,23 @@ class Localizer:
     # ---- stages ----------------------------------------------------------------------------------
 
     def _localize(
-        self, name: str, images: Float[Tensor, "B 3 H W"], camera: Camera, ticks: list[float]
+        self,
+        name: str,
+        images: Float[Tensor, "B 3 H W"],
+        camera: Camera,
+        ticks: list[float],
+        depth: Float[Tensor, "B H W"] | None,
     ) -> Localization:
         """`ticks`: when reading the photos began and ended, `time.perf_counter`."""
-        return self._answer(name, camera, 0.0, self._estimate(images, camera, ticks), ticks)
+        return self._answer(name, camera, 0.0, self._estimate(images, camera, ticks, depth), ticks)
 
-    def _estimate(self, images: Float[Tensor, "B 3 H W"], camera: Camera, ticks: list[float]) -> _Estimated:
+    def _estimate(
+        self,
+        images: Float[Tensor, "B 3 H W"],
+        camera: Camera,
+        ticks: list[float],
+        depth: Float[Tensor, "B H W"] | None = None,
+    ) -> _Estimated:
         """The pose in the map's frame, and what goes with it."""
 
         def done() -> None:
@@ -158,13 +195,22 @@ class Localizer:
                 torch.cuda.synchronize(self.device)
             ticks.append(time.perf_counter())
 
+        known = depth if depth is not None and (depth > 0).any() else None
+        if known is not None and self.scene_map.info.metric is False:
+            raise DsacError("depth: it is in metres, the map is not (it is of photos alone); localize without")
         with torch.inference_mode():
-            features = self.regressor.encode(images, camera)
+            of_depth = {} if known is None else {"depth": known}
+            features = self.regressor.encode(images, camera, **of_depth)
         done()
         with torch.no_grad():
             correspondences = self.regressor.predict(features, camera)
+        if known is not None:
+            correspondences = with_camera_points(correspondences, camera, known)
         done()
-        estimate = trusted(self.solver(correspondences))
+        if correspondences.has_depth:
+            estimate, correspondences = solve_with_depth(correspondences, self.depth_solver, self.solver)
+        else:
+            estimate = trusted(self.solver(correspondences))
         done()
         estimated = self._align(images, camera, correspondences, estimate)
         done()
@@ -210,7 +256,8 @@ class Localizer:
         images, camera, how = frame.image[None], frame.camera, frame.focal
         if how != "assumed":
             camera = self._rough_focal(images, camera, math.inf if how == "unknown" else _EXIF_RANGE) or camera
-        estimate, rows, others = self._estimate(images, camera, ticks)
+        depth = None if how != "assumed" or frame.depth is None else frame.depth[None]
+        estimate, rows, others = self._estimate(images, camera, ticks, depth)
         if how != "unknown" and estimate.confidence.item() <= SURE:
             other = self._rough_focal(images, camera, math.inf)
             if other is not None:
@@ -224,7 +271,7 @@ class Localizer:
                 told = math.log(frame.camera.focal_px[0].item() / camera.focal_px[0].item())
                 fit = fit.given(told, _EXIF_SIGMA if how == "rough" else math.inf, _SLACK)
                 camera, sigma = refocused(camera, fit.factor), fit.log_sigma
-                rows = replace(rows, camera=refocused(rows.camera, fit.factor))
+                rows = replace(rows, camera=refocused(rows.camera, fit.factor), camera_points=None)
                 estimate = self._focused(fit, rows, estimate)
             elif how == "rough":
                 sigma = _EXIF_SIGMA
@@ -296,7 +343,8 @@ class Localizer:
         for i in range(len(images)):
             view, rows = GreyView.of(images[i], camera, zoom), correspondences[i : i + 1]
             found = answer(memory, view, rows, estimate[i : i + 1])
-            inliers = self.solver.inliers(found.estimate.cam_from_world, rows)
+            solver = self.depth_solver if rows.has_depth else self.solver
+            inliers = solver.inliers(found.estimate.cam_from_world, rows)
             answers.append(replace(found.estimate, inliers=inliers))
             others.append(found.others)
         return _Estimated(PoseEstimate.cat(answers), correspondences, others)

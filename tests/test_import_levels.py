@@ -14,7 +14,7 @@ LEVELS = [
     ["geometry", "kernels"],
     ["ransac", "networks", "datasets"],
     ["landmarks", "localization", "map_scoring", "regressor", "rooms", "sfm"],
-    ["checking", "scene_map"],
+    ["checking", "query_depth", "scene_map"],
     ["localizer", "warm_up"],
     ["mapping", "evaluation"],
     ["studies"],

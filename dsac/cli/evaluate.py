@@ -30,6 +30,7 @@ class Evaluate(Meaning):
 
     For example:
       $ dsac evaluate kitchen.dsac 7scenes/redkitchen
+      $ dsac evaluate kitchen.dsac 7scenes/redkitchen --query-depth
       $ dsac evaluate --poses estimates.txt --truth truth.txt
     """
 
@@ -39,6 +40,8 @@ class Evaluate(Meaning):
     """Folder of the recording with images and their poses."""
     all: Flag = False
     """Score every frame, those that the map was made from too."""
+    query_depth: Flag = False
+    """Localize with the depth of the query images, not by RGB alone."""
     poses: Maybe[str] = None
     """Estimates to score instead of a map (poses file). With a map: `inverted`, if the poses are."""
     truth: Maybe[str] = None
@@ -76,6 +79,8 @@ class Evaluate(Meaning):
             raise DsacError("--max-gap: expected with a map, the images of poses files have no times")
         if self.all:
             raise DsacError("--all: expected with a map, all images of poses files are scored")
+        if self.query_depth:
+            raise DsacError("--query-depth: expected with a map, poses files have no images")
         if self.report is not None:
             check_writable(self.report, is_page)
         if self.csv is not None:
@@ -90,7 +95,7 @@ class Evaluate(Meaning):
         check_writable(csv, is_table)
         device = choose_device(self.device)
         scene = read_scene(scene_path, self.truth, self.max_gap, self.conventions(self.poses))
-        return evaluate_map(map_file, scene, report, csv, device, self.figures, self.all)
+        return evaluate_map(map_file, scene, report, csv, device, self.figures, self.all, self.query_depth)
 
 
 def evaluate_map(
@@ -101,6 +106,7 @@ def evaluate_map(
     device: torch.device,
     figures: Path | None = None,
     every_frame: bool = False,
+    query_depth: bool = False,
 ) -> dict[str, Any]:
     """Localize the query images with live progress, write what was asked for, print the table; its figures.
 
@@ -125,7 +131,12 @@ def evaluate_map(
     with progress_bars() as bars:
         task = bars.add_task("localize", total=len(scene.query), note="")
         result = evaluate(
-            source, scene, report=report, settings=settings, on_frame=lambda localization: bars.advance(task)
+            source,
+            scene,
+            report=report,
+            settings=settings,
+            on_frame=lambda localization: bars.advance(task),
+            query_depth=query_depth,
         )
     values = _show(result, report, csv)
     if figures is not None:

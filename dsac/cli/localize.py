@@ -31,6 +31,7 @@ class Localize:
 
     For example:
       $ dsac localize kitchen.dsac photo.jpg --focal-px 525
+      $ dsac localize kitchen.dsac photos --camera cameras.txt --depth depth
     """
 
     map: Positional[Path]
@@ -45,6 +46,11 @@ class Localize:
     camera: Maybe[str] = None
     """All photos' camera: MODEL,WIDTH,HEIGHT,PARAMS... with COLMAP's models and order of parameters. Or a file:
     NAME MODEL WIDTH HEIGHT PARAMS... a line, for each photo one or for all a single one as in cameras.txt."""
+    depth: Maybe[Path] = None
+    """Depth along the optical axis in the photos' pixels, which makes answers surer: a file for one photo, or a
+    folder with files of the photos' names (16-bit PNG; TIFF or .npy). 0 is unknown."""
+    depth_scale: Maybe[float] = None
+    """Metres per unit of depth (default: what depth_scale.txt says beside it; 0.001 for whole numbers or 1)."""
     every: Maybe[int] = None
     """Of videos, localize one of so many frames instead of those that are sharp and show something new."""
     output: Maybe[Path] = None
@@ -61,6 +67,8 @@ class Localize:
 
         if self.output is not None:
             check_writable(self.output, is_poses_file)
+        if self.depth_scale is not None and self.depth is None:
+            raise DsacError("--depth-scale: expected with --depth")
         camera = None if self.camera is None else _parse_cameras(self.camera)
         if not self.images:
             raise DsacError("no images given: dsac localize MAP IMAGES...")
@@ -73,6 +81,8 @@ class Localize:
                 focal_px=self.focal_px,
                 mapping_camera=localizer.scene_map.mapping_camera,
                 as_stored=info.as_stored,
+                depth=self.depth,
+                depth_scale=self.depth_scale,
                 every=self.every,
                 on_progress=lambda video, done: show("read video", done, video),
             )
@@ -83,7 +93,7 @@ class Localize:
         try:
             for i in range(len(photos)):
                 try:
-                    (localization,) = localizer.localize_frames(photos[i : i + 1])
+                    (localization,) = localizer.localize_frames(photos[i : i + 1], use_depth=True)
                 except DatasetError as error:  # one bad photo among many is no reason to leave the others
                     if len(photos) == 1:
                         raise

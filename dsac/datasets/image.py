@@ -47,13 +47,13 @@ def read_image(
     """
     if isinstance(path, DecodedPhoto):
         image = path.pixels()
-        return image if size == image.shape[1::-1] else _turned(image, path.header.orientation)
+        return image if size == image.shape[1::-1] else turned(image, path.header.orientation)
     data = read_bytes(path)
     shrink = 1 if enough_px is None else _shrink(data, enough_px)
     image = _decode_colour(data, path, shrink)
     if size == (shrink * image.shape[1], shrink * image.shape[0]):
         return image
-    return _turned(image, header_of(data).orientation)
+    return turned(image, header_of(data).orientation)
 
 
 def read_depth(path: str | Path) -> DepthUnits:
@@ -121,6 +121,12 @@ def read_orientation(path: PhotoSource) -> int:
     return read_header(path).orientation
 
 
+def turn_when_read(path: PhotoSource, size: tuple[int, int] | None) -> int:
+    """By which orientation `read_image` turns the photo, asked with that size; 1: not at all."""
+    header = read_header(path)
+    return 1 if header.size is not None and header.size == size else header.orientation
+
+
 def is_stored_turned(path: str | Path, size: tuple[int, int]) -> bool:
     """Whether viewers would rotate this photo although intrinsics for `size` belong to its pixels as stored."""
     header = read_header(path)
@@ -147,8 +153,8 @@ def read_exif_focal_px(path: PhotoSource) -> float | None:
     return focal_mm * resolution / unit_mm * scale
 
 
-def _turned(image: np.ndarray, orientation: int) -> np.ndarray:
-    """The image as a viewer shows it: 2 to 4 flip it, 5 to 8 flip its transpose."""
+def turned(image: np.ndarray, orientation: int) -> np.ndarray:
+    """An image, or its depth, as a viewer shows it: 2 to 4 flip it, 5 to 8 flip its transpose."""
     if orientation == 1:
         return image
     import cv2
@@ -183,7 +189,7 @@ def _decode_colour(data: bytes, path: str | Path | HeldFile, shrink: int) -> np.
     if shrink == 1:
         image = _decode(data, path, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
         # OpenCV turns TIFF upright whatever it is asked for
-        return _turned(image, _INVERSE[header_of(data).orientation]) if data.startswith(TIFF) else image
+        return turned(image, _INVERSE[header_of(data).orientation]) if data.startswith(TIFF) else image
     reduced = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
     return cv2.cvtColor(_decode(data, path, reduced[shrink] | cv2.IMREAD_IGNORE_ORIENTATION), cv2.COLOR_BGR2RGB)
 

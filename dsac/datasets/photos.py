@@ -16,6 +16,7 @@ from jaxtyping import Float32, UInt8
 from dsac.datasets.frame import Focal, Frames, distinct_cameras
 from dsac.datasets.given import photos_given
 from dsac.datasets.given_cameras import of_each, one_camera
+from dsac.datasets.given_depth import GivenDepth, depth_given
 from dsac.datasets.heif import HEIF_ENDINGS, can_read_heif
 from dsac.datasets.image import (
     ENOUGH_PX,
@@ -23,6 +24,8 @@ from dsac.datasets.image import (
     read_image,
     read_image_size,
     read_orientation,
+    turn_when_read,
+    turned,
 )
 from dsac.datasets.image_header import PhotoSource
 from dsac.datasets.image_names import unread
@@ -45,6 +48,8 @@ def load_photos(
     mapping_camera: Camera | None = None,
     as_stored: bool = False,
     bgr: bool = False,
+    depth: Any = None,
+    depth_scale: float | None = None,
     every: int | None = None,
     on_progress: Callable[[str, float], None] = lambda name, fraction: None,
 ) -> Frames:
@@ -63,11 +68,16 @@ def load_photos(
 
     Photos are upright unless `as_stored`; with `camera`, photos that are stored in its size stay as stored.
     The channels of arrays are in OpenCV's order if `bgr`.
+    `depth`, registered to the photo as it is stored: a file or an array (H, W) for one photo, for several a
+    folder with files of their names, or a list or names with either. Arrays are in metres; `depth_scale` is
+    the metres per unit of others and of files, which are else in millimetres if in whole numbers, and in metres
+    if not. It is turned as its photo is, and of the photo's shape in any size: a pixel takes its nearest.
     Files in a folder that are no photos are passed over, those that might be are named in one warning.
     A photo that cannot be read, or whose camera is unknown, raises `DatasetError` when it is accessed.
     Raises: `DatasetError` for a path that is neither a file nor a folder of images, for two photos of one name,
-    or when no photo can be read; `ValueError` for what is no photo, for a camera that is none, for cameras or
-    focal lengths that are not as many as the photos, and for a focal length that is not positive.
+    when no photo can be read, or where no depth is found; `ValueError` for what is no photo, for a camera that
+    is none, for cameras, focal lengths or depth that are not as many as the photos, for a focal length that is
+    not positive, and for depth in whole numbers without a unit.
     """
     if camera is not None and focal_px is not None:
         raise ValueError("focal_px: expected either camera or focal_px, got both")
@@ -101,7 +111,8 @@ def load_photos(
     stand_in = next(iter(cameras.values()))  # for photos that raise when they are accessed
     all_cameras = [cameras.get(name, stand_in) for name in files]
     distinct, index = distinct_cameras(all_cameras)
-    reader = _Photos(files, sizes, unusable)
+    depths = {} if depth is None else depth_given(depth, list(files), depth_scale)
+    reader = _Photos(files, sizes, unusable, depths)
     everyone: list[Focal] = [known.get(name, "known") for name in files]
     focal = tuple(everyone) if known else None
     return Frames(list(files), distinct, index, None, reader, focal)
@@ -112,7 +123,11 @@ class _Photos:
     files: dict[str, PhotoSource]
     sizes: dict[str, tuple[int, int]]  # photos stored in this size are read as stored
     unusable: dict[str, DatasetError]  # raised when that photo is accessed
-    has_depth: bool = False
+    depths: dict[str, GivenDepth]
+
+    @property
+    def has_depth(self) -> bool:
+        return bool(self.depths)
 
     def read_image(self, name: str) -> UInt8[np.ndarray, "H W 3"]:
         if name in self.unusable:
@@ -120,7 +135,13 @@ class _Photos:
         return read_image(self.files[name], self.sizes.get(name), enough_px=ENOUGH_PX)
 
     def read_depth(self, name: str, camera: Camera) -> Float32[np.ndarray, "H W"]:
-        raise ValueError(f"{name}: photos have no depth")
+        if (given := self.depths.get(name)) is None:
+            return np.zeros(camera.size[::-1], np.float32)
+        units = given.units()
+        turn = turn_when_read(self.files[name], self.sizes.get(name))
+        (height, width), (wide, high) = units.shape, camera.size
+        is_turned = turn >= 5 and (width - height) * (wide - high) > 0
+        return given.metres(units if is_turned else turned(units, turn), camera)
 
 
 def _files(

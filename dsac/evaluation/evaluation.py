@@ -37,10 +37,11 @@ if TYPE_CHECKING:
 class FrameLocalizer(Protocol):
     """What answers for frames one by one and in their order: a `Localizer`, or something around one.
 
-    Where it has a `scene_map`, as a `Localizer` has, `evaluate` tells which frames that was made from.
+    Where it has a `scene_map`, as a `Localizer` has, `evaluate` tells which frames that was made from. It need
+    not know of `use_depth` where nobody asks for depth.
     """
 
-    def localize_frames(self, frames: Frames) -> Iterator[Localization]: ...
+    def localize_frames(self, frames: Frames, *, use_depth: bool = False) -> Iterator[Localization]: ...
 
 
 def evaluate(
@@ -49,6 +50,7 @@ def evaluate(
     report: Path | None = None,
     settings: Sequence[tuple[str, str]] = (),
     on_frame: Callable[[Localization], None] | None = None,
+    query_depth: bool = False,
 ) -> Evaluation:
     """Localize the query images of a scene, or take estimates, and score them against all its truths.
 
@@ -56,8 +58,8 @@ def evaluate(
     was made from are no test: they are marked, and have rows of their own in the table.
     Query images without an estimate count as failures. `settings` (name, value) are shown in the report, as
     the command and the map; `on_frame` is called after each image (progress). Kernels are compiled before the
-    first image, once after an install.
-    Raises: `DatasetError` when the scene has no query images or no pose for any of them.
+    first image, once after an install. With `query_depth` a localizer gets the depth of the images, too.
+    Raises: `DatasetError` when the scene has no query images, no pose for any of them, or no depth to use.
     """
     scene_map: SceneMap | None = getattr(source, "scene_map", None)
     if scene_map is not None:
@@ -65,6 +67,10 @@ def evaluate(
     names = scene.query.names
     if not names:
         raise DatasetError(f"{scene.path}: expected query images, found none")
+    if query_depth and not scene.query.has_depth:
+        raise DatasetError(
+            f"{scene.path}: expected query images with depth, they have none; score them without"
+        )
     truths = _query_truths(scene)
     if report is not None:
         prepare_report(report)
@@ -76,7 +82,9 @@ def evaluate(
         wait_until_compiled()
         name, first = next(iter(truths.items()))
         unit = length_unit(scene.metric, _spacing(scene, name))
-        frames, estimates, hardest = _localize(source, scene.query, first, unit, on_frame)
+        of_depth = {"use_depth": True} if query_depth else {}
+        answers = source.localize_frames(scene.query, **of_depth)
+        frames, estimates, hardest = _gathered(answers, scene.query, first, unit, on_frame)
     if scene_map is not None:
         own = scene_map.learned_from(scene.query).tolist()
         frames = [replace(frame, learned=learned) for frame, learned in zip(frames, own, strict=True)]
@@ -154,8 +162,8 @@ def _in_recording_order(poses: NamedPoses) -> NamedPoses:
     return poses.take(np.array(sorted(range(len(poses.names)), key=key), dtype=np.int64))
 
 
-def _localize(
-    localizer: FrameLocalizer,
+def _gathered(
+    answers: Iterator[Localization],
     query: Frames,
     truth: NamedPoses,
     unit: LengthUnit,
@@ -170,7 +178,7 @@ def _localize(
     poses: list[Pose] = []
     worst: dict[int, tuple[float, Localization]] = {}  # by run
     rows = truth.index
-    for i, localization in enumerate(localizer.localize_frames(query)):
+    for i, localization in enumerate(answers):
         frames.append(FrameResult.of(localization))
         loss = torch.inf
         if frames[-1].localized:

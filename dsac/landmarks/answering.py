@@ -4,6 +4,9 @@ The pose of its scene coordinates is aligned by landmarks. Where that leaves dou
 matched to the described points, and the pose that they agree on is aligned; if that fails, too, those of the
 photo turned by a quarter, three quarters, a half. Where the map knows places that look alike, the likeliest of
 them is the answer, and the others are named.
+
+Where the photo's depth is measured the pose of its scene coordinates is no mere start: it knows distances that
+landmarks do not. Both poses together are the answer.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from dsac.landmarks.look_alikes import LookAlikes, probabilities, support
 from dsac.landmarks.matcher import Matcher
 from dsac.landmarks.patches import tiles_of
 from dsac.landmarks.view import GreyView
-from dsac.ransac import Correspondences, DenseSolver, PoseEstimate, are_same
+from dsac.ransac import Correspondences, DenseSolver, PoseEstimate, are_same, fused
 
 
 class Remembered(NamedTuple):
@@ -54,7 +57,7 @@ def answer(
     coarse: PoseEstimate,  # B = 1: what they agree on
 ) -> Answer:
     """The pose by landmarks where they are found and tell the place better."""
-    found = _aligned(memory.landmarks, view, coarse)
+    found = _aligned(memory.landmarks, view, coarse, rows)
     if memory.described is not None and _is_doubtful(found, rows):
         turns = _TURNS[:1] if found.success else _TURNS
         matched = (_matched(memory.landmarks, Matcher.of(memory.described, view, turn), view) for turn in turns)
@@ -63,6 +66,7 @@ def answer(
             found = replace(found, success=found.success & (found.confidence > SURE))
         else:
             found = again.to(found.covariance)
+            found = _with(found, coarse, rows) if _is_measured(coarse, rows) else found
     if memory.look_alikes is None or not len(memory.look_alikes) or not found.success:
         return Answer(found)
     return _told_apart(memory.landmarks, memory.look_alikes, view, rows, found)
@@ -82,13 +86,31 @@ _LEAST_TILES = 8  # of an image, with inliers: wrong poses had them in seven at 
 # Photos of one colour, of noise and of other places reach 0.3; right poses of a quickly made map start at 0.8.
 LEAST_CONFIDENCE = 0.5
 _MOST_TRIED = 12  # other places
+# Scene coordinates err together over more than a tile: in the kitchen their pose with depth is off 1.5 times as
+# far as it says.
+_FARTHER = 1.5
 _CLEAR = 0.7  # probability of a place that is the answer
 
 
-def _aligned(landmarks: Landmarks, view: GreyView, coarse: PoseEstimate) -> PoseEstimate:
+def _aligned(landmarks: Landmarks, view: GreyView, coarse: PoseEstimate, rows: Correspondences) -> PoseEstimate:
     """The pose of one photo, by the landmarks where they are found and tell it better."""
     fine = trusted(align(landmarks, view, coarse.cam_from_world[0]).to(coarse.covariance))
+    if fine.success and _is_measured(coarse, rows):
+        return _with(fine, coarse, rows)
     return fine if fine.success and not (coarse.success and _spread(coarse) < _spread(fine)) else coarse
+
+
+def _is_measured(coarse: PoseEstimate, rows: Correspondences) -> bool:
+    """Whether measured depth told the pose."""
+    return rows.has_depth and bool(coarse.success)
+
+
+def _with(fine: PoseEstimate, coarse: PoseEstimate, rows: Correspondences) -> PoseEstimate:
+    """The pose by landmarks with that by measured depth, unless they are of different places."""
+    depth = (coarse.cam_from_world @ rows.scene_points)[..., 2].median().item()
+    if not are_same(_pose(fine), _pose(coarse), depth):
+        return fine
+    return fused(fine, replace(coarse, covariance=_FARTHER**2 * coarse.covariance))
 
 
 def _matched(landmarks: Landmarks, matcher: Matcher, view: GreyView) -> PoseEstimate:

@@ -3,6 +3,7 @@
 from dsac.ransac.alternatives import alternatives, are_same
 from dsac.ransac.dense import DenseSolver
 from dsac.ransac.focal import FocalFit, fit_focal, refocused
+from dsac.ransac.fusion import fused
 from dsac.ransac.losses import MaxError, PoseLoss, WeightedError
 from dsac.ransac.minimal import P3P, Kabsch
 from dsac.ransac.point_distance import PointDistance
@@ -47,6 +48,7 @@ __all__ = [
     "are_same",
     "entropy_bits",
     "fit_focal",
+    "fused",
     "noisy_poses",
     "probabilities",
     "refocused",

@@ -85,6 +85,11 @@ class Correspondences:
         )
 
     @property
+    def has_depth(self) -> bool:
+        """Whether a camera point is known in any of the images."""
+        return self.camera_points is not None and bool(torch.isfinite(self.camera_points).all(-1).any())
+
+    @property
     def usable(self) -> Bool[Tensor, "B N"]:
         """Rows with finite pixel and scene point and a positive weight."""
         finite = torch.isfinite(self.pixels).all(-1) & torch.isfinite(self.scene_points).all(-1)

@@ -89,10 +89,11 @@ class EvidenceCollector:
     evidence: list[FrameEvidence] = field(default_factory=list)
     scene_map: SceneMap | None = None  # the localizer's
 
-    def localize_frames(self, frames: Frames) -> Iterator[Localization]:
+    def localize_frames(self, frames: Frames, *, use_depth: bool = False) -> Iterator[Localization]:
         frames = replace(frames, reader=_LastPhoto(frames.reader))
         rows = {name: row for row, name in enumerate(frames.names)}
-        for localization in self.localizer.localize_frames(frames):
+        of_depth = {"use_depth": True} if use_depth else {}
+        for localization in self.localizer.localize_frames(frames, **of_depth):
             # measured in the map's frame, in which the correspondences are
             frame = frames.about(localization.origin)[rows[localization.name]]
             self.evidence.append(frame_evidence(localization, frame, self.max_distance))

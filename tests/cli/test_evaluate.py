@@ -60,3 +60,23 @@ def test_evaluate_scores_a_poses_file(corner: Path, run: Run, tmp_path: Path) ->
 
 def test_a_scene_without_queries_cannot_be_evaluated(room: Path, blank_map: Path, fails: Fails) -> None:
     assert f"{room}: expected query images, found none" in fails("evaluate", blank_map, room)
+
+
+def test_queries_are_scored_with_their_depth_when_asked(
+    corner: Path, run: Run, fails: Fails, tmp_path: Path
+) -> None:
+    scene = tmp_path / "scene"
+    shutil.copytree(corner / "scene", scene, ignore=shutil.ignore_patterns("depth*"))
+    files = ("--report", tmp_path / "a.html", "--csv", tmp_path / "a.csv")
+    line = fails("evaluate", corner / "corner.dsac", scene, "--query-depth", *files)
+    assert "expected query images with depth, they have none" in line
+    assert "--query-depth: expected with a map" in fails(
+        "evaluate", "--query-depth", "--poses", scene / "poses.txt", "--truth", scene / "poses.txt"
+    )
+    errors = []
+    for options in ((), ("--query-depth",)):
+        code, _, _ = run("evaluate", corner / "corner.dsac", corner / "scene", *options, *files)
+        rows = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
+        assert code == 0 and len(rows) == 6
+        errors.append([row for row in rows])
+    assert errors[0] != errors[1]

@@ -266,3 +266,25 @@ def test_a_photo_without_a_usable_camera_says_what_is_missing(
     blank_map: Path, fails: Fails, photo: Path, options: list[str], expected: str
 ) -> None:
     assert expected in fails("localize", blank_map, photo, *options)
+
+
+def test_photos_are_localized_with_depth_of_their_names(
+    corner: Path, run: Run, fails: Fails, tmp_path: Path
+) -> None:
+    scene, camera = corner / "scene", "PINHOLE,320,240,262.5,262.5,160,120"
+    images = sorted((scene / "images").iterdir())[1:4:2]
+    options = ("localize", corner / "corner.dsac", *images, "--camera", camera, "--json")
+    plain, measured = (
+        [json.loads(line) for line in run(*options, *more)[1].splitlines()]
+        for more in ((), ("--depth", scene / "depth"))
+    )
+    assert [answer["success"] for answer in measured] == [True, True]
+    assert all(a["center"] != b["center"] for a, b in zip(plain, measured, strict=True))
+    code, out, err = run(*options, "--depth", scene / "depth", "--depth-scale", 1)
+    assert code == 0 and "times the depth_scale (--depth-scale)" in " ".join(err.split())
+    assert [json.loads(line)["center"] for line in out.splitlines()] == [answer["center"] for answer in plain]
+    assert "--depth-scale: expected with --depth" in fails(*options, "--depth-scale", 0.001)
+    assert "depth for each of 2 photos, got one" in fails(
+        *options, "--depth", next((scene / "depth").iterdir())
+    )
+    assert "expected a depth image or a folder of them" in fails(*options, "--depth", tmp_path / "no depth")
