@@ -58,9 +58,10 @@ def depth_given(depth: Any, names: Sequence[str], scale: float | None = None) ->
     if isinstance(depth, str | os.PathLike) and Path(depth).is_dir():
         return _in_folder(Path(depth), names, scale)
     if _is_one(depth):
+        one = _given(depth, scale)
         if len(names) != 1:
             raise ValueError(f"depth: expected a folder, or depth for each of {len(names)} photos, got one")
-        return {names[0]: _given(depth, scale)}
+        return {names[0]: one}
     each = list(depth) if isinstance(depth, np.ndarray | Tensor) else depth
     if not isinstance(each, Sequence | Mapping):
         raise ValueError(f"depth: expected {_EXPECTED}, got {type(depth).__name__}")
