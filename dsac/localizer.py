@@ -338,10 +338,10 @@ class Localizer:
         memory = self.scene_map.memory
         if memory is None:
             return _Estimated(estimate, correspondences, [()] * len(images))
-        zoom = self.regressor.zoom(camera)
+        zoom, colored = self.regressor.zoom(camera), memory.look_alikes is not None
         answers, others = [], []
         for i in range(len(images)):
-            view, rows = GreyView.of(images[i], camera, zoom), correspondences[i : i + 1]
+            view, rows = GreyView.of(images[i], camera, zoom, colored), correspondences[i : i + 1]
             found = answer(memory, view, rows, estimate[i : i + 1])
             solver = self.depth_solver if rows.has_depth else self.solver
             inliers = solver.inliers(found.estimate.cam_from_world, rows)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Export:
     """Write what a map or a poses file holds in a format of other programs.
 
-    Of a map: ply has its landmarks as a cloud of grey points, colmap these and the views that they were cut
+    Of a map: ply has its landmarks as a cloud of coloured points, colmap these and the views that they were cut
     from; the other formats have the poses of these views, the mapping images, whose names a map does not hold.
     Of a poses file: ply has the cameras as small pyramids with the upper edge white, the others the poses.
 
@@ -89,7 +89,7 @@ def _of_map(path: Path, camera: Camera | None) -> tuple[Outgoing, list[SeenPoint
 
 
 def _landmarks(scene_map: SceneMap, views: Outgoing) -> list[SeenPoint]:
-    """With the grey of the patch's middle, and where the view's camera shows them, if that is known."""
+    """With their colours, and where the view's camera shows them, if that is known."""
     import torch
 
     from dsac.datasets.writers.colmap import SeenPoint
@@ -97,15 +97,17 @@ def _landmarks(scene_map: SceneMap, views: Outgoing) -> list[SeenPoint]:
     landmarks = scene_map.landmarks
     assert landmarks is not None
     points = landmarks.points.double() + torch.tensor(scene_map.info.origin, dtype=torch.float64)
-    middle = landmarks.patches.shape[-1] // 2
-    grey = landmarks.patches[:, middle, middle].tolist()
+    colors = landmarks.colors
+    if colors is None:  # a map from before: the grey of the patch's middle
+        middle = landmarks.patches.shape[-1] // 2
+        colors = landmarks.patches[:, middle, middle, None].expand(-1, 3)
     rows = landmarks.view.long()
     pixels = torch.zeros(len(points), 2, dtype=torch.float64)
     if views.cameras:
         points_cam = views.cam_from_world[rows] @ points[:, None]
         pixels = views.cameras[0].project(points_cam)[:, 0]
-    of_each = zip(points.tolist(), grey, rows.tolist(), pixels.tolist(), strict=True)
-    return [SeenPoint(tuple(xyz), (g, g, g), row, tuple(pixel)) for xyz, g, row, pixel in of_each]
+    of_each = zip(points.tolist(), colors.tolist(), rows.tolist(), pixels.tolist(), strict=True)
+    return [SeenPoint(tuple(xyz), tuple(rgb), row, tuple(pixel)) for xyz, rgb, row, pixel in of_each]
 
 
 def _of_poses(path: Path, camera: Camera | None) -> Outgoing:

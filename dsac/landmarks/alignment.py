@@ -31,7 +31,7 @@ from dsac.ransac import Correspondences, DenseSolver, FocalFit, PoseEstimate, fi
 _WIDE_RADIUS, _NEAR_RADIUS = 16, 5  # pixels around the predicted place: first, and from the better pose again
 _WIDE_COUNT, _NEAR_COUNT, _FOCAL_COUNT = 200, 400, 1200  # landmarks searched for
 _MORE_WIDE, _SURE = 3, 0.8  # wide searches more, until the confidence is that or rises no longer
-_LEAST_CORRELATION = 0.7
+LEAST_CORRELATION = 0.7
 _THRESHOLD_PX = 3.0
 _VISIBLE = Visibility(margin_px=PATCH_RADIUS, max_angle=math.radians(40.0), max_zoom=1.8)
 _KEYPOINT_WEIGHT = 0.6  # beside up to 0.3 of patches: they see more of what is far to the side, if less exactly
@@ -108,7 +108,7 @@ def _found(
     """Where landmarks, `count` at most, and described points are found within `radius` pixels."""
     found = sightings(landmarks, view, pose, count=count, radius=radius)
     pixels, points = torch.from_numpy(found.pixels), landmarks.points[found.rows]
-    weights = torch.from_numpy(found.correlation - _LEAST_CORRELATION)
+    weights = torch.from_numpy(found.correlation - LEAST_CORRELATION)
     if matcher is not None:
         pairs = matcher.near(view.camera, pose, radius)
         pixels, points = torch.cat([pixels, pairs.pixels]), torch.cat([points, pairs.points])
@@ -131,19 +131,27 @@ def sightings(
     *,
     count: int = _NEAR_COUNT,
     radius: int = _NEAR_RADIUS,
-    least_correlation: float = _LEAST_CORRELATION,
+    least_correlation: float = LEAST_CORRELATION,
 ) -> Sightings:
     """Where at most `count` landmarks appear within `radius` pixels of where this pose would show them.
 
     As they are: what a pose from `align` shows.
     """
     rows = visible(landmarks, view.camera, cam_from_world, count)
+    expected, pixels, correlation = search(landmarks, rows, view, cam_from_world, radius)
+    alike = correlation > least_correlation
+    return Sightings(rows[alike], expected[alike], pixels[alike], correlation[alike], expected)
+
+
+def search(
+    landmarks: Landmarks, rows: Int[np.ndarray, " M"], view: GreyView, cam_from_world: Pose, radius: int
+) -> tuple[Float[np.ndarray, "M 2"], Float32[np.ndarray, "M 2"], Float32[np.ndarray, " M"]]:
+    """Where landmarks should be seen from a pose (batch ()), where they are, and the correlations there."""
     expected, image_from_patch = predict(landmarks, rows, view.camera, cam_from_world)
     pixels, correlation = _search().find_patches(
         view.pixels, landmarks.patches.numpy(), rows, expected, image_from_patch, radius=radius
     )
-    alike = correlation > least_correlation
-    return Sightings(rows[alike], expected[alike], pixels[alike], correlation[alike], expected)
+    return expected, pixels, correlation
 
 
 def visible(landmarks: Landmarks, camera: Camera, cam_from_world: Pose, most: int) -> Int[np.ndarray, " M"]:

@@ -25,6 +25,7 @@ from dsac.landmarks.landmarks import Landmarks
 from dsac.landmarks.look_alikes import LookAlikes, probabilities, support
 from dsac.landmarks.matcher import Matcher
 from dsac.landmarks.patches import tiles_of
+from dsac.landmarks.telling import evidence
 from dsac.landmarks.view import GreyView
 from dsac.ransac import Correspondences, DenseSolver, PoseEstimate, are_same, fused
 
@@ -163,7 +164,8 @@ def _told_apart(
                 poses.append(_pose(aligned))
     if len(places) == 1:
         return Answer(found)
-    chances = probabilities(supports, [_share_of_cells(rows, place) for place in places]).tolist()
+    told, shares = evidence(look_alikes, view, poses), [_share_of_cells(rows, place) for place in places]
+    chances = probabilities(told, supports, shares).tolist()
     (likeliest, chance), *others = sorted(zip(places, chances, strict=True), key=lambda place: -place[1])
     estimate = trusted(replace(likeliest, confidence=likeliest.confidence * chance))
     return Answer(replace(estimate, success=estimate.success & (chance >= _CLEAR)), tuple(others))

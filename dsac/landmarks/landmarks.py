@@ -29,6 +29,7 @@ class Landmarks:
     view: Int[Tensor, " L"]  # which view the patch was cut from
     cam_from_world: Pose  # batch (V,), of the views
     focal_px: Float[Tensor, "V 2"]
+    colors: UInt8[Tensor, "L 3"] | None = None  # RGB around the point, as the view shows it; None: not known
 
     def __post_init__(self) -> None:
         count, views = len(self.points), self.cam_from_world.translation.shape[0]
@@ -38,8 +39,11 @@ class Landmarks:
             ("patches", (count, side, side)),
             ("view", (count,)),
             ("focal_px", (views, 2)),
+            ("colors", (count, 3)),
         ):
             value = getattr(self, name)
+            if name == "colors" and value is None:
+                continue
             if tuple(value.shape) != shape:
                 raise ValueError(f"landmarks' {name}: expected {shape}, got {tuple(value.shape)}")
             if value.device.type != "cpu":
@@ -50,8 +54,10 @@ class Landmarks:
             )
         if side < SIZE or side % 2 == 0:
             raise ValueError(f"landmarks' patches: expected an odd side of {SIZE} or more, got {side}")
-        if self.patches.dtype != torch.uint8:
-            raise ValueError(f"landmarks' patches: expected 8-bit grey levels, got {self.patches.dtype}")
+        for name in ("patches", "colors"):
+            value = getattr(self, name)
+            if value is not None and value.dtype != torch.uint8:
+                raise ValueError(f"landmarks' {name}: expected 8-bit levels, got {value.dtype}")
         if self.view.dtype not in (torch.int32, torch.int64):
             raise ValueError(f"landmarks' view: expected integers, got {self.view.dtype}")
         if count and not 0 <= self.view.min() <= self.view.max() < views:
@@ -74,13 +80,14 @@ class Landmarks:
 
     def tensors(self) -> dict[str, Tensor]:
         """What a map file holds of them; `from_tensors` reads it."""
-        return {
+        tensors = {
             "points": self.points,
             "patches": self.patches,
             "view": self.view,
             "cam_from_world": self.cam_from_world.matrix[:, :3].contiguous(),
             "focal_px": self.focal_px,
         }
+        return tensors if self.colors is None else {**tensors, "colors": self.colors}
 
     @staticmethod
     def from_tensors(tensors: Mapping[str, Tensor]) -> Landmarks:
@@ -89,7 +96,10 @@ class Landmarks:
         if matrix.ndim != 3 or matrix.shape[1:] != (3, 4):
             raise ValueError(f"landmarks' cam_from_world: expected (V, 3, 4), got {tuple(matrix.shape)}")
         poses = Pose.from_matrix(matrix)
-        return Landmarks(tensors["points"], tensors["patches"], tensors["view"], poses, tensors["focal_px"])
+        return Landmarks(
+            tensors["points"], tensors["patches"], tensors["view"], poses, tensors["focal_px"],
+            tensors.get("colors"),
+        )  # fmt: skip
 
     def depth_from(self, cam_from_world: Pose, rows: Int[np.ndarray, " M"]) -> float:
         """Median depth (metres) of some of them, seen from a pose (batch ()); NaN of none."""

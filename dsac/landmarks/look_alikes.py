@@ -6,14 +6,14 @@ the landmarks that should appear in it and do not:
 
     seen = sightings(landmarks, view, pose)
     look_alikes.others(landmarks, seen.rows, pose)             # where else it may have been taken
-    probabilities(supports of all the places, shares of the scene coordinates)
+    probabilities(evidence(...) of all the places, their supports, shares of the scene coordinates)
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -31,7 +31,8 @@ _MOST = 7  # other places
 _NUM_TILES, _LEAST_IN_TILE = math.prod(TILES), 2
 # What a probability is told by: with these the places of photos of a rendered corridor and staircase get the
 # highest likelihood (benchmarks/repeats.py).
-_OF_SUPPORT, _OF_SHARE, _LEAST_OF_SHARE = 5.0, 0.5, 0.02
+_OF_EVIDENCE, _OF_SUPPORT, _OF_SHARE, _LEAST_OF_SHARE = 0.1, 2.0, 0.5, 0.02
+_TELLING = "telling."  # in a map file
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,9 @@ class LookAlikes:
 
     view: Int[Tensor, " M"]
     there_from_here: Pose  # batch (M,): where in the map there is what looks like what the view shows
+    telling: Landmarks | None = None  # T that tell places from their look-alikes; None: it was not looked for
+    told: Int[Tensor, "Q 3"] = field(default_factory=lambda: torch.zeros(0, 3, dtype=torch.int32))
+    """One of the T, one of the M look-alikes of its view, and whether it is there, too (1) or not (0)."""
 
     def __post_init__(self) -> None:
         count = len(self.view)
@@ -53,6 +57,12 @@ class LookAlikes:
                 f"look-alikes' there_from_here: expected batch ({count},), "
                 f"got {tuple(self.there_from_here.shape)}"
             )
+        num_telling = 0 if self.telling is None else len(self.telling)
+        told, most = self.told, torch.tensor([num_telling, count, 2])
+        if told.ndim != 2 or told.shape[1] != 3 or told.dtype not in (torch.int32, torch.int64):
+            raise ValueError(f"look-alikes' told: expected whole numbers (Q, 3), got {tuple(told.shape)}")
+        if ((told < 0) | (told >= most)).any():
+            raise ValueError(f"look-alikes' told: expected rows from 0 and below {tuple(most.tolist())}")
         if count and (self.view.min() < 0 or not torch.isfinite(self.there_from_here.matrix).all()):
             raise ValueError("look-alikes: expected finite motions of views counted from 0")
 
@@ -66,7 +76,13 @@ class LookAlikes:
 
     def tensors(self) -> dict[str, Tensor]:
         """What a map file holds of them; `from_tensors` reads it."""
-        return {"view": self.view, "there_from_here": self.there_from_here.matrix[:, :3].float().contiguous()}
+        tensors = {
+            "view": self.view,
+            "there_from_here": self.there_from_here.matrix[:, :3].float().contiguous(),
+            "told": self.told,
+        }
+        telling = {} if self.telling is None else self.telling.tensors()
+        return tensors | {_TELLING + name: value for name, value in telling.items()}
 
     @staticmethod
     def from_tensors(tensors: Mapping[str, Tensor]) -> LookAlikes:
@@ -74,7 +90,11 @@ class LookAlikes:
         matrix = tensors["there_from_here"]
         if matrix.ndim != 3 or matrix.shape[1:] != (3, 4):
             raise ValueError(f"look-alikes' there_from_here: expected (M, 3, 4), got {tuple(matrix.shape)}")
-        return LookAlikes(tensors["view"], Pose.from_matrix(matrix))
+        motions = Pose.from_matrix(matrix)
+        telling = {name.removeprefix(_TELLING): v for name, v in tensors.items() if name.startswith(_TELLING)}
+        if not telling:  # a map from before
+            return LookAlikes(tensors["view"], motions)
+        return LookAlikes(tensors["view"], motions, Landmarks.from_tensors(telling), tensors["told"])
 
     def others(self, landmarks: Landmarks, rows: Int[np.ndarray, " S"], cam_from_world: Pose) -> list[Pose]:
         """Poses (batch ()) from which the photo could show the same, the likeliest first.
@@ -120,8 +140,14 @@ def support(found: Sightings, size: tuple[int, int]) -> float:
     return float(np.log((there[enough] + 0.5) / (number[enough] + 1)).mean())
 
 
-def probabilities(supports: Sequence[float], shares: Sequence[float]) -> Float[np.ndarray, " K"]:
-    """Of the places that have such support, and such shares of the photo's scene coordinates; one is right."""
+def probabilities(
+    evidence: Float[np.ndarray, " K"], supports: Sequence[float], shares: Sequence[float]
+) -> Float[np.ndarray, " K"]:
+    """Of the places for which that much speaks (`telling.evidence`), one of which is right.
+
+    With such support, and such shares of the photo's scene coordinates.
+    """
     values = _OF_SUPPORT * np.array(supports) + _OF_SHARE * np.log(np.array(shares) + _LEAST_OF_SHARE)
+    values += _OF_EVIDENCE * evidence
     weights = np.exp(values - values.max())
     return weights / weights.sum()

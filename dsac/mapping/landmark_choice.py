@@ -29,6 +29,7 @@ from dsac.landmarks import (
     GreyView,
     Keypoints,
     Landmarks,
+    LookAlikes,
     Remembered,
     sightings,
 )
@@ -37,11 +38,13 @@ from dsac.landmarks.patches import PinholeView
 from dsac.mapping.buffer import evenly_spread
 from dsac.mapping.depth_correction import DepthCorrection
 from dsac.mapping.look_alikes import Look, find_look_alikes
+from dsac.mapping.telling import find_telling
 from dsac.mapping.triangulation import FEW, agreed_depths, overlapping_pairs, view_pairs
 from dsac.mapping.view_cover import spread_over_views
 
 _MOST_FRAMES = 500
 _CORNERS_OF_FEW = 2500  # in a frame of few, before those without a depth are dropped
+_MOST_TELLING = 600  # corners of a view that may tell it from others
 _CLEAREST = 160  # corners in a frame of many that can be landmarks; in one of few at least so many
 _RADIUS = 6  # pixels around the place that the first depth predicts
 _LEAST_CORRELATION = 0.8
@@ -123,7 +126,21 @@ def remember(
         if len(c.depths)
     ]
     landmarks = _as_landmarks(final, with_patch)
-    return Remembered(landmarks, points, find_look_alikes(landmarks, points, looks))
+    look_alikes = find_look_alikes(landmarks, points, looks)
+    return Remembered(landmarks, points, _with_telling(look_alikes, looks, final, described))
+
+
+def _with_telling(
+    look_alikes: LookAlikes, looks: list[Look], candidates: list[_Candidates], rows: list[Int[np.ndarray, " _"]]
+) -> LookAlikes:
+    """With the corners, of these rows, that tell a view from what looks like it."""
+    if len(look_alikes) == 0:
+        return look_alikes
+    rows = [of_view[:_MOST_TELLING] for of_view in rows]
+    corners = {i: _as_landmarks([candidates[i]], [rows[i]]) for i in look_alikes.views.tolist() if len(rows[i])}
+    chosen, told = find_telling(look_alikes, looks, corners)
+    kept = [rows[i][chosen.get(i, np.zeros(0, int))] for i in range(len(rows))]
+    return replace(look_alikes, telling=_as_landmarks(candidates, kept), told=torch.from_numpy(told))
 
 
 def _corrected_depths(
@@ -145,7 +162,7 @@ def _detect(frames: Frames, index: int, most: int) -> _Candidates:
     frame = frames[index]
     assert frame.depth is not None
     assert frame.cam_from_world is not None
-    view = GreyView.of(frame.image, frame.camera)
+    view = GreyView.of(frame.image, frame.camera, colored=True)
     keypoints = Keypoints.of(view.pixels, most)
     pixels = keypoints.pixels.astype(int)
     found = _Candidates(view, frame.cam_from_world, pixels, np.zeros(len(pixels)), keypoints.descriptors)
@@ -181,7 +198,7 @@ def _votes(landmarks: Landmarks, source: _Candidates, partner: _Candidates) -> F
 
 
 def _as_landmarks(candidates: list[_Candidates], kept: list[Int[np.ndarray, " _"]]) -> Landmarks:
-    points, patches, view = [], [], []
+    points, patches, view, colors = [], [], [], []
     reach = np.arange(-PATCH_RADIUS, PATCH_RADIUS + 1)
     for number, (c, rows) in enumerate(zip(candidates, kept, strict=True)):
         points.append(c.points(rows))
@@ -189,6 +206,7 @@ def _as_landmarks(candidates: list[_Candidates], kept: list[Int[np.ndarray, " _"
         patches.append(
             torch.from_numpy(c.view.pixels[row[:, None, None] + reach[:, None], column[:, None, None] + reach])
         )
+        colors.append(torch.from_numpy(c.view.colors(c.pixels[rows] + 0.5)))
         view.append(torch.full((len(rows),), number, dtype=torch.int32))
     return Landmarks(
         torch.cat(points).float(),
@@ -196,6 +214,7 @@ def _as_landmarks(candidates: list[_Candidates], kept: list[Int[np.ndarray, " _"
         torch.cat(view),
         Pose.stack([c.cam_from_world for c in candidates]).to(torch.float32),
         torch.stack([c.view.camera.focal_px for c in candidates]).float(),
+        torch.cat(colors),
     )
 
 

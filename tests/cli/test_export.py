@@ -129,9 +129,17 @@ def test_a_map_becomes_a_cloud_of_its_landmarks(
     assert code == 0 and f"{len(landmarks)} landmarks" in out, error
     vertices = read_ply(landmark_map.parent / "m.ply")["vertex"]
     np.testing.assert_allclose(xyz(vertices), landmarks.points, rtol=1e-6)
-    middle = landmarks.patches.shape[-1] // 2
-    for colour in ("red", "green", "blue"):
-        np.testing.assert_array_equal(vertices[colour], landmarks.patches[:, middle, middle])
+    rgb = np.stack([vertices[colour] for colour in ("red", "green", "blue")], axis=1)
+    assert landmarks.colors is not None
+    np.testing.assert_array_equal(rgb, landmarks.colors)
+    grey, middle = rgb @ np.array([0.299, 0.587, 0.114]), landmarks.patches.shape[-1] // 2
+    assert np.corrcoef(grey, landmarks.patches[:, middle, middle])[0, 1] > 0.7
+
+    before = replace(textured_ball_map, landmarks=replace(landmarks, colors=None))
+    before.save(landmark_map.parent / "before.dsac")
+    run("export", landmark_map.parent / "before.dsac", landmark_map.parent / "grey.ply", "--to", "ply")
+    vertices = read_ply(landmark_map.parent / "grey.ply")["vertex"]
+    np.testing.assert_array_equal(vertices["green"], landmarks.patches[:, middle, middle])
 
 
 def test_a_map_far_from_the_origin_keeps_its_place(

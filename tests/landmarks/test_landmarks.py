@@ -30,6 +30,9 @@ WRONG = {
     "patches of an even side": dict(patches=torch.zeros(5, 16, 16, dtype=torch.uint8)),
     "patches too small to compare": dict(patches=torch.zeros(5, 7, 7, dtype=torch.uint8)),
     "patches of another type": dict(patches=torch.zeros(5, 15, 15)),
+    "colours of fewer": dict(colors=torch.zeros(4, 3, dtype=torch.uint8)),
+    "colours of one channel": dict(colors=torch.zeros(5, 1, dtype=torch.uint8)),
+    "colours as fractions": dict(colors=torch.zeros(5, 3)),
     "a view that is not there": dict(view=torch.full((5,), 2, dtype=torch.int32)),
     "a view before the first": dict(view=torch.full((5,), -1, dtype=torch.int32)),
     "fractions of views": dict(view=torch.zeros(5)),
@@ -44,6 +47,14 @@ WRONG = {
 def test_parts_that_do_not_fit_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="landmarks' .*: expected"):
         replace(_landmarks(), **WRONG[name])
+
+
+def test_colours_are_kept_where_they_are_known() -> None:
+    plain = _landmarks()
+    assert Landmarks.from_tensors(plain.tensors()).colors is None
+    colors = torch.randint(256, (5, 3)).to(torch.uint8)
+    kept = Landmarks.from_tensors(replace(plain, colors=colors).tensors()).colors
+    assert kept is not None and torch.equal(kept, colors)
 
 
 def test_there_may_be_none() -> None:
