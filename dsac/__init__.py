@@ -36,7 +36,14 @@ if TYPE_CHECKING:
     from dsac.geometry import Camera, Pose
     from dsac.localization import Localization, Timing
     from dsac.localizer import Localizer
-    from dsac.mapping import FineTuningSettings, MappingSettings, NetworkSettings, build_map, fine_tune
+    from dsac.mapping import (
+        FineTuningSettings,
+        ForestSettings,
+        MappingSettings,
+        NetworkSettings,
+        build_map,
+        fine_tune,
+    )
     from dsac.ransac import Correspondences, DenseSolver, PoseEstimate, PoseSolver
     from dsac.regressor import Regressor
     from dsac.scene_map import SceneMap
@@ -51,7 +58,14 @@ _NAMES = {
     "geometry": ("Camera", "Pose"),
     "localization": ("Localization", "Timing"),
     "localizer": ("Localizer",),
-    "mapping": ("FineTuningSettings", "MappingSettings", "NetworkSettings", "build_map", "fine_tune"),
+    "mapping": (
+        "FineTuningSettings",
+        "ForestSettings",
+        "MappingSettings",
+        "NetworkSettings",
+        "build_map",
+        "fine_tune",
+    ),
     "ransac": ("Correspondences", "DenseSolver", "PoseEstimate", "PoseSolver"),
     "regressor": ("Regressor",),
     "scene_map": ("SceneMap",),

@@ -17,9 +17,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dsac.geometry import Camera
-from dsac.networks.encoder import Encoder, cell_centers, fast_autocast, fast_dtype, working_size
-from dsac.networks.heads import Head, SceneCoordinates
+from dsac.networks.encoder import (
+    DepthEncoder,
+    Encoder,
+    cell_centers,
+    fast_autocast,
+    fast_dtype,
+    working_size,
+)
+from dsac.networks.forests.forest import LeafHead
+from dsac.networks.heads import LinearHead, SceneCoordinates, SceneHead
 from dsac.ransac import Correspondences
+
+Head = SceneHead | LinearHead | LeafHead
 
 
 @runtime_checkable
@@ -77,7 +87,11 @@ class Regressor(nn.Module):
         if images.shape[-2:] != (height, width):
             images = F.interpolate(images, (height, width), mode="bilinear", antialias=True)
         assert self.encoder is not None
-        features = self.encoder(images)
+        if depth is not None and isinstance(self.encoder, DepthEncoder):
+            depth = F.interpolate(depth.to(self.device)[:, None], (height, width), mode="nearest")[:, 0]
+            features = self.encoder.with_depth(images, depth)
+        else:
+            features = self.encoder(images)
         return features[..., :: self.column_step(*features.shape[-2:])]
 
     def predict(self, features: Float[Tensor, "B C h w"], camera: Camera) -> Correspondences:

@@ -1,9 +1,9 @@
 """The map file: what was learned of a scene with everything needed to use it, and no more.
 
 A map is a regressor: encoder, then head. Either the encoder is shared and ships with the package, and the file
-holds the head alone; or a network was trained whole, and the file holds both. Beside it stand the landmarks and
-the described points. Fine-tuning may add weights: of the encoder, where it was trained too, and of a score
-network.
+holds the head alone; or a network was trained whole, or forests grew, and the file holds both. Beside it stand
+the landmarks and the described points. Fine-tuning may add weights: of the encoder, where it was trained too,
+and of a score network.
 
 A safetensors file; its metadata say, as JSON, the format version, the encoder (id and digest), the architecture
 of what is in it, the scene's bounds, the mapping settings and source: nothing is guessed from the weights.
@@ -36,10 +36,11 @@ from dsac.landmarks import DescribedPoints, Landmarks, LookAlikes, Remembered
 from dsac.map_scoring import NETWORK, RULES, MapScoring, scoring_from_json
 from dsac.networks import local_features
 from dsac.networks.encoder import Encoder, fast_dtype, load_encoder
-from dsac.networks.heads import Head, HeadArchitecture, LinearHead, SceneHead
+from dsac.networks.forests.forest import ForestArchitecture, ForestEncoder, LeafHead
+from dsac.networks.heads import HeadArchitecture, LinearHead, SceneHead
 from dsac.networks.scene_networks import NetworkArchitecture, SceneNetwork
-from dsac.ransac import Solver
-from dsac.regressor import Regressor
+from dsac.ransac import DenseSolver, Solver
+from dsac.regressor import Head, Regressor
 
 FORMAT_VERSION = 1
 # begin the names of tensors of what is remembered
@@ -52,7 +53,7 @@ class MapInfo:
 
     encoder_id: str
     encoder_digest: str
-    head: HeadArchitecture | None  # None: a network trained whole
+    head: HeadArchitecture | None  # None: a network trained whole, or forests
     stride: int  # pixels per cell
     short_side_px: int  # images are resized to this before they are encoded
     bounds_min: tuple[
@@ -67,6 +68,7 @@ class MapInfo:
     training: Mapping[str, Any] = field(default_factory=dict)  # steps, seconds, last loss, whether interrupted
     created: str = ""  # date and time, UTC
     network: NetworkArchitecture | None = None  # of a network trained whole
+    forest: ForestArchitecture | None = None
     own_encoder: bool = False  # the map holds weights of its own for the encoder of that id
     scoring: MapScoring = RULES[0]  # of hypotheses
     metric: bool | None = None  # whether the unit of length is the metre; None: nobody said
@@ -103,7 +105,8 @@ class MapInfo:
         _check(
             all(type(digest) is str for digest in self.frames.values()), "frames", "names with digests", self
         )
-        _check((self.head is None) != (self.network is None), "head", "either a head or a network", self)
+        learned = [part for part in (self.head, self.network, self.forest) if part is not None]
+        _check(len(learned) == 1, "head", "either a head, a network or a forest", self)
         if self.camera:
             Camera.from_text(self.camera)
 
@@ -121,6 +124,7 @@ class MapInfo:
         for name, parse in (
             ("head", lambda value: HeadArchitecture(**value)),
             ("network", lambda value: NetworkArchitecture(**value)),
+            ("forest", ForestArchitecture.from_json),
             ("scoring", scoring_from_json),
             *((name, tuple) for name in ("bounds_min", "bounds_max", "depth_range", "focal_range", "origin")),
         ):
@@ -166,8 +170,8 @@ class SceneMap:
             views = 0 if self.landmarks is None else len(self.landmarks.focal_px)
             if self.look_alikes.view.max() >= views:
                 raise ValueError(f"look-alikes: expected views below {views}, the landmarks' number")
-        if self.info.network is not None and self.encoder is None:
-            raise ValueError(f"encoder: expected the map's own network {self.info.network.name}, got None")
+        if self.info.head is None and self.encoder is None:
+            raise ValueError(f"encoder: expected the map's own network {self.info.encoder_id}, got None")
 
     @property
     def num_values(self) -> int:
@@ -215,9 +219,7 @@ class SceneMap:
         """
         path = Path(path)
         tensors = {
-            prefix + name: (
-                value.detach().cpu().half() if _is_weight(name) else value.detach().cpu().float()
-            ).contiguous()
+            prefix + name: _as_stored(name, value.detach().cpu()).contiguous()
             for prefix, module in _modules(self).items()
             for name, value in module.state_dict().items()
         }
@@ -275,6 +277,8 @@ class SceneMap:
 
     def solver(self, device: torch.device | str = "cpu") -> Solver:
         """What localizes photos by this map's rule of scoring, with a copy of what that has learned."""
+        if self.info.forest is not None:  # most of its modes are right to some centimetres, or wrong
+            return DenseSolver.rgb(threshold_px=4.0)
         network = None if self.score_network is None else copy.deepcopy(self.score_network).to(device)
         return self.info.scoring.solver(network)
 
@@ -292,6 +296,8 @@ class SceneMap:
 
         Raises: `MapFormatError` when it does not ship.
         """
+        if isinstance(self.encoder, ForestEncoder):  # which knows no device and no precision but its own
+            return copy.deepcopy(self.encoder)
         if self.encoder is not None:
             encoder = copy.deepcopy(self.encoder).to(device, fast_dtype(device))
             return encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -346,13 +352,16 @@ def _with_weights(info: MapInfo, tensors: dict[str, Tensor]) -> SceneMap:
     described = DescribedPoints.from_tensors(of_described) if of_described else None
     look_alikes = LookAlikes.from_tensors(of_look_alikes) if of_look_alikes else None
     for name, value in tensors.items():
-        if not value.is_floating_point() or not torch.isfinite(value).all():
+        if not (_is_whole(value) or (value.is_floating_point() and torch.isfinite(value).all())):
             raise ValueError(f"{name}: expected finite numbers")
     with torch.device("meta"):
         encoder, head = None, None
         if info.network is not None:
             encoder = SceneNetwork(info.network)
             head = LinearHead(encoder.num_features)
+        elif info.forest is not None:
+            encoder = ForestEncoder(info.forest)
+            head = LeafHead(info.forest.color[2] + info.forest.depth[2], info.forest.typical_depth)
         elif info.head is not None:
             head = SceneHead(info.head)
         score_network = info.scoring.network()
@@ -366,8 +375,11 @@ def _with_weights(info: MapInfo, tensors: dict[str, Tensor]) -> SceneMap:
     scene_map = SceneMap(head, info, encoder, score_network, landmarks, described, look_alikes)
     for prefix, module in _modules(scene_map).items():
         names = [name for name in tensors if name.startswith(prefix)]
-        state = {name.removeprefix(prefix): tensors.pop(name).float() for name in names}
+        state = {name.removeprefix(prefix): tensors.pop(name) for name in names}
+        state = {name: value if _is_whole(value) else value.float() for name, value in state.items()}
         module.load_state_dict(state, assign=True)
+    if isinstance(encoder, ForestEncoder) and isinstance(head, LeafHead):
+        encoder.check(head)
     return scene_map.frozen()
 
 
@@ -377,5 +389,12 @@ def _taken_out(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensors.pop(name) for name in named}
 
 
-def _is_weight(name: str) -> bool:
-    return not name.startswith(("feature_", "scene_"))
+def _as_stored(name: str, value: Tensor) -> Tensor:
+    """Weights in half precision; what they are about, and the whole numbers of trees, as they are."""
+    if _is_whole(value):
+        return value
+    return value.float() if name.startswith(("feature_", "scene_")) else value.half()
+
+
+def _is_whole(value: Tensor) -> bool:
+    return value.dtype in (torch.int16, torch.int32)

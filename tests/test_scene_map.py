@@ -235,7 +235,9 @@ def test_a_map_of_an_unknown_network_is_refused(scene_map: SceneMap, tmp_path: P
     for network in ({"name": "resnet", "grey": False}, {"name": "dsac", "grey": False, "width": 0}, {}):
         _refused(_rewritten(scene_map, tmp_path / "a.dsac", network=network), "damaged map metadata")
     network = {"name": "dsac-star", "grey": True, "width": 0.0625}
-    _refused(_rewritten(scene_map, tmp_path / "a.dsac", network=network), "either a head or a network")
+    _refused(
+        _rewritten(scene_map, tmp_path / "a.dsac", network=network), "either a head, a network or a forest"
+    )
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "3"])

@@ -82,6 +82,10 @@ def _describe_regressor(info: MapInfo) -> list[tuple[str, str]]:
         colours = "grey" if network.grey else "colour"
         kind = f"{network.name} on {colours} images, {network.width:g} × the published width"
         return [("network", f"{kind}, stride {info.stride}")]
+    if (forest := info.forest) is not None:
+        sizes = {"guess": forest.context, "see colours": forest.color, "see depth": forest.depth}
+        kinds = [f"{trees} that {what}, {leaves} leaves" for what, (trees, _, leaves) in sizes.items() if trees]
+        return [("forests", f"trees: {'; '.join(kinds)}; stride {info.stride}")]
     assert info.head is not None
     return [
         (

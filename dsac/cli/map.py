@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import torch
 
     from dsac.datasets import Conventions, Scene
-    from dsac.mapping import MappingProgress, MappingSettings, NetworkSettings
+    from dsac.mapping import ForestSettings, MappingProgress, MappingSettings, NetworkSettings
     from dsac.scene_map import SceneMap
 
 
@@ -51,6 +51,7 @@ class Map(Meaning):
       $ dsac map holiday/photos square.dsac --sfm
       $ dsac map walk.mp4 lane.dsac --sfm
       $ dsac map 7scenes/redkitchen kitchen.dsac --regressor dsac-star --device cuda
+      $ dsac map 7scenes/redkitchen kitchen.dsac --truth dslam --regressor forest
     """
 
     scene: Positional[str]
@@ -68,10 +69,13 @@ class Map(Meaning):
     `pip install 'dsac[colmap]'`."""
     focal_px: Maybe[float] = None
     """With --sfm: focal length of the photos in pixels, where known (default: of their EXIF data, or found)."""
-    regressor: Literal["shared", "dsac", "dsac-star"] = "shared"
-    """What learns: a small head behind the shared encoder, or a whole network of the papers (wants a GPU)."""
+    regressor: Literal["shared", "dsac", "dsac-star", "forest"] = "shared"
+    """What learns: a small head behind the shared encoder, a whole network of the papers (wants a GPU), or the
+    regression forests from before them, for photos with and without depth."""
     width: Maybe[float] = None
     """Of the paper's network, relative to the published one (default: 1); 0.125 is small enough for a CPU."""
+    trees: Maybe[int] = None
+    """Of each kind of forest (default: 4)."""
     minutes: Maybe[float] = None
     """Time for all of mapping, instead of steps: training gets what preparation leaves, at least 5 s."""
     steps: Maybe[int] = None
@@ -164,9 +168,9 @@ class Map(Meaning):
             raise DsacError(f"--sfm: finds poses from the images alone, expected no {options} with it")
         return place_photos(self.scene, self.map.with_name(self.map.name + ".sfm"), self.focal_px, self.seed)
 
-    def settings(self) -> MappingSettings | NetworkSettings:
+    def settings(self) -> MappingSettings | NetworkSettings | ForestSettings:
         """Raises: `ValueError` for what means nothing, or nothing to this regressor."""
-        from dsac.mapping import MappingSettings, NetworkSettings
+        from dsac.mapping import ForestSettings, MappingSettings, NetworkSettings
         from dsac.networks.scene_networks import NetworkArchitecture
 
         of_head = given(
@@ -179,20 +183,28 @@ class Map(Meaning):
         length = given(steps=self.steps, minutes=self.minutes)
         if len(length) == 2:
             raise ValueError("minutes: expected either steps or minutes, got both")
+        if of_network and self.regressor not in ("dsac", "dsac-star"):
+            raise ValueError("width: expected with --regressor dsac or dsac-star only")
+        if self.trees is not None and self.regressor != "forest":
+            raise ValueError("trees: expected with --regressor forest only")
         if self.regressor == "shared":
-            if of_network:
-                raise ValueError("width: expected with --regressor dsac or dsac-star only")
             return MappingSettings(**of_head, **length)
         if of_head:
             option = next(iter(of_head)).removeprefix("num_")
             raise ValueError(f"{option}: expected with the shared encoder only, got {self.regressor}")
+        if self.regressor == "forest":
+            if length:
+                raise ValueError(
+                    f"{next(iter(length))}: expected no length with forests, which --trees makes long"
+                )
+            return ForestSettings(**given(num_trees=self.trees))
         return NetworkSettings(NetworkArchitecture.published(self.regressor, **of_network), **length)
 
 
 def map_scene(
     scene: Scene,
     path: Path,
-    settings: MappingSettings | NetworkSettings,
+    settings: MappingSettings | NetworkSettings | ForestSettings,
     device: torch.device,
     seed: int = 0,
     resume: bool = False,

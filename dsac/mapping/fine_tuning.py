@@ -83,7 +83,8 @@ def fine_tune(
     """
     settings, device = settings or FineTuningSettings(), torch.device(device)
     if not isinstance(scene_map.head, SceneHead):
-        raise MapFormatError("fine-tuning is for maps of the shared encoder, got a network trained whole")
+        other = "forests" if scene_map.info.forest is not None else "a network trained whole"
+        raise MapFormatError(f"fine-tuning is for maps of the shared encoder, got {other}")
     encoder = encoder or scene_map.load_encoder(device)
     scene_map.check_encoder(encoder)
     identity = f"{_fingerprint(scene_map)} {asdict(settings)} {seed}"

@@ -3,7 +3,8 @@
     frames ─▶ (triangulated depth, if they have none) ─▶ landmarks ───────────────▶ map
                                                       ─▶ learner ─▶ training ─▶
 
-What learns is a head behind the shared encoder (`head_learner`) or a whole network (`network_learner`).
+What learns is a head behind the shared encoder (`head_learner`), a whole network (`network_learner`) or forests
+(`forest_learner`).
 """
 
 from __future__ import annotations
@@ -23,16 +24,18 @@ from dsac.datasets.frame import digest_of
 from dsac.errors import DatasetError, MapFormatError
 from dsac.kernels import wait_until_compiled
 from dsac.mapping.buffer import evenly_spread
+from dsac.mapping.forest_learner import forest_learner
 from dsac.mapping.head_learner import head_learner
 from dsac.mapping.landmark_choice import remember
 from dsac.mapping.losses import BatchLoss
 from dsac.mapping.network_learner import network_learner
 from dsac.mapping.scene_shape import map_origin
-from dsac.mapping.settings import MappingSettings, NetworkSettings
+from dsac.mapping.settings import ForestSettings, MappingSettings, NetworkSettings
 from dsac.mapping.training import Checkpoint, Standing, train
 from dsac.mapping.triangulation import with_triangulated_depth
 from dsac.networks import local_features
 from dsac.networks.encoder import Encoder, load_encoder
+from dsac.networks.forests.forest import ForestEncoder
 from dsac.networks.heads import SceneHead
 from dsac.networks.scene_networks import SceneNetwork
 from dsac.scene_map import MapInfo, SceneMap
@@ -54,7 +57,7 @@ class MappingProgress:
 
 def build_map(
     scene: Scene | Frames,
-    settings: MappingSettings | NetworkSettings | None = None,
+    settings: MappingSettings | NetworkSettings | ForestSettings | None = None,
     *,
     encoder: Encoder | None = None,
     device: torch.device | str = "cpu",
@@ -70,7 +73,7 @@ def build_map(
     says that it was made from `source`, by default the scene's path and format.
 
     The kind of settings says what learns: a head behind the shared encoder (`encoder`, default the one that
-    ships), or a whole network.
+    ships), a whole network, or forests.
 
     Interrupted (KeyboardInterrupt) while training, it returns the map as far as it is, with
     `info.training["interrupted"]` set. With a `checkpoint` file, `resume=True` goes on from there; the file is
@@ -109,13 +112,21 @@ def build_map(
         )
 
     memory = None
-    if isinstance(settings, NetworkSettings):
+    if isinstance(settings, ForestSettings):
+        frames = with_depth(evenly_spread(frames, settings.num_frames).without_damaged())
+        learner = forest_learner(
+            frames, settings, exact_depth=exact_depth, seed=seed, on_progress=report("features")
+        )
+        steps = learner.steps
+    elif isinstance(settings, NetworkSettings):
+        steps = settings.steps
         frames = frames if exact_depth else evenly_spread(frames, _MOST_TRIANGULATED)
         frames = with_depth(frames.without_damaged())
         learner = network_learner(
             frames, settings, exact_depth=exact_depth, seed=seed, device=device, on_progress=report("features")
         )
     else:
+        steps = settings.steps
         frames = with_depth(evenly_spread(frames, settings.num_views).without_damaged())
         if settings.num_landmarks > 0:
             memory = remember(frames, settings.num_landmarks, report("landmarks"))
@@ -146,7 +157,7 @@ def build_map(
 
     end = train(
         learner,
-        steps=settings.steps,
+        steps=steps,
         seconds=None if budget is None else max(_LEAST_TRAINING, budget - before),
         start=begin,
         checkpoint=kept,
@@ -163,13 +174,14 @@ def build_map(
         "interrupted": end.interrupted,
     }
     encoder, head, shape = learner.encoder, learner.head, learner.shape
-    network = encoder if isinstance(encoder, SceneNetwork) else None
+    network = encoder if isinstance(encoder, (SceneNetwork, ForestEncoder)) else None
     by_focal = sorted((frames.cameras[i] for i in frames.camera_index), key=lambda c: c.relative_focal)
     info = MapInfo(
         encoder_id=encoder.id,
         encoder_digest=encoder.digest,
         head=head.architecture if isinstance(head, SceneHead) else None,
-        network=None if network is None else network.architecture,
+        network=network.architecture if isinstance(network, SceneNetwork) else None,
+        forest=network.architecture if isinstance(network, ForestEncoder) else None,
         stride=encoder.stride,
         short_side_px=settings.short_side_px,
         bounds_min=shape.bounds_min,

@@ -81,6 +81,33 @@ class NetworkSettings:
 
 
 @dataclass(frozen=True)
+class ForestSettings:
+    """How the forests learn a scene; the defaults take minutes on two cores."""
+
+    num_trees: int = 4
+    """Of each kind: those that see colours, and with depth those that see it, too."""
+    samples_per_frame: int = 2000
+    """Pixels of each frame that a tree learns from; a third of them for trees that see depth."""
+    num_frames: int = 500
+    """At most, evenly spread."""
+    short_side_px: int = 240
+    """Images are looked at in this short side."""
+    max_roll_deg: float = 20.0
+    """By which pixels are turned at random, without depth."""
+    auto_context: bool = False
+    """Colour trees see what a first forest guesses. It is the paper's; in the kitchen it is 20 points worse."""
+    minutes: None = None
+    """They take as long as their trees need."""
+    max_scale: float = 1.3
+    """By which what surrounds them is made larger or smaller at random, without depth."""
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "num_trees", "samples_per_frame", "num_frames", "short_side_px", "max_scale")
+        if self.num_trees > _MOST_TREES:
+            raise ValueError(f"trees: expected 1 to {_MOST_TREES}, got {self.num_trees}")
+
+
+@dataclass(frozen=True)
 class FineTuningSettings:
     """How a map is trained on its poses."""
 
@@ -117,6 +144,9 @@ class FineTuningSettings:
         numbers = [f.name for f in fields(self) if type(getattr(self, f.name)) in (int, float)]
         _check_positive(self, *numbers)
         scoring_rule(self.scoring)
+
+
+_MOST_TREES = 100
 
 
 def _check_positive(settings: object, *names: str) -> None:

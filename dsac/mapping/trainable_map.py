@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from dsac.geometry import Camera, Pose
 from dsac.map_scoring import RULES, MapScoring
 from dsac.networks.encoder import cell_centers, fast_autocast
-from dsac.networks.heads import Head
 from dsac.ransac import Correspondences
-from dsac.regressor import Regressor
+from dsac.regressor import Head, Regressor
 from dsac.scene_map import SceneMap
 
 

@@ -40,6 +40,17 @@ class Encoder(Protocol):
         ...
 
 
+@runtime_checkable
+class DepthEncoder(Protocol):
+    """What an `Encoder` has beside that can look at depth, too."""
+
+    def with_depth(
+        self, images: Float[Tensor, "B 3 H W"], depth: Float[Tensor, "B H W"]
+    ) -> Float[Tensor, "B C h w"]:
+        """Features of images with depth: metres along the optical axis, 0 where unknown."""
+        ...
+
+
 def load_encoder(
     id: str = ENCODERS[0], device: torch.device | str = "cpu", dtype: torch.dtype | None = None
 ) -> EfficientNetLite:

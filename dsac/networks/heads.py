@@ -144,8 +144,6 @@ class LinearHead(nn.Module):
         return SceneCoordinates(points, torch.ones_like(points[..., 0]))
 
 
-Head = SceneHead | LinearHead
-
 MOST_MODES = 64
 _SOFTPLUS_ONE = 0.5413  # softplus of this is 1: an untrained weight leaves the point unscaled
 _MIN_WEIGHT = 0.02  # points reach at most 50 times as far as the network's raw output

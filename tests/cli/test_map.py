@@ -45,6 +45,41 @@ def test_a_network_of_the_papers_goes_through_the_same_commands(corner: Path, ru
     assert code == 0 and "ms an image" in out
 
 
+def test_forests_go_through_the_same_commands(corner: Path, run: Run, tmp_path: Path) -> None:
+    path, scene = tmp_path / "forest.dsac", corner / "scene"
+    code, out, _ = run("map", scene, path, "--regressor", "forest", "--trees", 1)
+    assert code == 0
+    log = [json.loads(line) for line in path.with_name("forest.dsac.jsonl").read_text().splitlines()]
+    assert {entry["phase"] for entry in log} == {"features", "training"} and log[-1]["step"] == 2
+    code, out, _ = run("info", path)
+    assert code == 0
+    told = " ".join(out.split())
+    assert "trees: 1 that see colours, " in told and "; 1 that see depth, " in told
+    code, out, _ = run("localize", path, scene / "images" / "mapping-005.jpg", "--focal-px", 262.5)
+    assert code == 0 and " of 1 localized" in out
+    code, out, _ = run("evaluate", path, scene, "--report", tmp_path / "r.html", "--csv", tmp_path / "r.csv")
+    assert code == 0 and "ms an image" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--regressor", "forest", "--steps", 5), "steps: expected no length with forests"),
+        (("--regressor", "forest", "--minutes", 1), "minutes: expected no length with forests"),
+        (("--regressor", "forest", "--views", 5), "views: expected with the shared encoder only, got forest"),
+        (("--regressor", "forest", "--width", 0.5), "width: expected with --regressor dsac or dsac-star only"),
+        (("--regressor", "forest", "--trees", 0), "num_trees: expected more than 0, got 0"),
+        (("--trees", 3), "trees: expected with --regressor forest only"),
+    ],
+    ids=str,
+)
+def test_options_of_other_regressors_are_refused(
+    options: tuple, told: str, corner: Path, fails: Fails, tmp_path: Path
+) -> None:
+    assert told in fails("map", corner / "scene", tmp_path / "new.dsac", *options)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_next_command_can_be_pasted(corner: Path, run: Run, tmp_path: Path) -> None:
     options = ("--steps", 1, "--views", 6, "--landmarks", 0)
     _, out, _ = run("map", corner / "scene", tmp_path / "ä b.dsac", *options)
