@@ -30,7 +30,7 @@ from dsac.errors import DsacError, MapFormatError
 from dsac.geometry import Camera, Pose
 from dsac.kernels import at_once, wait_until_compiled
 from dsac.landmarks import GreyView, Matcher, align_focal
-from dsac.landmarks.answering import LEAST_CONFIDENCE, MATCHING, SURE, answer, trusted
+from dsac.landmarks.answering import LEAST_CONFIDENCE, MATCHING, SURE, answer, answer_by_modes, trusted
 from dsac.localization import Alternative, Localization, Timing
 from dsac.networks.encoder import Encoder
 from dsac.query_depth import solve_with_depth, with_camera_points
@@ -336,14 +336,18 @@ class Localizer:
     ) -> _Estimated:
         """The estimate by what the map remembers, and the other places of each photo."""
         memory = self.scene_map.memory
-        if memory is None:
+        if memory is None and correspondences.modes == 1:
             return _Estimated(estimate, correspondences, [()] * len(images))
-        zoom, colored = self.regressor.zoom(camera), memory.look_alikes is not None
         answers, others = [], []
         for i in range(len(images)):
-            view, rows = GreyView.of(images[i], camera, zoom, colored), correspondences[i : i + 1]
-            found = answer(memory, view, rows, estimate[i : i + 1])
+            rows, coarse = correspondences[i : i + 1], estimate[i : i + 1]
             solver = self.depth_solver if rows.has_depth else self.solver
+            if memory is None:
+                found = answer_by_modes(solver, rows, coarse)
+            else:
+                colored = memory.look_alikes is not None
+                view = GreyView.of(images[i], camera, self.regressor.zoom(camera), colored)
+                found = answer(memory, view, rows, coarse)
             inliers = solver.inliers(found.estimate.cam_from_world, rows)
             answers.append(replace(found.estimate, inliers=inliers))
             others.append(found.others)

@@ -27,7 +27,7 @@ from dsac.landmarks.matcher import Matcher
 from dsac.landmarks.patches import tiles_of
 from dsac.landmarks.telling import evidence
 from dsac.landmarks.view import GreyView
-from dsac.ransac import Correspondences, DenseSolver, PoseEstimate, are_same, fused
+from dsac.ransac import Correspondences, DenseSolver, PoseEstimate, Solver, alternatives, are_same, fused
 
 
 class Remembered(NamedTuple):
@@ -73,6 +73,15 @@ def answer(
     return _told_apart(memory.landmarks, memory.look_alikes, view, rows, found)
 
 
+def answer_by_modes(solver: Solver, rows: Correspondences, coarse: PoseEstimate) -> Answer:
+    """The same where a map remembers nothing: of the poses that the modes of scene coordinates support."""
+    places = [coarse, *alternatives(solver, rows, coarse)]
+    if rows.weights is None or len(places) == 1:
+        return Answer(coarse)
+    agreeing = torch.stack([rows.weights[place.inliers].sum() for place in places]) ** _OF_WEIGHT
+    return _likeliest(places, (agreeing / agreeing.sum()).tolist())
+
+
 def trusted(estimate: PoseEstimate) -> PoseEstimate:
     """No success below the least confidence."""
     return replace(estimate, success=estimate.success & (estimate.confidence > LEAST_CONFIDENCE))
@@ -91,6 +100,9 @@ _MOST_TRIED = 12  # other places
 # far as it says.
 _FARTHER = 1.5
 _CLEAR = 0.7  # probability of a place that is the answer
+_OF_WEIGHT = (
+    3  # power of the weight that agrees: with it probabilities are the frequencies in a rendered corridor
+)
 
 
 def _aligned(landmarks: Landmarks, view: GreyView, coarse: PoseEstimate, rows: Correspondences) -> PoseEstimate:
@@ -165,7 +177,11 @@ def _told_apart(
     if len(places) == 1:
         return Answer(found)
     told, shares = evidence(look_alikes, view, poses), [_share_of_cells(rows, place) for place in places]
-    chances = probabilities(told, supports, shares).tolist()
+    return _likeliest(places, probabilities(told, supports, shares).tolist())
+
+
+def _likeliest(places: list[PoseEstimate], chances: list[float]) -> Answer:
+    """The answer where each of the places is the right one with its chance."""
     (likeliest, chance), *others = sorted(zip(places, chances, strict=True), key=lambda place: -place[1])
     estimate = trusted(replace(likeliest, confidence=likeliest.confidence * chance))
     return Answer(replace(estimate, success=estimate.success & (chance >= _CLEAR)), tuple(others))

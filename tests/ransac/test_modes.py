@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dsac.geometry import Pose
+from dsac.landmarks.answering import answer_by_modes
 from dsac.ransac import (
     DSAC,
     Correspondences,
@@ -176,12 +177,24 @@ def test_every_repeat_is_an_answer_and_the_others_are_alternatives(kind, repeati
     assert all(p.num_inliers > 0.4 * 12 * 20 for p in poses)
 
 
+def test_a_photo_that_fits_every_repeat_is_an_open_question(repeating):
+    c, truth = repeating(batch=1, dtype=torch.float32)
+    solver = DenseSolver.rgb()
+    first = solver(c)
+    told = answer_by_modes(solver, c, first)
+    assert first.success and not told.estimate.success and len(told.others) == MODES - 1
+    assert told.probability == pytest.approx(1 / 3, abs=0.1)
+    assert told.probability >= max(chance for _, chance in told.others)
+
+
 def test_where_one_mode_explains_all_there_is_no_alternative(repeating):
     c, _ = repeating(batch=1, dtype=torch.float32)
     own = torch.arange(c.pixels.shape[1]) % MODES == -(torch.arange(c.pixels.shape[1]) // MODES) % MODES
     sure = replace(c, weights=torch.where(own, c.weights, 0.05 * c.weights))
     first = DenseSolver.rgb()(sure)
     assert first.success and alternatives(DenseSolver.rgb(), sure, first) == []
+    told = answer_by_modes(DenseSolver.rgb(), sure, first)
+    assert told.estimate is first and told.others == () and told.probability == 1
     alone = replace(c, grid=None, modes=1)
     assert alternatives(DenseSolver.rgb(), alone, DenseSolver.rgb()(alone)) == []
 
