@@ -5,6 +5,7 @@ Measuring is another matter:
     dsac demo && python benchmarks/docs_figures.py --demo demo      # results/demo.json
     dsac evaluate MAP 7scenes/redkitchen --figures figures          # figures/evidence.csv
     python benchmarks/modes.py                                      # results/modes.json
+    python benchmarks/repeats_selection.py                          # results/repeats_selection.jsonl
     dsac bench solver --output benchmarks/results                   # results/solver.json
 
 The second is `results/evidence_kitchen.csv` with a map of the defaults, `results/evidence_kitchen_short.csv`
@@ -204,12 +205,12 @@ def _cells(axes: Any, frame: Frame, cells: list[tuple[float, float, int]]) -> No
 
 
 def _legend(parent: Any, meaning: Sequence[tuple[str, str, str]]) -> None:
-    """Above, to the left: marks (a marker, or a line) with colours and what they mean."""
+    """Above, to the left: marks (a marker, or a line's style) with colours and what they mean."""
     from matplotlib.lines import Line2D
 
     marks = [
         Line2D([], [], color=color, label=told, markersize=6, linewidth=1.6, markeredgewidth=2 * (mark == "x"),
-               **({"linestyle": "-"} if mark == "-" else {"linestyle": "", "marker": mark}))
+               **({"linestyle": mark} if mark[0] == "-" else {"linestyle": "", "marker": mark}))
         for mark, color, told in meaning
     ]  # fmt: skip
     parent.legend(handles=marks, loc="upper left", ncols=len(marks), frameon=False, fontsize=9.5, borderpad=0.1,
@@ -239,6 +240,40 @@ def draw_modes(text: str) -> bytes:
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     page.tight_layout()
+    return _png(page)
+
+
+def draw_repeats(text: str) -> bytes:
+    """What each selection makes of places that repeat themselves (`repeats_selection.py`)."""
+    from matplotlib.figure import Figure as Page
+
+    found = [json.loads(line) for line in text.splitlines()]
+    colors = {"argmax": INK, "softam": RED, "dsac": BLUE}
+    page = Page(figsize=(9, 3.6))
+    left, right = page.subplots(1, 2)
+    for modes, line in ((1, "--"), (8, "-")):
+        for name, color in colors.items():
+            of_line = [
+                m for m in found if (m["place"], m["modes"], m["selection"]) == ("corridor", modes, name)
+            ]
+            along = sorted((m["difference"], m["right"]) for m in of_line if not m["trained"])
+            left.plot(*zip(*along, strict=True), line, marker="o", markersize=4, color=color, linewidth=1.4)
+    places = list(dict.fromkeys(m["place"] for m in found if m["difference"] == 0.5))
+    for m in found:
+        if m["modes"] == 8 and m["difference"] == 0.5:
+            x = places.index(m["place"]) + 0.2 * list(colors).index(m["selection"]) - 0.2
+            filled = colors[m["selection"]] if m["trained"] else "none"
+            right.plot(x, m["loss"], "o", markersize=8, color=colors[m["selection"]], markerfacecolor=filled)
+    left.set(xlabel="share of the doors with something of their own", xticks=[0, 0.5, 1], ylim=(0, None))
+    left.set_title("corridor: % of the photos right", loc="left", fontsize=10)
+    right.set(xticks=range(len(places)), xticklabels=places, xlim=(-0.5, len(places) - 0.5))
+    right.set_title("eight modes, half differ: expected loss", loc="left", fontsize=10)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    page.tight_layout(rect=(0, 0, 1, 0.9))
+    names = [("o", colors[name], told) for name, told in zip(colors, ("argmax", "SoftAM", "DSAC"), strict=True)]
+    lines = [("-", MUTED, "eight modes"), ("--", MUTED, "one mode"), ("o", MUTED, "filled: trained end to end")]
+    _legend(page, names + lines)
     return _png(page)
 
 
@@ -290,6 +325,7 @@ KITCHEN, SHORT = RESULTS / "evidence_kitchen.csv", RESULTS / "evidence_kitchen_s
 FIGURES = (
     Figure(IMAGES / "demo.png", RESULTS / "demo.json", draw_demo),
     Figure(IMAGES / "modes.png", RESULTS / "modes.json", draw_modes),
+    Figure(IMAGES / "repeats.png", RESULTS / "repeats_selection.jsonl", draw_repeats),
     Figure(IMAGES / "kitchen_inlier_ratios.svg", KITCHEN, draw_inlier_ratios, STUDIES / "figures.py"),
     Figure(IMAGES / "kitchen_accuracy.svg", KITCHEN, draw_accuracy, STUDIES / "figures.py"),
     Figure(IMAGES / "kitchen_accuracy_short.svg", SHORT, draw_accuracy, STUDIES / "figures.py"),
