@@ -165,6 +165,8 @@ def _show(result: Evaluation, report: Path | None, csv: Path | None) -> dict[str
     if timing:
         stages = ", ".join(f"{name} {value:.1f}" for name, value in timing)
         out.print(f"median {result.median_total_ms:.0f} ms an image ({stages})", soft_wrap=True)
+    if result.about_places:
+        out.print(result.about_places, soft_wrap=True)
     if result.note:
         err.print(result.note, style="yellow", soft_wrap=True)
     if report is not None:

@@ -99,8 +99,8 @@ def _summary_section(evaluation: Evaluation) -> str:
         note += " Spacing is the mean distance between neighbouring mapping cameras"
         metric = evaluation.unit == CENTIMETRES
         note += "." if metric else ": the scale of this scene is arbitrary, lengths are told in it."
-    if evaluation.note:
-        note += f" {evaluation.note}."
+    for said in (evaluation.note, evaluation.about_places):
+        note += f" {escape(said)}." if said else ""
     rows = map(summary_cells, evaluation.rows)
     return section("Against every truth", table(summary_headings(evaluation.unit), rows), note)
 
@@ -240,6 +240,8 @@ def _gallery_section(evaluation: Evaluation) -> str:
 
 def _verdict(result: FrameResult, error: PoseError, row: int | None, unit: LengthUnit) -> str:
     confidence, inliers = f"confidence {result.confidence:.2f}", f"{result.num_inliers} inliers"
+    if result.places:
+        inliers += f" · one of {len(result.places)} places that look alike, {result.places[0][1]:.0%}"
     if not result.localized:
         return f'<em class="bad">not localized</em> · {confidence} · {inliers}'
     if row is None:

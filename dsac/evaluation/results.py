@@ -15,7 +15,15 @@ from rich.table import Table
 
 from dsac.datasets.frame import NamedPoses, Scene
 from dsac.evaluation.files import write_text
-from dsac.evaluation.metrics import CENTIMETRES, LengthUnit, PoseError, Summary, summarize, summary_table
+from dsac.evaluation.metrics import (
+    CENTIMETRES,
+    LengthUnit,
+    PoseError,
+    Summary,
+    Threshold,
+    summarize,
+    summary_table,
+)
 from dsac.geometry import Pose
 
 if TYPE_CHECKING:
@@ -34,6 +42,7 @@ class FrameResult:
     translation_sigma_m: float | None = None
     timing: Timing | None = None
     learned: bool | None = None  # whether the map was made from this image, which is then no test
+    places: tuple[tuple[Pose, float], ...] = ()  # where it may be, by probability, if that is more than one
 
     @staticmethod
     def of(localization: Localization) -> FrameResult:
@@ -45,6 +54,9 @@ class FrameResult:
             rotation_sigma_deg=float(localization.rotation_sigma_deg),
             translation_sigma_m=float(localization.position_sigma_m),
             timing=localization.timing,
+            places=()
+            if not localization.alternatives
+            else tuple((place.cam_from_world, place.probability) for place in localization.places),
         )
 
 
@@ -80,6 +92,37 @@ class Evaluation:
         count = f"{self.num_learned} of {len(self.frames)}"
         meaning = "only the others are a test" if self.parts else "this is no test"
         return f"{count} images are frames that this map was made from: {meaning}"
+
+    @property
+    def places(self) -> dict[str, float] | None:
+        """Of the images that may be of several places, percentages that name the right one; None of none."""
+        poses, threshold = self.truths[self.summaries[0].truth], self.unit.thresholds[0]
+        rows, right = poses.index, []
+        for frame in self.frames:
+            if frame.places and frame.name in rows:
+                truth = poses.cam_from_world[rows[frame.name]]
+                right.append([_is_within(pose, truth, threshold) for pose, _ in frame.places])
+        if not right:
+            return None
+        several = [frame.places[0][1] for frame in self.frames if frame.places and frame.name in rows]
+        return {
+            "images": len(right),
+            "right_named": 100 * float(np.mean([any(of_image) for of_image in right])),
+            "right_first": 100 * float(np.mean([of_image[0] for of_image in right])),
+            "probability_first": 100 * float(np.mean(several)),
+        }
+
+    @property
+    def about_places(self) -> str:
+        """A sentence about them; empty where no image may be of several places."""
+        found = self.places
+        if found is None:
+            return ""
+        return (
+            f"{found['images']} of {len(self.frames)} images may be of several places that look alike: "
+            f"{found['right_named']:.0f} % name the right one (within {self.unit.thresholds[0]}), "
+            f"{found['right_first']:.0f} % first, with a mean probability of {found['probability_first']:.0f} %"
+        )
 
     @property
     def parts(self) -> list[Summary]:
@@ -118,6 +161,7 @@ class Evaluation:
             "unit": {"name": self.unit.name, "size": self.unit.size},
             "truths": {summary.truth: summary.to_dict() for summary in self.summaries},
             "parts": {summary.truth: summary.to_dict() for summary in self.parts},
+            "several_places": self.places,
             "median_ms": {"total": self.median_total_ms, **dict(self.median_timing_ms)},
         }
 
@@ -169,6 +213,11 @@ class Evaluation:
             cells = ["" if value is None else f"{value:.6g}" for value in values]
             writer.writerow([frame.name, int(frame.localized), *cells])
         write_text(path, text.getvalue())
+
+
+def _is_within(pose: Pose, truth: Pose, threshold: Threshold) -> bool:
+    error = PoseError(pose.rotation_error_deg(truth)[None], pose.center_distance(truth)[None])
+    return bool(error.within(threshold))
 
 
 def select(poses: NamedPoses, names: list[str]) -> NamedPoses:

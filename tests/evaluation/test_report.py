@@ -114,6 +114,27 @@ def test_a_report_of_extreme_results_is_a_page(scene, make_localizer, errors_cm,
     assert "nan" not in page.text.lower()
 
 
+def test_images_of_places_that_look_alike_are_counted(scene, make_localizer):
+    evaluation = evaluate(make_localizer(ERRORS_CM), scene)
+    assert evaluation.places is None and evaluation.about_places == ""
+    truth = evaluation.truths[evaluation.summaries[0].truth]
+    poses = truth.cam_from_world
+    far = Pose(poses.rotation, poses.translation + 1.0)
+    places = [
+        ((poses[0], 0.8), (far[0], 0.2)),
+        ((far[1], 0.6), (poses[1], 0.4)),
+        ((far[2], 0.5), (far[2], 0.5)),
+    ]
+    frames = [replace(frame, places=at) for frame, at in zip(evaluation.frames, places, strict=False)]
+    several = replace(evaluation, frames=[*frames, *evaluation.frames[3:]])
+    assert several.places == pytest.approx(
+        {"images": 3, "right_named": 200 / 3, "right_first": 100 / 3, "probability_first": 190 / 3}
+    )
+    assert "67 % name the right one (within 5 cm 5°), 33 % first" in several.about_places
+    assert several.to_dict()["several_places"]["images"] == 3
+    assert "places that look alike" in render_report(several)
+
+
 def test_one_query_image_makes_a_report(scene, make_localizer):
     single = replace(scene, query=scene.query[:1], mapping=scene.mapping[:0])
     assert "1 query images" in Page(render_report(evaluate(make_localizer([1.0]), single))).text
