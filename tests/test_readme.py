@@ -17,7 +17,7 @@ PAGES = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 
 
 # Minutes of mapping become steps: on a loaded machine fewer would be made in the time than a photo needs.
-IN_STEPS = {"--minutes 1 ": "--steps 120 --views 48 ", "minutes=0.5": "steps=120, num_views=48"}
+IN_STEPS = {"--minutes 1 ": "--steps 80 --views 40 ", "minutes=0.5": "steps=80, num_views=40"}
 
 
 def _blocks(language: str) -> list[str]:
@@ -35,7 +35,7 @@ def test_what_the_readme_shows_takes_minutes():
 def room(tmp_path_factory) -> Path:
     """A folder that holds `demo/room`, as `make demo` leaves it, with fewer frames."""
     folder = tmp_path_factory.mktemp("readme")
-    write_scene(synthetic_scene(num_mapping=40, num_query=4), folder / "demo" / "room")
+    write_scene(synthetic_scene(num_mapping=24, num_query=3), folder / "demo" / "room")
     return folder
 
 

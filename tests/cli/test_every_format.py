@@ -1,8 +1,8 @@
 """Every format that is read, from the folder to a score: `check` finds nothing, held-out frames are localized.
 
-`dsac map` learns from those that differ in kind: depth of a second camera, a body that carries the camera, a
-lens with distortion and a scale of its own. What a map needs of the others is the same frames: held-out ones
-are localized in the map of one format, by the poses and cameras of each.
+`dsac map` learns from one with a lens and a scale of its own (`benchmarks/every_format.py`: from all of them).
+What a map needs of the others is the same frames: held-out ones are localized in the map of one format, by the
+poses and cameras of each.
 """
 
 from __future__ import annotations
@@ -22,10 +22,8 @@ from written_walks import (
     Walk,
     Writer,
     colmap_text,
-    euroc,
     plain,
     ros_bag,
-    seven_scenes,
 )
 
 from dsac.checking import sample
@@ -36,7 +34,7 @@ from dsac.localizer import Localizer
 from dsac.mapping import MappingSettings, build_map
 
 FRAMES, HELD_OUT = 16, 2
-OF_A_KIND = [seven_scenes, euroc, colmap_text]
+MAPPED = colmap_text
 SMALL = {"num_views": FRAMES, "buffer_size": 3000, "num_landmarks": 400}
 Settings = Callable[[Map], MappingSettings]
 
@@ -90,7 +88,7 @@ def test_a_recording_is_right_and_its_frames_are_localized(
     assert (check["depth"] is None) == (format in WITHOUT_DEPTH)
     if check["depth"] is not None:
         assert check["depth"]["fits"] > 0.6 and abs(check["depth"]["ratio"] - 1) < 0.02
-    if format in OF_A_KIND:
+    if format is MAPPED:
         options = ["--views", FRAMES, "--buffer-size", 3000, "--landmarks", 400, "--hold-out", 8, "--no-check"]
         code, out, err = run("map", folder, tmp_path / "a.dsac", "--steps", 60, *options)
         assert code == 0, err
