@@ -15,7 +15,7 @@ import dsac.cli
 from dsac.rooms import synthetic_scene
 
 PAGE = (Path(__file__).parents[1] / "docs" / "quickstart.md").read_text()
-QUICKLY = {"place.dsac --sfm": "place.dsac --sfm --steps 80 --views 48 --landmarks 2000 --hold-out 8"}
+QUICKLY = {"place.dsac --sfm": "place.dsac --sfm --steps 60 --views 34 --landmarks 2000 --hold-out 8"}
 PHOTO = 9  # the frame that the video lacks
 
 
