@@ -15,13 +15,13 @@ from __future__ import annotations
 import argparse
 import copy
 import itertools
-import json
 import statistics
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
+from scripts import add_record, read_records
 from torch import Tensor
 
 from dsac import Pose, PoseSolver, load_scene
@@ -237,12 +237,7 @@ def main() -> None:
     keep_freed_memory()
 
     def found() -> list[Measurement]:
-        path = arguments.measurements
-        return (
-            [Measurement(**json.loads(line)) for line in path.read_text().splitlines()]
-            if path.is_file()
-            else []
-        )
+        return [Measurement(**record) for record in read_records(arguments.measurements)]
 
     scene, scene_map = load_scene(arguments.scene), SceneMap.load(arguments.map)
     frames, settings = scene.query[:: arguments.every], FineTuningSettings()
@@ -256,8 +251,7 @@ def main() -> None:
         views = tuning_views(scene.mapping, scene_map, encoder, settings, CPU, seed=0)
         for scoring, seed in jobs:
             for m in measurements(scene_map, queries, views, encoder, scoring, seed, settings, done):
-                with open(arguments.measurements, "a") as file:
-                    file.write(json.dumps(asdict(m)) + "\n")
+                add_record(arguments.measurements, asdict(m))
                 print(m, flush=True)
     seeds = "; ".join(
         f"{scoring}: {', '.join(map(str, sorted({m.seed for m in found() if m.scoring == scoring})))}"

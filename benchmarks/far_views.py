@@ -28,7 +28,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from far_splits import SPLITS
-from scripts import one_line_errors
+from scripts import one_line_errors, read_records
 
 from dsac import Frame, Frames, Localizer, Pose, SceneMap, build_map
 
@@ -211,7 +211,7 @@ def measure(arguments: argparse.Namespace) -> None:
     for library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
         os.environ[f"{library}_NUM_THREADS"] = "1"
     lines = RESULTS / "far_views.jsonl"
-    records = [json.loads(line) for line in lines.read_text().splitlines()] if lines.is_file() else []
+    records = read_records(lines)
     for split in arguments.splits:
         ours = [row for row in arguments.rows if row in DSAC]
         for rows in [ours, *([row] for row in arguments.rows if row not in DSAC)]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from scripts import run, table_parser, write_table
+from scripts import add_record, read_records, run, table_parser, write_table
 from torch import Tensor, nn
 
 from dsac import Camera, Localizer, MappingSettings, Pose, build_map, load_scene
@@ -423,7 +423,7 @@ def table(records: list[dict[str, Any]]) -> list[str]:
 def work(arguments: argparse.Namespace) -> None:
     keep_freed_memory()
     path = arguments.output / "head_ablation.jsonl"
-    records = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    records = read_records(path)
     records = [r for r in records if (r["steps"], r["views"]) == (SETTINGS.steps, SETTINGS.num_views)]
     made = {(r["part"], r["row"], r["seed"]) for r in records}
     parts = [part for scene in arguments.scenes for part in parts_of(scene)]
@@ -434,8 +434,7 @@ def work(arguments: argparse.Namespace) -> None:
                     continue
                 record = measure(part, row, seed)
                 print(json.dumps(record), flush=True)
-                with open(path, "a") as file:
-                    file.write(json.dumps(record) + "\n")
+                add_record(path, record)
                 records.append(record)
     lines = [
         "# Alternatives to how a head learns and a query asks",

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+from scripts import RESULTS, add_record, read_records
 
 ROWS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -165,7 +165,7 @@ def main() -> None:
 
     digests = {id: load_encoder(id).digest for id in ENCODERS}
     lines = RESULTS / "mapping.jsonl"
-    records = [json.loads(line) for line in lines.read_text().splitlines()] if lines.is_file() else []
+    records = read_records(lines)
     made = {
         (r["scene"], r["supervision"] == "depth", r["row"], r["seed"], r.get("left_out", False), r["encoder"])
         for r in records
@@ -179,8 +179,7 @@ def main() -> None:
             with multiprocessing.get_context("spawn").Pool(1) as pool:  # fresh memory and caches
                 record = pool.apply(run, (arguments.scene, *options))
             print(json.dumps(record), flush=True)
-            with open(lines, "a") as file:
-                file.write(json.dumps(record) + "\n")
+            add_record(lines, record)
             records.append(record)
     (RESULTS / "mapping.md").write_text(table(records, {*digests.values()}))
 

@@ -32,8 +32,8 @@ FAULTS = [
     ),
     Fault(
         "all photos of a batch are aligned to the first",
-        "GreyView.of(images[i], camera, self.regressor.zoom(camera), colored)",
-        "GreyView.of(images[0], camera, self.regressor.zoom(camera), colored)",
+        "images[i], camera, self.regressor.zoom(camera), colored",
+        "images[0], camera, self.regressor.zoom(camera), colored",
         (QUERIES,),
     ),
     Fault(
@@ -50,7 +50,7 @@ FAULTS = [
     ),
     Fault(
         "alignment without the lens's zoom",
-        "GreyView.of(images[i], camera, self.regressor.zoom(camera), colored)",
+        "images[i], camera, self.regressor.zoom(camera), colored",
         "GreyView.of(images[i], camera, 1.0)",
         (QUERIES,),
     ),

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import statistics
 import tempfile
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from pathlib import Path
 import torch
 from end_to_end import CPU, NAMES, SELECTIONS, Query, encoded_queries, to_the_end
 from repeats import SCENES
-from scripts import run, table_parser, write_table
+from scripts import add_record, read_records, run, table_parser, write_table
 from torch import Tensor
 
 from dsac import Pose, PoseSolver, load_scene
@@ -181,18 +180,13 @@ def main(arguments: argparse.Namespace) -> None:
     path = arguments.output / RESULTS
 
     def found() -> list[Measurement]:
-        return (
-            [Measurement(**json.loads(line)) for line in path.read_text().splitlines()]
-            if path.is_file()
-            else []
-        )
+        return [Measurement(**record) for record in read_records(path)]
 
     done = {m.key for m in found()}
     for name in arguments.scenes:
         for difference in arguments.difference:
             for m in measurements(name, difference, arguments.modes, arguments, done):
-                with open(path, "a") as file:
-                    file.write(json.dumps(asdict(m)) + "\n")
+                add_record(path, asdict(m))
                 print(m, flush=True)
     write_table(arguments.output, "repeats_selection.md", [_ABOUT, "", *table(found())])
 

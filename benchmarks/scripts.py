@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from dsac.errors import DsacError
 
@@ -36,6 +38,16 @@ def one_line_errors(parser: argparse.ArgumentParser, interrupted: str = "interru
         parser.exit(2, f"{parser.prog}: {error}\n")
     except KeyboardInterrupt:
         parser.exit(130, f"{interrupted}\n")
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """What was measured before, a line each; nothing where there is no file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def add_record(path: Path, record: dict[str, Any]) -> None:
+    with open(path, "a") as file:
+        file.write(json.dumps(record) + "\n")
 
 
 def write_table(folder: Path, name: str, lines: list[str]) -> None:

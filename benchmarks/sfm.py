@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from far_splits import diagonal, thinned
-from scripts import run, table_parser, write_table
+from scripts import read_records, run, table_parser, write_table
 
 from dsac import Frames, Localizer, Pose, build_map, load_scene
 from dsac.sfm import SfmProgress, UnposedPhotos, reconstruct
@@ -169,7 +169,7 @@ def table(records: list[dict[str, Any]]) -> list[str]:
 
 def work(arguments: argparse.Namespace) -> None:
     path = arguments.output / "sfm.jsonl"
-    kept = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    kept = read_records(path)
     records = {record["recording"]: record for record in kept}
     for name in arguments.recordings:
         records[name] = measure(name, arguments.data)

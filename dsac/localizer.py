@@ -345,8 +345,9 @@ class Localizer:
             if memory is None:
                 found = answer_by_modes(solver, rows, coarse)
             else:
-                colored = memory.look_alikes is not None
-                view = GreyView.of(images[i], camera, self.regressor.zoom(camera), colored)
+                view = GreyView.of(
+                    images[i], camera, self.regressor.zoom(camera), colored=bool(memory.look_alikes)
+                )
                 found = answer(memory, view, rows, coarse)
             inliers = solver.inliers(found.estimate.cam_from_world, rows)
             answers.append(replace(found.estimate, inliers=inliers))

@@ -166,7 +166,7 @@ class SceneMap:
     look_alikes: LookAlikes | None = None  # of the landmarks' views; None, or none: the place repeats nothing
 
     def __post_init__(self) -> None:
-        if self.look_alikes is not None and len(self.look_alikes):
+        if self.look_alikes:
             views = 0 if self.landmarks is None else len(self.landmarks.focal_px)
             if self.look_alikes.view.max() >= views:
                 raise ValueError(f"look-alikes: expected views below {views}, the landmarks' number")
@@ -227,7 +227,7 @@ class SceneMap:
             tensors |= {_LANDMARK + name: value for name, value in self.landmarks.tensors().items()}
         if self.described is not None:
             tensors |= {_DESCRIBED + name: value for name, value in self.described.tensors().items()}
-        if self.look_alikes is not None and len(self.look_alikes):
+        if self.look_alikes:
             tensors |= {_LOOK_ALIKE + name: value for name, value in self.look_alikes.tensors().items()}
         data = safetensors.torch.save(tensors, {"dsac": json.dumps(asdict(self.info))})
         write_atomically(path, data)

@@ -68,7 +68,7 @@ def answer(
         else:
             found = again.to(found.covariance)
             found = _with(found, coarse, rows) if _is_measured(coarse, rows) else found
-    if memory.look_alikes is None or not len(memory.look_alikes) or not found.success:
+    if not memory.look_alikes or not found.success:
         return Answer(found)
     return _told_apart(memory.landmarks, memory.look_alikes, view, rows, found)
 

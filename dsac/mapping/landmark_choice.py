@@ -134,7 +134,7 @@ def _with_telling(
     look_alikes: LookAlikes, looks: list[Look], candidates: list[_Candidates], rows: list[Int[np.ndarray, " _"]]
 ) -> LookAlikes:
     """With the corners, of these rows, that tell a view from what looks like it."""
-    if len(look_alikes) == 0:
+    if not look_alikes:
         return look_alikes
     rows = [of_view[:_MOST_TELLING] for of_view in rows]
     corners = {i: _as_landmarks([candidates[i]], [rows[i]]) for i in look_alikes.views.tolist() if len(rows[i])}

@@ -99,7 +99,8 @@ def build_map(
     frames = frames.about(origin)
     recorded = frames.reader
     exact_depth = frames.has_depth
-    budget = None if settings.minutes is None else settings.minutes * 60
+    minutes = None if isinstance(settings, ForestSettings) else settings.minutes
+    budget = None if minutes is None else minutes * 60
 
     def report(phase: Literal["depth", "landmarks", "features"]) -> Callable[[float], None]:
         return lambda fraction: on_progress(MappingProgress(phase, fraction, time.monotonic() - started))

@@ -96,8 +96,6 @@ class ForestSettings:
     """By which pixels are turned at random, without depth."""
     auto_context: bool = False
     """Colour trees see what a first forest guesses. It is the paper's; in the kitchen it is 20 points worse."""
-    minutes: None = None
-    """They take as long as their trees need."""
     max_scale: float = 1.3
     """By which what surrounds them is made larger or smaller at random, without depth."""
 

@@ -34,19 +34,22 @@ def find_telling(
 ) -> tuple[dict[int, Int[np.ndarray, " _"]], Int[np.ndarray, "Q 3"]]:
     """Rows of each view's corners that tell it from a look-alike, and what is told: see `LookAlikes.told`."""
     rows_of, told, count = {}, [np.zeros((0, 3), np.int32)], 0
+    here = Pose.identity(dtype=torch.float64)
     for look in looks:
         numbers = np.flatnonzero(look_alikes.view.numpy() == look.view)
         if look.view not in corners or len(numbers) == 0:
             continue
         own = corners[look.view]
         others = [other for other in looks if other.view != look.view]
-        here, pose = Pose.identity(dtype=torch.float64), look.cam_from_world.to(torch.float64)
-        share = _share_seen(own, _nearest(others, pose, look.depth, _HERE), here)
+        poses = Pose.stack([other.cam_from_world for other in others]).to(torch.float64)
+        pose = look.cam_from_world.to(torch.float64)
+        near = _nearest(poses, pose, look.depth, _HERE)
+        share = _share_seen(own, [others[k] for k in near], here)
         table = []
         for number in numbers:
             motion = look_alikes.there_from_here[int(number)].to(torch.float64)
-            there = _nearest(others, pose @ motion.inverse(), look.depth, _THERE)
-            share_there = _share_seen(own, there, motion)
+            near = _nearest(poses, pose @ motion.inverse(), look.depth, _THERE)
+            share_there = _share_seen(own, [others[k] for k in near], motion)
             table.append(np.where(np.isnan(share_there), _NOWHERE, share_there >= 0.5))
         is_there = np.stack(table, axis=1)
         chosen = np.flatnonzero((share >= _SEEN_HERE) & (is_there == 0).any(1))[:_MOST]
@@ -57,15 +60,12 @@ def find_telling(
     return rows_of, np.concatenate(told)
 
 
-def _nearest(looks: Sequence[Look], pose: Pose, depth: float, most: int) -> list[Look]:
-    """The views that see most alike what a pose (batch ()) sees at that depth, metres."""
-
-    def off(look: Look) -> float:
-        turned = torch.deg2rad(look.cam_from_world.rotation_error_deg(pose))
-        return (look.cam_from_world.center_distance(pose) / depth + turned / _TURN).item()
-
-    near = sorted(((off(look), k) for k, look in enumerate(looks)))[:most]
-    return [looks[k] for distance, k in near if distance < _FARTHEST]
+def _nearest(poses: Pose, pose: Pose, depth: float, most: int) -> list[int]:
+    """Of poses (batch (V,)) those that see most alike what one (batch ()) sees at that depth, metres."""
+    turned = torch.deg2rad(poses.rotation_error_deg(pose))
+    off = poses.center_distance(pose) / depth + turned / _TURN
+    nearest = off.argsort(stable=True)[:most]
+    return nearest[off[nearest] < _FARTHEST].tolist()
 
 
 def _share_seen(corners: Landmarks, looks: Sequence[Look], motion: Pose) -> np.ndarray:
