@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from dsac.geometry import Camera, Pose
+from dsac.geometry import Camera, Pose, Similarity
 from dsac.ransac import Correspondences, PoseEstimate
 
 
@@ -53,10 +53,10 @@ class Localization:
     success: Bool[Tensor, "*B"]
     inliers: Bool[Tensor, "*B N"]  # which correspondences agree with the pose
     # What the pose was searched in: always a batch, 1 for one photo. Scene points are in the map's own frame,
-    # which stands at `origin`; pixels are those of an ideal camera at the working size.
+    # see `world_from_map`; pixels are those of an ideal camera at the working size.
     correspondences: Correspondences
     timing: Timing
-    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of the map's own frame in the world, metres
+    world_from_map: Similarity = field(default_factory=Similarity.identity)
     focal_px: float = (
         math.nan
     )  # of the photo, with which this pose is the answer: solved, where it was not known
@@ -106,8 +106,7 @@ class Localization:
     @property
     def scene_points(self) -> Float[Tensor, "B N 3"]:
         """Those of the correspondences, in the world's frame, float64."""
-        points = self.correspondences.scene_points.double()
-        return points + points.new_tensor(self.origin)
+        return self.world_from_map @ self.correspondences.scene_points
 
     @property
     def num_inliers(self) -> Int[Tensor, "*B"]:

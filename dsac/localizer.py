@@ -199,6 +199,8 @@ class Localizer:
         if known is not None and self.scene_map.info.metric is False:
             raise DsacError("depth: it is in metres, the map is not (it is of photos alone); localize without")
         with torch.inference_mode():
+            if known is not None:
+                known = known / self.scene_map.info.scale
             of_depth = {} if known is None else {"depth": known}
             features = self.regressor.encode(images, camera, **of_depth)
         done()
@@ -226,23 +228,25 @@ class Localizer:
     ) -> Localization:
         focal_px = camera.focal_px[0].item()
         estimate, rows, others = estimated
-        in_world = self.scene_map.in_world
+        world = self.scene_map.info.world_from_map
         return Localization(
             name,
-            in_world(estimate.cam_from_world),
-            estimate.covariance,
+            world.pose(estimate.cam_from_world),
+            world.covariance(estimate.covariance),
             estimate.confidence,
             estimate.success,
             estimate.inliers,
             rows,
             Timing(*(1e3 * float(stage) for stage in np.diff(ticks))),
-            self.scene_map.info.origin,
+            world,
             focal_px,
             focal_px * focal_sigma,
             self.scene_map.info.metric,
             tuple(
                 tuple(
-                    Alternative(in_world(pose.cam_from_world)[0], pose.covariance[0], chance)
+                    Alternative(
+                        world.pose(pose.cam_from_world)[0], world.covariance(pose.covariance)[0], chance
+                    )
                     for pose, chance in of_photo
                 )
                 for of_photo in others

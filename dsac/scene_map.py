@@ -13,11 +13,8 @@ from __future__ import annotations
 
 import copy
 import json
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import safetensors
@@ -26,131 +23,22 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-import dsac
 from dsac.datasets import Frames
 from dsac.datasets.frame import digest_of
 from dsac.datasets.storage import write_atomically
 from dsac.errors import MapFormatError
 from dsac.geometry import Camera, Pose
 from dsac.landmarks import DescribedPoints, Landmarks, LookAlikes, Remembered
-from dsac.map_scoring import NETWORK, RULES, MapScoring, scoring_from_json
-from dsac.networks import local_features
+from dsac.map_info import MapInfo
 from dsac.networks.encoder import Encoder, fast_dtype, load_encoder
-from dsac.networks.forests.forest import ForestArchitecture, ForestEncoder, LeafHead
-from dsac.networks.heads import HeadArchitecture, LinearHead, SceneHead
-from dsac.networks.scene_networks import NetworkArchitecture, SceneNetwork
+from dsac.networks.forests.forest import ForestEncoder, LeafHead
+from dsac.networks.heads import LinearHead, SceneHead
+from dsac.networks.scene_networks import SceneNetwork
 from dsac.ransac import DenseSolver, Solver
 from dsac.regressor import Head, Regressor
 
-FORMAT_VERSION = 1
 # begin the names of tensors of what is remembered
 _LANDMARK, _DESCRIBED, _LOOK_ALIKE = "landmark.", "described.", "look_alike."
-
-
-@dataclass(frozen=True)
-class MapInfo:
-    """What a map says about itself. Raises: `ValueError` for values that no map can have."""
-
-    encoder_id: str
-    encoder_digest: str
-    head: HeadArchitecture | None  # None: a network trained whole, or forests
-    stride: int  # pixels per cell
-    short_side_px: int  # images are resized to this before they are encoded
-    bounds_min: tuple[
-        float, float, float
-    ]  # box around the scene points seen while mapping, metres, map's frame
-    bounds_max: tuple[float, float, float]
-    depth_range: tuple[float, float]  # of the scene points from the cameras that saw them, metres
-    num_frames: int
-    supervision: str  # "depth" or "poses"
-    source: str  # the recording: path and format
-    settings: Mapping[str, Any] = field(default_factory=dict)  # of the mapping, for the record
-    training: Mapping[str, Any] = field(default_factory=dict)  # steps, seconds, last loss, whether interrupted
-    created: str = ""  # date and time, UTC
-    network: NetworkArchitecture | None = None  # of a network trained whole
-    forest: ForestArchitecture | None = None
-    own_encoder: bool = False  # the map holds weights of its own for the encoder of that id
-    scoring: MapScoring = RULES[0]  # of hypotheses
-    metric: bool | None = None  # whether the unit of length is the metre; None: nobody said
-    camera: str = ""  # of middling focal length among the mapping images', by `Camera.to_text`; empty: unknown
-    focal_range: tuple[float, float] | None = None  # of the mapping cameras' `relative_focal`
-    described_by: str = ""  # id of the local features of its described points; empty: it has none
-    as_stored: bool = False  # mapping images were read as they are stored, though viewers turn some of them
-    # The frames that it was made from: names, each with the digest of its image file (16 hexadecimal digits),
-    # empty where files cannot be told. No names: a map from before they were kept.
-    frames: Mapping[str, str] = field(default_factory=dict)
-    # Where the map's own frame stands in the world, metres: poses and points of a map are float32 about this
-    # place, which keeps georeferenced recordings (UTM, ECEF) exact. The axes are the world's.
-    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    dsac_version: str = dsac.__version__
-    format_version: int = FORMAT_VERSION
-
-    def __post_init__(self) -> None:
-        for name in ("encoder_id", "encoder_digest", "supervision", "source", "created", "camera"):
-            _check(isinstance(getattr(self, name), str), name, "text", self)
-        for name, least, most in (("stride", 1, 256), ("short_side_px", 1, 16_384), ("num_frames", 0, 2**53)):
-            value = getattr(self, name)
-            _check(type(value) is int and least <= value <= most, name, f"a whole number up to {most}", self)
-        for name, length in (("bounds_min", 3), ("bounds_max", 3), ("depth_range", 2), ("origin", 3)):
-            _check(_are_numbers(getattr(self, name), length), name, f"{length} finite numbers", self)
-        if self.focal_range is not None:
-            good = _are_numbers(self.focal_range, 2) and 0 < self.focal_range[0] <= self.focal_range[1]
-            _check(good, "focal_range", "two numbers above 0, the lower first", self)
-        for name in ("own_encoder", "as_stored"):
-            _check(isinstance(getattr(self, name), bool), name, "true or false", self)
-        _check(self.described_by in ("", local_features.ID), "described_by", local_features.ID, self)
-        _check(self.metric in (None, True, False), "metric", "true, false or nothing", self)
-        for name in ("settings", "training", "frames"):
-            _check(isinstance(getattr(self, name), Mapping), name, "names with values", self)
-        _check(
-            all(type(digest) is str for digest in self.frames.values()), "frames", "names with digests", self
-        )
-        learned = [part for part in (self.head, self.network, self.forest) if part is not None]
-        _check(len(learned) == 1, "head", "either a head, a network or a forest", self)
-        if self.camera:
-            Camera.from_text(self.camera)
-
-    @staticmethod
-    def from_json(text: str) -> MapInfo:
-        """From what a map file says. Raises: `ValueError`, `TypeError`, `LookupError` for something else."""
-        fields = json.loads(text)
-        version = fields["format_version"]
-        if version != FORMAT_VERSION:
-            raise MapFormatError(
-                f"expected map format {FORMAT_VERSION}, got {version} (written by dsac "
-                f"{fields.get('dsac_version', 'unknown')}): use that version, or map the scene again"
-            )
-        _as_written_now(fields)
-        for name, parse in (
-            ("head", lambda value: HeadArchitecture(**value)),
-            ("network", lambda value: NetworkArchitecture(**value)),
-            ("forest", ForestArchitecture.from_json),
-            ("scoring", scoring_from_json),
-            *((name, tuple) for name in ("bounds_min", "bounds_max", "depth_range", "focal_range", "origin")),
-        ):
-            if fields.get(name) is not None:
-                fields[name] = parse(fields[name])
-        return MapInfo(**fields)
-
-
-def _as_written_now(fields: dict[str, Any]) -> None:
-    """Brings the metadata of maps from before up to date."""
-    fields.pop("camera_spacing", None)  # nobody read it
-    if (architecture := fields.pop("score_network", None)) is not None:
-        fields["scoring"] = {"name": NETWORK, "architecture": architecture}
-
-
-def _check(good: bool, name: str, expected: str, info: MapInfo) -> None:
-    if not good:
-        raise ValueError(f"{name}: expected {expected}, got {getattr(info, name)!r}")
-
-
-def _are_numbers(values: object, length: int) -> bool:
-    return (
-        isinstance(values, tuple)
-        and len(values) == length
-        and all(type(v) in (int, float) and math.isfinite(v) for v in values)
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,13 +171,8 @@ class SceneMap:
         return self.info.scoring.solver(network)
 
     def in_world(self, cam_from_map: Pose) -> Pose:
-        """Poses in the world's frame, float64, of poses (any batch) in the map's, which is at `origin`."""
-        pose = cam_from_map.to(torch.float64)
-        if not any(self.info.origin):
-            return pose
-        pose = Pose.from_quaternion(pose.quaternion_wxyz, pose.translation)  # a rotation to the last digit
-        origin = pose.translation.new_tensor(self.info.origin)
-        return Pose(pose.rotation, pose.translation - pose.rotation @ origin)
+        """Poses in the world's frame, float64, of poses (any batch) in the map's own."""
+        return self.info.world_from_map.pose(cam_from_map)
 
     def load_encoder(self, device: torch.device | str = "cpu") -> Encoder:
         """The encoder that the map was made with, its own or the shipped one, in the device's fast precision.

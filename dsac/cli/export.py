@@ -96,7 +96,7 @@ def _landmarks(scene_map: SceneMap, views: Outgoing) -> list[SeenPoint]:
 
     landmarks = scene_map.landmarks
     assert landmarks is not None
-    points = landmarks.points.double() + torch.tensor(scene_map.info.origin, dtype=torch.float64)
+    points = scene_map.info.world_from_map @ landmarks.points
     colors = landmarks.colors
     if colors is None:  # a map from before: the grey of the patch's middle
         middle = landmarks.patches.shape[-1] // 2

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from dsac.cli.options import Flag, Positional
 
 if TYPE_CHECKING:
-    from dsac.scene_map import MapInfo, SceneMap
+    from dsac.map_info import MapInfo
+    from dsac.scene_map import SceneMap
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from dsac.datasets.image import ENOUGH_PX
 from dsac.datasets.rigid import some
 from dsac.datasets.storage import read_bytes
 from dsac.errors import DatasetError
-from dsac.geometry import Camera, Pose
+from dsac.geometry import Camera, Pose, Similarity
 
 logger = logging.getLogger(__name__)
 
@@ -191,15 +191,16 @@ class Frames(
         )  # fmt: skip
         return self[[i for i in range(len(self)) if i not in faults]]
 
-    def about(self, origin: Sequence[float]) -> Frames:
-        """The same frames in a world whose origin is at that place (metres) of this one; the axes stay."""
-        poses = self.cam_from_world
-        if poses is None or not any(origin):
+    def within(self, world_from_map: Similarity) -> Frames:
+        """The same frames in the frame of a map (and its unit of length) that lies so in this world."""
+        if self.cam_from_world is None or world_from_map.is_identity:
             return self
-        # rotations to the last digit: they turn coordinates of thousands of kilometres
-        poses = Pose.from_quaternion(poses.quaternion_wxyz, poses.translation)
-        place = poses.translation.new_tensor(origin)
-        return replace(self, cam_from_world=Pose(poses.rotation, poses.translation + poses.rotation @ place))
+        reader, scale = self.reader, world_from_map.scale
+        return replace(
+            self,
+            cam_from_world=world_from_map.inverse().pose(self.cam_from_world),
+            reader=_OtherUnit(reader, True, 1.0 / scale) if reader.has_depth and scale != 1.0 else reader,
+        )
 
     def _read(self, index: int) -> Frame:
         name, camera = self.names[index], self.camera(index)
@@ -254,6 +255,17 @@ class _ColorOnly:
 
     def image_file(self, name: str) -> ImageFile | None:
         return image_file(self.reader, name)
+
+
+@dataclass(frozen=True)
+class _OtherUnit(_ColorOnly):
+    """The images and depth of another reader, in another unit of length."""
+
+    has_depth: bool = True
+    unit: float = 1.0  # of this, a metre
+
+    def read_depth(self, name: str, camera: Camera) -> Float32[np.ndarray, "H W"]:
+        return self.reader.read_depth(name, camera) * np.float32(self.unit)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,5 +3,6 @@
 from dsac.geometry.camera import Camera
 from dsac.geometry.pose import Pose
 from dsac.geometry.rotation import nearest_rotation, rotation_angle, skew
+from dsac.geometry.similarity import Similarity
 
-__all__ = ["Camera", "Pose", "nearest_rotation", "rotation_angle", "skew"]
+__all__ = ["Camera", "Pose", "Similarity", "nearest_rotation", "rotation_angle", "skew"]

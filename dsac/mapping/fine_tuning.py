@@ -97,7 +97,7 @@ def fine_tune(
         frames = frames[np.flatnonzero(own)]
     else:
         learned |= {name: digest_of(frames.reader, name) for name in frames.names}
-    frames = frames.about(scene_map.info.origin)
+    frames = frames.within(scene_map.info.world_from_map)
     model = trainable_map(scene_map, encoder, settings, device, seed)
     views = tuning_views(
         frames, scene_map, encoder, settings, device, seed,

@@ -22,7 +22,9 @@ import torch
 from dsac.datasets import Frames, Scene
 from dsac.datasets.frame import digest_of
 from dsac.errors import DatasetError, MapFormatError
+from dsac.geometry import Similarity
 from dsac.kernels import wait_until_compiled
+from dsac.map_info import MapInfo
 from dsac.mapping.buffer import evenly_spread
 from dsac.mapping.forest_learner import forest_learner
 from dsac.mapping.head_learner import head_learner
@@ -38,7 +40,7 @@ from dsac.networks.encoder import Encoder, load_encoder
 from dsac.networks.forests.forest import ForestEncoder
 from dsac.networks.heads import SceneHead
 from dsac.networks.scene_networks import SceneNetwork
-from dsac.scene_map import MapInfo, SceneMap
+from dsac.scene_map import SceneMap
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def build_map(
     wait_until_compiled()
     started = time.monotonic()
     origin = map_origin(frames.cam_from_world.center)
-    frames = frames.about(origin)
+    frames = frames.within(Similarity.of(origin))
     recorded = frames.reader
     exact_depth = frames.has_depth
     minutes = None if isinstance(settings, ForestSettings) else settings.minutes

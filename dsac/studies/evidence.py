@@ -25,9 +25,10 @@ from dsac.evaluation.evaluation import FrameLocalizer
 from dsac.evaluation.metrics import PoseError
 from dsac.geometry import Camera, Pose
 from dsac.localization import Localization
+from dsac.map_info import MapInfo
 from dsac.ransac import Argmax, PoseSolver, SampledDSAC, SoftAM
 from dsac.ransac.types import Correspondences
-from dsac.scene_map import MapInfo, SceneMap
+from dsac.scene_map import SceneMap
 
 SELECTIONS = {"DSAC": SampledDSAC(), "argmax": Argmax(), "SoftAM": SoftAM()}
 NAIVE = "naive fit"
@@ -95,7 +96,7 @@ class EvidenceCollector:
         of_depth = {"use_depth": True} if use_depth else {}
         for localization in self.localizer.localize_frames(frames, **of_depth):
             # measured in the map's frame, in which the correspondences are
-            frame = frames.about(localization.origin)[rows[localization.name]]
+            frame = frames.within(localization.world_from_map)[rows[localization.name]]
             self.evidence.append(frame_evidence(localization, frame, self.max_distance))
             yield localization
 

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from dsac.datasets import Frame, Frames
 from dsac.geometry import Camera, Pose
+from dsac.map_info import MapInfo
 from dsac.networks.heads import HeadArchitecture, SceneHead
-from dsac.scene_map import MapInfo, SceneMap
+from dsac.scene_map import SceneMap
 
 RADIUS = 3.0
 POSE = Pose.exp(torch.tensor([0.2, -0.4, 0.3, 0.3, -0.2, 0.4], dtype=torch.float64))

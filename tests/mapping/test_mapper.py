@@ -15,7 +15,7 @@ from devices import NoArrays, NoWaiting
 
 from dsac.datasets import Frames, Scene
 from dsac.errors import DatasetError, MapFormatError
-from dsac.geometry import Pose
+from dsac.geometry import Pose, Similarity
 from dsac.localizer import Localizer
 from dsac.mapping import MappingProgress, MappingSettings, buffer, build_map, mapper, training
 from dsac.mapping.head_learner import head_learner
@@ -348,7 +348,7 @@ def test_a_georeferenced_recording_is_mapped_and_localized_as_well(
     frames: Frames, learned: SceneMap, place: tuple[float, float, float]
 ) -> None:
     """UTM and ECEF coordinates, in which float32 has half a metre."""
-    there = frames.about([-x for x in place])
+    there = frames.within(Similarity.of(tuple(-x for x in place)))
     assert there.cam_from_world is not None and frames.cam_from_world is not None
     scene_map = _build(there)
     assert np.abs(np.array(scene_map.info.origin) - place).max() < 2 * RADIUS
