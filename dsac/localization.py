@@ -65,6 +65,8 @@ class Localization:
     # Where else the photo may have been taken, the likeliest first; what their probabilities leave is that of
     # this pose, and the confidence takes account of it. For B photos one tuple each.
     alternatives: tuple[Alternative, ...] | tuple[tuple[Alternative, ...], ...] = ()
+    # Of a map of many regions: which answered, by its name. For B photos a tuple of B.
+    region: str | tuple[str, ...] = ""
 
     @property
     def pose(self) -> Pose:
@@ -147,6 +149,7 @@ class Localization:
             inliers=self.inliers[index],
             correspondences=self.correspondences[index : index + 1],
             alternatives=self.alternatives[index] if self.alternatives else (),
+            region=self.region[index] if self.region else "",
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -159,6 +162,7 @@ class Localization:
         known = bool(self.success)
         return {
             "name": self.name,
+            **({"region": self.region} if self.region else {}),
             **self._estimate.to_dict(),
             "alternatives": [
                 {

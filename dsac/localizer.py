@@ -3,68 +3,83 @@
     localizer = Localizer.load("chess.dsac")
     answer = localizer.localize(image, camera)
 
-A query is: encode, predict scene coordinates (the regressor), solve, and hold the pose against what the map
-remembers of its images (`dsac.landmarks.answering`).
+A map has one region or many, each a map for itself (`dsac.map_localizer`). Of many those are asked that the
+photo may be of: by its visual words, or by where the camera is known to be about (`dsac.regions`).
 """
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from dsac.atlas import Atlas, Map
 from dsac.datasets import Frame, Frames, load_photos
 from dsac.datasets.given import batch_of
 from dsac.datasets.given_cameras import one_camera
 from dsac.datasets.given_depth import depth_of_batch
-from dsac.datasets.photos import usual_camera
 from dsac.errors import DsacError, MapFormatError
-from dsac.geometry import Camera, Pose
+from dsac.geometry import Camera
 from dsac.kernels import at_once, wait_until_compiled
-from dsac.landmarks import GreyView, Matcher, align_focal
-from dsac.landmarks.answering import LEAST_CONFIDENCE, MATCHING, SURE, answer, answer_by_modes, trusted
-from dsac.localization import Alternative, Localization, Timing
+from dsac.localization import Localization, Timing
+from dsac.map_localizer import Clock, MapLocalizer
 from dsac.networks.encoder import Encoder
-from dsac.query_depth import solve_with_depth, with_camera_points
-from dsac.ransac import Correspondences, DenseSolver, FocalFit, PoseEstimate, Solver, fit_focal, refocused
+from dsac.ransac import Solver
+from dsac.regions import Found, Regions
 from dsac.regressor import CorrespondenceSource
-from dsac.scene_map import SceneMap
+
+_Rows = Int[np.ndarray, " K"]  # of the regions that may be asked
 
 
 class Localizer:
-    """Localizes photos in one mapped scene. Not localized is an answer: `success` is False."""
+    """Localizes photos in a map, of one region or many. Not localized is an answer: `success` is False."""
 
     def __init__(
         self,
-        scene_map: SceneMap,
+        scene_map: Map,
         *,
         encoder: Encoder | None = None,
         regressor: CorrespondenceSource | None = None,
         solver: Solver | None = None,
         depth_solver: Solver | None = None,
         device: torch.device | str = "cpu",
+        memory_mb: float = 2000.0,
     ) -> None:
         """`encoder`: the one that the map was made with, when it does not ship with the package.
 
         `regressor` takes the place of the map's own, `solver` that of its scoring rule's, and photos with
-        depth are for `depth_solver`. The modules are this localizer's own: the map stays as it is.
-        Raises: `MapFormatError` when the encoder is not the map's, `ValueError` for both encoder and regressor.
+        depth are for `depth_solver`. The modules are this localizer's own: the map stays as it is. Of many
+        regions as many are kept as fit into `memory_mb`; a regressor of one's own is for one.
+        Raises: `MapFormatError` when the encoder is not the map's, `ValueError` for both encoder and regressor,
+        and for a regressor with many regions.
         """
         if encoder is not None and regressor is not None:
             raise ValueError("encoder: expected none beside a regressor, which has its own")
+        if isinstance(scene_map, Atlas) and len(scene_map) == 1:
+            scene_map = scene_map.regions[0].read()
         self.scene_map = scene_map
         self.device = torch.device(device)
-        self.regressor = regressor or scene_map.regressor(encoder, self.device)
-        self.solver = solver or scene_map.solver(self.device)
-        self.depth_solver = depth_solver or DenseSolver.rgbd()
+        self._only: MapLocalizer | None = None
+        self._regions: Regions | None = None
+        if isinstance(scene_map, Atlas):
+            if regressor is not None:
+                raise ValueError(f"regressor: expected with a map of one region only, got {len(scene_map)}")
+            self._regions = Regions(scene_map, self.device, solver, depth_solver, encoder, memory_mb)
+        else:
+            self._only = MapLocalizer(
+                scene_map,
+                encoder=encoder,
+                regressor=regressor,
+                solver=solver,
+                depth_solver=depth_solver,
+                device=device,
+            )
 
     @staticmethod
     def load(
@@ -73,13 +88,31 @@ class Localizer:
         encoder: Encoder | None = None,
         solver: Solver | None = None,
         device: torch.device | str = "cpu",
+        memory_mb: float = 2000.0,
     ) -> Localizer:
         """From a map file. Raises: `MapFormatError`."""
-        scene_map = SceneMap.load(path)
+        atlas = Atlas.load(path)
         try:
-            return Localizer(scene_map, encoder=encoder, solver=solver, device=device)
+            return Localizer(atlas, encoder=encoder, solver=solver, device=device, memory_mb=memory_mb)
         except MapFormatError as error:
             raise MapFormatError(f"{path}: {error}") from None
+
+    @property
+    def in_map(self) -> MapLocalizer:
+        """What answers in the map's own frame. Raises: `DsacError` for a map of many regions."""
+        if self._only is None:
+            raise DsacError(f"expected a map of one region, got {len(self.scene_map)}")  # type: ignore[arg-type]
+        return self._only
+
+    @property
+    def regressor(self) -> CorrespondenceSource:
+        """Of a map of one region. Raises: `DsacError` for another."""
+        return self.in_map.regressor
+
+    @property
+    def solver(self) -> Solver:
+        """Of a map of one region. Raises: `DsacError` for another."""
+        return self.in_map.solver
 
     def warm_up(self) -> None:
         """Wait until all that a photo needs is compiled, which is done once after an install.
@@ -98,6 +131,8 @@ class Localizer:
         depth: Any = None,
         depth_scale: float | None = None,
         bgr: bool = False,
+        near: Sequence[float] | None = None,
+        radius: float | None = None,
     ) -> Localization:
         """The pose of one photo; or of B photos of one camera, and the answer's fields have that dimension.
 
@@ -110,12 +145,15 @@ class Localizer:
         `depth` along the optical axis, registered to the photo, makes the answer surer: an array (H, W) in
         metres, for B photos (B, H, W), or a file, see `load_photos`; 0, NaN and what is below are unknown, and
         where too little is known, or it contradicts the map, the answer is that without it.
+        `near` and `radius` say where the camera is about, in the world's frame and unit: of a map of many
+        regions those are asked that know of views so near.
         Raises: `ValueError` for an image, a camera or depth of another kind, and where a tensor's camera is of
         another image size; `DatasetError` for a file that cannot be read, and a camera or depth of another
         shape than the photo; `DsacError` for depth where the map's unit of length is not the metre.
         """
         if isinstance(image, Tensor) and (camera is not None or image.ndim == 4):
-            return self._localize_tensor(image, camera, bgr, depth, depth_scale)
+            among = self._among(near, radius)
+            return self._localize_tensor(image, camera, bgr, depth, depth_scale, among)
         photos = load_photos(
             image,
             camera=camera,
@@ -129,10 +167,10 @@ class Localizer:
             raise ValueError(
                 f"image: expected one, got {len(photos)}: localize_frames(load_photos(...)) takes them"
             )
-        return next(self.localize_frames(photos, use_depth=True))
+        return next(self.localize_frames(photos, use_depth=True, near=near, radius=radius))
 
     def _localize_tensor(
-        self, image: Tensor, camera: Any, bgr: bool, depth: Any, depth_scale: float | None
+        self, image: Tensor, camera: Any, bgr: bool, depth: Any, depth_scale: float | None, among: _Rows
     ) -> Localization:
         images = batch_of(image)
         size = images.shape[-1], images.shape[-2]
@@ -144,91 +182,89 @@ class Localizer:
         images = images.flip(-3) if bgr else images
         measured = None if depth is None else depth_of_batch(depth, depth_scale, len(images), camera)
         with at_once():
-            answer = self._localize("photo", images, camera, [time.perf_counter()] * 2, measured)
+            answer = self._localize("photo", images, camera, Clock(self.device), measured, among)
         return answer if image.ndim == 4 else answer[0]
 
-    def localize_frames(self, frames: Frames, *, use_depth: bool = False) -> Iterator[Localization]:
+    def localize_frames(
+        self,
+        frames: Frames,
+        *,
+        use_depth: bool = False,
+        near: Sequence[float] | None = None,
+        radius: float | None = None,
+    ) -> Iterator[Localization]:
         """Localize frames one by one, reading each when it is asked for.
 
         Their depth is not looked at, unless `use_depth`; see `localize`. Photos whose focal length is not known
         to some percent are localized without.
         """
         frames = frames if use_depth else frames.without_depth()
+        among = self._among(near, radius)
         for i in range(len(frames)):
-            started = time.perf_counter()
+            clock = Clock(self.device)
             frame = frames[i]
-            ticks = [started, time.perf_counter()]
+            clock.lap("decode")
             with at_once():
                 if frame.focal == "known":
                     depth = None if frame.depth is None else frame.depth[None]
-                    answer = self._localize(frame.name, frame.image[None], frame.camera, ticks, depth)[0]
+                    answer = self._localize(frame.name, frame.image[None], frame.camera, clock, depth, among)[0]
                 else:
-                    answer = self._localize_and_focus(frame, ticks)
+                    answer = self._localize_and_focus(frame, clock, among)
             larger = frames.camera(i).size[0] / frame.camera.size[0]  # large photos are decoded smaller
             focal = larger * answer.focal_px, larger * answer.focal_sigma_px
             yield replace(answer, focal_px=focal[0], focal_sigma_px=focal[1])
 
     # ---- stages ----------------------------------------------------------------------------------
 
+    def _among(self, near: Sequence[float] | None, radius: float | None) -> _Rows:
+        """The regions that may be asked. Raises: `ValueError` for no place, `DsacError` where none is near."""
+        if (near is None) != (radius is None):
+            raise ValueError("near: expected with a radius, and a radius with it")
+        if near is None or radius is None or self._regions is None:
+            return np.arange(1 if self._regions is None else len(self._regions.atlas))
+        place = np.array(near, dtype=np.float64)
+        if place.shape != (3,) or not np.isfinite(place).all() or not radius > 0:
+            raise ValueError(f"near: expected x, y, z and a radius above 0, got {near!r} and {radius!r}")
+        among = self._regions.near(place.tolist(), radius)
+        if len(among) == 0:
+            raise DsacError(f"near: no region of the map has a view within {radius:g} of {place.tolist()}")
+        return among
+
     def _localize(
         self,
         name: str,
         images: Float[Tensor, "B 3 H W"],
         camera: Camera,
-        ticks: list[float],
+        clock: Clock,
         depth: Float[Tensor, "B H W"] | None,
+        among: _Rows,
     ) -> Localization:
-        """`ticks`: when reading the photos began and ended, `time.perf_counter`."""
-        return self._answer(name, camera, 0.0, self._estimate(images, camera, ticks, depth), ticks)
-
-    def _estimate(
-        self,
-        images: Float[Tensor, "B 3 H W"],
-        camera: Camera,
-        ticks: list[float],
-        depth: Float[Tensor, "B H W"] | None = None,
-    ) -> _Estimated:
-        """The pose in the map's frame, and what goes with it."""
-
-        def done() -> None:
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
-            ticks.append(time.perf_counter())
-
-        known = depth if depth is not None and (depth > 0).any() else None
-        if known is not None and self.scene_map.info.metric is False:
-            raise DsacError("depth: it is in metres, the map is not (it is of photos alone); localize without")
-        with torch.inference_mode():
-            if known is not None:
-                known = known / self.scene_map.info.scale
-            of_depth = {} if known is None else {"depth": known}
-            features = self.regressor.encode(images, camera, **of_depth)
-        done()
-        with torch.no_grad():
-            correspondences = self.regressor.predict(features, camera)
-        if known is not None:
-            correspondences = with_camera_points(correspondences, camera, known)
-        done()
-        if correspondences.has_depth:
-            estimate, correspondences = solve_with_depth(correspondences, self.depth_solver, self.solver)
+        depth = depth if depth is not None and (depth > 0).any() else None
+        if self._regions is not None:
+            found = Found.cat(self._regions.ask(images, camera, depth, among, clock))
         else:
-            estimate = trusted(self.solver(correspondences))
-        done()
-        estimated = self._align(images, camera, correspondences, estimate)
-        done()
-        return estimated
+            found = Found.by(self.in_map, self.in_map.estimate(images, camera, depth, clock))
+        return self._answer(name, camera, 0.0, found, clock)
+
+    def _localize_and_focus(self, frame: Frame, clock: Clock, among: _Rows) -> Localization:
+        """Pose and focal length of one photo."""
+        if self._regions is not None:
+            found, focused = self._regions.focus(frame, among, clock)
+        else:
+            focused = self.in_map.focused(frame, clock)
+            found = Found.by(self.in_map, focused.estimated)
+        return self._answer(frame.name, focused.camera, focused.log_sigma, found, clock)[0]
 
     def _answer(
         self,
         name: str,
         camera: Camera,
         focal_sigma: float,  # of the logarithm of the focal length
-        estimated: _Estimated,
-        ticks: list[float],
+        found: Found,
+        clock: Clock,
     ) -> Localization:
         focal_px = camera.focal_px[0].item()
-        estimate, rows, others = estimated
-        world = self.scene_map.info.world_from_map
+        estimate, world = found.estimated.estimate, found.world_from_map
         return Localization(
             name,
             world.pose(estimate.cam_from_world),
@@ -236,154 +272,12 @@ class Localizer:
             estimate.confidence,
             estimate.success,
             estimate.inliers,
-            rows,
-            Timing(*(1e3 * float(stage) for stage in np.diff(ticks))),
+            found.estimated.rows,
+            Timing(*(1e3 * clock.seconds[stage] for stage in ("decode", "encode", "head", "solve", "align"))),
             world,
             focal_px,
             focal_px * focal_sigma,
             self.scene_map.info.metric,
-            tuple(
-                tuple(
-                    Alternative(
-                        world.pose(pose.cam_from_world)[0], world.covariance(pose.covariance)[0], chance
-                    )
-                    for pose, chance in of_photo
-                )
-                for of_photo in others
-            ),
+            found.others,
+            found.regions,
         )
-
-    # ---- where the focal length is not known exactly ----------------------------------------------
-
-    def _localize_and_focus(self, frame: Frame, ticks: list[float]) -> Localization:
-        """Pose and focal length of one photo: a rough one of a ladder, then both by the landmarks."""
-        images, camera, how = frame.image[None], frame.camera, frame.focal
-        if how != "assumed":
-            camera = self._rough_focal(images, camera, math.inf if how == "unknown" else _EXIF_RANGE) or camera
-        depth = None if how != "assumed" or frame.depth is None else frame.depth[None]
-        estimate, rows, others = self._estimate(images, camera, ticks, depth)
-        if how != "unknown" and estimate.confidence.item() <= SURE:
-            other = self._rough_focal(images, camera, math.inf)
-            if other is not None:
-                again = self._estimate(images, other, [*ticks])
-                if again.estimate.confidence.item() > max(SURE, estimate.confidence.item()):
-                    (estimate, rows, others), camera, how = again, other, "unknown"
-        sigma = 0.0 if how == "assumed" else math.inf
-        if estimate.success.item():
-            fit = self._focal_fit(images[0], camera, rows, estimate)
-            if fit.success and not (how == "assumed" and _is_as_assumed(fit)):
-                told = math.log(frame.camera.focal_px[0].item() / camera.focal_px[0].item())
-                fit = fit.given(told, _EXIF_SIGMA if how == "rough" else math.inf, _SLACK)
-                camera, sigma = refocused(camera, fit.factor), fit.log_sigma
-                rows = replace(rows, camera=refocused(rows.camera, fit.factor), camera_points=None)
-                estimate = self._focused(fit, rows, estimate)
-            elif how == "rough":
-                sigma = _EXIF_SIGMA
-                estimate = replace(estimate, covariance=_moved_along(estimate, rows, sigma))
-        if not math.isfinite(sigma):
-            estimate = replace(estimate, success=torch.zeros_like(estimate.success))
-            sigma = 0.0
-        ticks[-1] = time.perf_counter()
-        return self._answer(frame.name, camera, sigma, _Estimated(estimate, rows, others), ticks)[0]
-
-    def _rough_focal(self, images: Float[Tensor, "1 3 H W"], camera: Camera, within: float) -> Camera | None:
-        """The camera with that focal length of a ladder which explains most, None where none explains much.
-
-        It is `within` that much of the camera's, as a logarithm.
-        """
-        with torch.inference_mode():
-            cells = self.regressor.predict(self.regressor.encode(images, camera), camera)
-        asked: list[tuple[Correspondences, Solver]] = [(cells, self.solver)]
-        if self.scene_map.described is not None:
-            view = GreyView.of(images[0], camera, self.regressor.zoom(camera))
-            matches = Matcher.of(self.scene_map.described, view).anywhere().rows(view.camera)
-            asked.insert(0, (matches, MATCHING))
-        for rows, solver in asked:
-            best, most = 1.0, 0.0
-            factors = _LADDER * (usual_camera(camera.size).focal_px[0] / camera.focal_px[0]).item()
-            for factor in factors[np.abs(np.log(factors)) < within]:
-                found = solver(replace(rows, camera=refocused(rows.camera, factor)))
-                enough = found.success.item() and found.confidence.item() > LEAST_CONFIDENCE
-                if enough and found.num_inliers.item() > most:
-                    best, most, start = factor, found.num_inliers.item(), found.cam_from_world[0]
-            if most > 0:
-                rows = replace(rows, camera=refocused(rows.camera, best))
-                fit = fit_focal(rows, start, threshold_px=_FOCAL_THRESHOLD_PX)
-                return refocused(camera, best * (fit.factor if fit.log_sigma < _VAGUE else 1.0))
-        return None
-
-    def _focal_fit(
-        self, image: Tensor, camera: Camera, rows: Correspondences, estimate: PoseEstimate
-    ) -> FocalFit:
-        """By the cells, and from there by the landmarks."""
-        pose, landmarks = estimate.cam_from_world[0].to("cpu", torch.float64), self.scene_map.landmarks
-        fit = fit_focal(rows, pose, threshold_px=_FOCAL_THRESHOLD_PX)
-        if landmarks is not None:
-            start = fit if fit.success and fit.log_sigma < _VAGUE else FocalFit.none(pose)
-            view = GreyView.of(image, camera, self.regressor.zoom(camera))
-            fit = align_focal(landmarks, view, start)
-        return replace(fit, success=fit.success and _SLACK * fit.log_sigma < _VAGUE)
-
-    def _focused(self, fit: FocalFit, rows: Correspondences, estimate: PoseEstimate) -> PoseEstimate:
-        """The pose of a fit in place of the estimate's."""
-        pose = Pose.stack([fit.cam_from_world]).to(estimate.covariance)
-        covariance = torch.from_numpy(fit.covariance[None, :6, :6]).to(estimate.covariance)
-        inliers = self.solver.inliers(pose, rows)
-        return replace(estimate, cam_from_world=pose, covariance=covariance, inliers=inliers)
-
-    def _align(
-        self,
-        images: Float[Tensor, "B 3 H W"],
-        camera: Camera,
-        correspondences: Correspondences,
-        estimate: PoseEstimate,
-    ) -> _Estimated:
-        """The estimate by what the map remembers, and the other places of each photo."""
-        memory = self.scene_map.memory
-        if memory is None and correspondences.modes == 1:
-            return _Estimated(estimate, correspondences, [()] * len(images))
-        answers, others = [], []
-        for i in range(len(images)):
-            rows, coarse = correspondences[i : i + 1], estimate[i : i + 1]
-            solver = self.depth_solver if rows.has_depth else self.solver
-            if memory is None:
-                found = answer_by_modes(solver, rows, coarse)
-            else:
-                view = GreyView.of(
-                    images[i], camera, self.regressor.zoom(camera), colored=bool(memory.look_alikes)
-                )
-                found = answer(memory, view, rows, coarse)
-            inliers = solver.inliers(found.estimate.cam_from_world, rows)
-            answers.append(replace(found.estimate, inliers=inliers))
-            others.append(found.others)
-        return _Estimated(PoseEstimate.cat(answers), correspondences, others)
-
-
-class _Estimated(NamedTuple):
-    """Poses of photos in the map's frame."""
-
-    estimate: PoseEstimate
-    rows: Correspondences  # what they were searched in
-    others: Sequence[Sequence[tuple[PoseEstimate, float]]]  # of each photo: where else it may have been taken
-
-
-def _is_as_assumed(fit: FocalFit) -> bool:
-    """Whether a focal length that was assumed to be that of the mapping camera is not contradicted."""
-    return abs(fit.log_factor) < max(_AS_ASSUMED, 4.0 * _SLACK * fit.log_sigma)
-
-
-def _moved_along(estimate: PoseEstimate, rows: Correspondences, sigma: float) -> Tensor:
-    """The covariance, with what the focal length's moves the camera along its axis."""
-    covariance = estimate.covariance.clone()
-    depth = (estimate.cam_from_world @ rows.scene_points)[..., 2].median()
-    covariance[..., 5, 5] += (sigma * depth).square()
-    return covariance
-
-
-_LADDER = np.exp(0.11 * np.arange(-8, 13))  # times the usual one: fields of view of 112 to 19 degrees
-_EXIF_RANGE = 0.25  # of the logarithm
-_EXIF_SIGMA = 0.1  # of the logarithm: rounded to millimetres, of widths or diagonals, of another format
-_AS_ASSUMED = 0.02
-_SLACK = 3.0  # see `FocalFit.given`: the kitchen's queries are off 2.6 times as far as their points say
-_VAGUE = 0.1  # of the logarithm: what is known to no better than that is not known
-_FOCAL_THRESHOLD_PX = 10.0

@@ -6,9 +6,13 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool
 
 import dsac
+from dsac.datasets.frame import Frames, digest_of
 from dsac.errors import MapFormatError
 from dsac.geometry import Camera, Similarity
 from dsac.map_scoring import NETWORK, RULES, MapScoring, scoring_from_json
@@ -18,6 +22,15 @@ from dsac.networks.heads import HeadArchitecture
 from dsac.networks.scene_networks import NetworkArchitecture
 
 FORMAT_VERSION = 1
+
+
+class Holds(NamedTuple):
+    """How much is in a map."""
+
+    num_values: int  # learned
+    num_landmarks: int
+    num_described_points: int
+    share_repeated: float  # of the views that landmarks come from: those that look like others of another place
 
 
 @dataclass(frozen=True)
@@ -102,6 +115,21 @@ class MapInfo:
         """Of the same map in another world, by that world's transform from the present one."""
         moved = world_from_this.after(self.world_from_map)
         return replace(self, origin=moved.translation, rotation=moved.quaternion_wxyz, scale=moved.scale)
+
+    def learned_from(self, frames: Frames) -> Bool[np.ndarray, " N"]:
+        """Which of the frames this map was made from: those with one of its image files, whatever their names.
+
+        Where files cannot be told (rendered rooms, bags), those of the same name.
+        Raises: `DatasetError` for an image file that cannot be read.
+        """
+        own = self.frames
+        digests = {digest for digest in own.values() if digest}
+
+        def is_own(name: str) -> bool:
+            digest = digest_of(frames.reader, name) if own else ""
+            return digest in digests if digest and own.get(name) != "" else name in own
+
+        return np.array([is_own(name) for name in frames.names], dtype=bool)
 
     @staticmethod
     def from_json(text: str) -> MapInfo:

@@ -24,21 +24,21 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from dsac.datasets import Frames
-from dsac.datasets.frame import digest_of
 from dsac.datasets.storage import write_atomically
 from dsac.errors import MapFormatError
 from dsac.geometry import Camera, Pose
 from dsac.landmarks import DescribedPoints, Landmarks, LookAlikes, Remembered
-from dsac.map_info import MapInfo
+from dsac.map_info import Holds, MapInfo
 from dsac.networks.encoder import Encoder, fast_dtype, load_encoder
 from dsac.networks.forests.forest import ForestEncoder, LeafHead
 from dsac.networks.heads import LinearHead, SceneHead
 from dsac.networks.scene_networks import SceneNetwork
 from dsac.ransac import DenseSolver, Solver
 from dsac.regressor import Head, Regressor
+from dsac.visual_words import VisualWords
 
 # begin the names of tensors of what is remembered
-_LANDMARK, _DESCRIBED, _LOOK_ALIKE = "landmark.", "described.", "look_alike."
+_LANDMARK, _DESCRIBED, _LOOK_ALIKE, _WORD = "landmark.", "described.", "look_alike.", "visual."
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +52,7 @@ class SceneMap:
     landmarks: Landmarks | None = None
     described: DescribedPoints | None = None
     look_alikes: LookAlikes | None = None  # of the landmarks' views; None, or none: the place repeats nothing
+    words: VisualWords | None = None  # by which a photo is known to be of this map; None: a map from before
 
     def __post_init__(self) -> None:
         if self.look_alikes:
@@ -62,9 +63,10 @@ class SceneMap:
             raise ValueError(f"encoder: expected the map's own network {self.info.encoder_id}, got None")
 
     @property
-    def num_values(self) -> int:
-        """Learned values in the file."""
-        return sum(p.numel() for module in _modules(self).values() for p in module.parameters())
+    def holds(self) -> Holds:
+        values = sum(p.numel() for module in _modules(self).values() for p in module.parameters())
+        landmarks = len(self.landmarks or ())
+        return Holds(values, landmarks, len(self.described or ()), self.share_repeated)
 
     @property
     def memory(self) -> Remembered | None:
@@ -86,39 +88,32 @@ class SceneMap:
         return Camera.from_text(self.info.camera) if self.info.camera else None
 
     def learned_from(self, frames: Frames) -> Bool[np.ndarray, " N"]:
-        """Which of the frames this map was made from: those with one of its image files, whatever their names.
-
-        Where files cannot be told (rendered rooms, bags), those of the same name.
-        Raises: `DatasetError` for an image file that cannot be read.
-        """
-        own = self.info.frames
-        digests = {digest for digest in own.values() if digest}
-
-        def is_own(name: str) -> bool:
-            digest = digest_of(frames.reader, name) if own else ""
-            return digest in digests if digest and own.get(name) != "" else name in own
-
-        return np.array([is_own(name) for name in frames.names], dtype=bool)
+        """See `MapInfo`."""
+        return self.info.learned_from(frames)
 
     def save(self, path: str | Path) -> None:
         """Write the file whole or not at all: into a neighbour first, then renamed over.
 
         Weights are stored in half precision. Raises: `OSError` when the disk is full or not writable.
         """
-        path = Path(path)
+        write_atomically(Path(path), self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """What `save` writes."""
         tensors = {
             prefix + name: _as_stored(name, value.detach().cpu()).contiguous()
             for prefix, module in _modules(self).items()
             for name, value in module.state_dict().items()
         }
-        if self.landmarks is not None:
-            tensors |= {_LANDMARK + name: value for name, value in self.landmarks.tensors().items()}
-        if self.described is not None:
-            tensors |= {_DESCRIBED + name: value for name, value in self.described.tensors().items()}
-        if self.look_alikes:
-            tensors |= {_LOOK_ALIKE + name: value for name, value in self.look_alikes.tensors().items()}
-        data = safetensors.torch.save(tensors, {"dsac": json.dumps(asdict(self.info))})
-        write_atomically(path, data)
+        for prefix, remembered in (
+            (_LANDMARK, self.landmarks),
+            (_DESCRIBED, self.described),
+            (_LOOK_ALIKE, self.look_alikes or None),
+            (_WORD, self.words),
+        ):
+            if remembered is not None:
+                tensors |= {prefix + name: value for name, value in remembered.tensors().items()}
+        return safetensors.torch.save(tensors, {"dsac": json.dumps(asdict(self.info))})
 
     @staticmethod
     def load(path: str | Path) -> SceneMap:
@@ -127,16 +122,24 @@ class SceneMap:
         Raises: `MapFormatError` when the file is missing, damaged, no map or of another format version.
         """
         path = Path(path)
-        metadata, tensors = read_map_file(path)
+        if not path.is_file():
+            found = "a folder" if path.is_dir() else "nothing"
+            raise MapFormatError(f"{path}: expected a map file, found {found}")
+        return SceneMap.from_bytes(path.read_bytes(), str(path))
+
+    @staticmethod
+    def from_bytes(data: bytes, name: str) -> SceneMap:
+        """What `load` reads; `name` is for messages. Raises: `MapFormatError`."""
+        metadata, tensors = read_map_file(data, name)
         what = "damaged map metadata"
         try:
             info = MapInfo.from_json(metadata)
             what = "the weights do not fit the architecture it names"
             return _with_weights(info, tensors)
         except MapFormatError as error:
-            raise MapFormatError(f"{path}: {error}") from None
+            raise MapFormatError(f"{name}: {error}") from None
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            raise MapFormatError(f"{path}: {what} ({' '.join(repr(error).split())})") from None
+            raise MapFormatError(f"{name}: {what} ({' '.join(repr(error).split())})") from None
 
     def frozen(self) -> SceneMap:
         """This map, its modules now on the CPU and not to be trained."""
@@ -194,24 +197,22 @@ class SceneMap:
         return encoder
 
 
-def read_map_file(path: Path) -> tuple[str, dict[str, Tensor]]:
-    """The metadata of a map file, a JSON object, and its tensors.
+def read_map_file(data: bytes, name: str) -> tuple[str, dict[str, Tensor]]:
+    """The metadata of a map file, a JSON object, and its tensors; `name` is for messages.
 
     Raises: `MapFormatError` when it is no map file.
     """
-    if not path.is_file():
-        raise MapFormatError(f"{path}: expected a map file, found {'a folder' if path.is_dir() else 'nothing'}")
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError) as error:
+        tensors = safetensors.torch.load(data)
+        length = int.from_bytes(data[:8], "little")
+        metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    except (safetensors.SafetensorError, ValueError) as error:
         raise MapFormatError(
-            f"{path}: expected a map file, got something else or half of one ({error})"
+            f"{name}: expected a map file, got something else or half of one ({error})"
         ) from None
     if "dsac" not in metadata:
         raise MapFormatError(
-            f"{path}: expected a map made by dsac, got a safetensors file without its metadata"
+            f"{name}: expected a map made by dsac, got a safetensors file without its metadata"
         )
     return metadata["dsac"], tensors
 
@@ -228,12 +229,13 @@ def _with_weights(info: MapInfo, tensors: dict[str, Tensor]) -> SceneMap:
     Modules are made without memory and take the file's tensors: nothing is computed before shapes agree.
     Raises: `MapFormatError` and what goes with things that do not fit.
     """
-    of_landmarks, of_described, of_look_alikes = (
-        _taken_out(tensors, prefix) for prefix in (_LANDMARK, _DESCRIBED, _LOOK_ALIKE)
+    of_landmarks, of_described, of_look_alikes, of_words = (
+        _taken_out(tensors, prefix) for prefix in (_LANDMARK, _DESCRIBED, _LOOK_ALIKE, _WORD)
     )
     landmarks = Landmarks.from_tensors(of_landmarks) if of_landmarks else None
     described = DescribedPoints.from_tensors(of_described) if of_described else None
     look_alikes = LookAlikes.from_tensors(of_look_alikes) if of_look_alikes else None
+    words = VisualWords.from_tensors(of_words) if of_words else None
     for name, value in tensors.items():
         if not (_is_whole(value) or (value.is_floating_point() and torch.isfinite(value).all())):
             raise ValueError(f"{name}: expected finite numbers")
@@ -255,7 +257,7 @@ def _with_weights(info: MapInfo, tensors: dict[str, Tensor]) -> SceneMap:
         except ValueError as error:
             raise MapFormatError(str(error)) from None
         encoder.digest = info.encoder_digest
-    scene_map = SceneMap(head, info, encoder, score_network, landmarks, described, look_alikes)
+    scene_map = SceneMap(head, info, encoder, score_network, landmarks, described, look_alikes, words)
     for prefix, module in _modules(scene_map).items():
         names = [name for name in tensors if name.startswith(prefix)]
         state = {name.removeprefix(prefix): tensors.pop(name) for name in names}

@@ -95,7 +95,7 @@ class FineTune:
             )
         check_seed(self.seed)
         device = choose_device(self.device)
-        scene_map = Localizer.load(self.map).scene_map  # which looks for its encoder
+        scene_map = Localizer.load(self.map).in_map.scene_map  # which looks for its encoder
         scene = read_scene(self.scene, self.truth, self.max_gap)
         let_kernels_compile()
         with training_progress(log_path, checkpoint, self.resume) as show:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from dsac.cli.options import Flag, Positional
 
 if TYPE_CHECKING:
+    from dsac.atlas import Map
     from dsac.map_info import MapInfo
-    from dsac.scene_map import SceneMap
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,10 @@ class Info:
     """Print one JSON object: `MapInfo`, and what the file holds beside it (docs/conventions.md)."""
 
     def run(self) -> None:
-        from dsac.scene_map import SceneMap
+        from dsac.atlas import Atlas
 
-        scene_map = SceneMap.load(self.map)
+        atlas = Atlas.load(self.map)
+        scene_map = atlas if len(atlas) > 1 else atlas.regions[0].read()
         if self.json:
             print(json.dumps(as_dict(scene_map, self.map), ensure_ascii=False))
             return
@@ -35,35 +36,32 @@ class Info:
             print(f"  {name:13} {value}")  # plain lines: to be searched, and the camera to be copied
 
 
-def as_dict(scene_map: SceneMap, path: Path) -> dict[str, Any]:
+def as_dict(scene_map: Map, path: Path) -> dict[str, Any]:
     """A map file in plain types: its `MapInfo`, and how much of what it holds."""
     return {
         "map": str(path),
         "size_bytes": path.stat().st_size,
-        "num_values": scene_map.num_values,
-        "num_landmarks": len(scene_map.landmarks or ()),
-        "num_described_points": len(scene_map.described or ()),
-        "share_repeated": scene_map.share_repeated,
+        **scene_map.holds._asdict(),
         **asdict(scene_map.info),
     }
 
 
-def describe(scene_map: SceneMap, path: Path) -> list[tuple[str, str]]:
+def describe(scene_map: Map, path: Path) -> list[tuple[str, str]]:
     """Name and value of everything worth knowing about a map file."""
-    info = scene_map.info
+    info, holds = scene_map.info, scene_map.holds
     size = [high - low for low, high in zip(info.bounds_min, info.bounds_max, strict=True)]
     training = info.training
     return [
-        ("size", f"{path.stat().st_size / 1e6:.2f} MB, {scene_map.num_values:,} values"),
+        ("size", f"{path.stat().st_size / 1e6:.2f} MB, {holds.num_values:,} values"),
         ("made from", f"{info.source}, {info.num_frames} frames, {info.supervision}"),
         ("scene", f"{size[0]:.3g} × {size[1]:.3g} × {size[2]:.3g}, depths {info.depth_range[0]:.3g} to "
                   f"{info.depth_range[1]:.3g}, in {unit_of(info)}"),
         ("camera", (info.camera or "unknown") + (", photos as they are stored" if info.as_stored else "")),
         *_describe_regressor(info),
         ("working size", f"short side {info.short_side_px} px"),
-        ("landmarks", f"{0 if scene_map.landmarks is None else len(scene_map.landmarks)}"),
-        ("described points", f"{0 if scene_map.described is None else len(scene_map.described)}"),
-        ("repeated", f"{scene_map.share_repeated:.0%} of the views look like others elsewhere"),
+        ("landmarks", f"{holds.num_landmarks}"),
+        ("described points", f"{holds.num_described_points}"),
+        ("repeated", f"{holds.share_repeated:.0%} of the views look like others elsewhere"),
         ("scores", info.scoring.name.replace("-", " ")),
         ("training", f"{training.get('steps')} steps, {training.get('seconds')} s"
                      + (", interrupted" if training.get("interrupted") else "")),

@@ -34,10 +34,10 @@ def check_writable(
 
 
 def is_map(path: Path) -> bool:
-    from dsac.scene_map import read_map_file
+    from dsac.atlas import Atlas
 
     try:
-        return read_map_file(path) is not None
+        return Atlas.load(path) is not None
     except MapFormatError:
         return False
 

@@ -17,9 +17,9 @@ from dsac.errors import DatasetError
 if TYPE_CHECKING:
     import torch
 
+    from dsac.atlas import Map
     from dsac.datasets import Scene
     from dsac.evaluation import Summary
-    from dsac.scene_map import SceneMap
 
 
 def score_map(path: Path, scene: Scene, device: torch.device, held_out: bool) -> None:
@@ -81,12 +81,12 @@ def score_line(summary: Summary, count: int, held_out: bool) -> str:
     return line
 
 
-def _cause(scene_map: SceneMap, summary: Summary, held_out: bool) -> str | None:
+def _cause(scene_map: Map, summary: Summary, held_out: bool) -> str | None:
     """Why so few are found, as far as the map knows; None where enough are.
 
     Within 5 cm, or as much as a hundredth of the farthest depth: outdoors that is good.
     """
-    info, num_landmarks = scene_map.info, len(scene_map.landmarks or ())
+    info, num_landmarks = scene_map.info, scene_map.holds.num_landmarks
     far_off = max(summary.unit.thresholds[0].translation_m, 0.01 * info.depth_range[1])
     localized = 1 - summary.num_not_localized / summary.num_images
     if localized >= _ENOUGH and summary.median_translation_m <= far_off:

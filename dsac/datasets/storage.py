@@ -140,7 +140,14 @@ def is_litter(name: str) -> bool:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: nothing is left behind by a full disk or an interrupt.
+    """Write a file whole or not at all, see `file_written_whole`."""
+    with file_written_whole(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def file_written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that becomes `path` at the end: nothing is left behind by a full disk or an interrupt.
 
     Threads, processes and containers may write the same path: the last one wins. A new file gets the
     permissions that the umask leaves, an existing one keeps its own. A symbolic link stays, and the file it
@@ -148,7 +155,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises: `OSError` that names `path`.
     """
     if path.exists() and not path.is_file():
-        path.write_bytes(data)
+        with open(path, "wb") as file:
+            yield file
         return
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")  # `tempfile` would ignore the umask
@@ -156,7 +164,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         with open(temporary, "xb") as file:
             if target.exists():
                 os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)

@@ -29,8 +29,8 @@ from dsac.geometry import Pose
 from dsac.kernels import wait_until_compiled
 
 if TYPE_CHECKING:
+    from dsac.atlas import Map
     from dsac.localization import Localization
-    from dsac.scene_map import SceneMap
 
 
 @runtime_checkable
@@ -61,7 +61,7 @@ def evaluate(
     first image, once after an install. With `query_depth` a localizer gets the depth of the images, too.
     Raises: `DatasetError` when the scene has no query images, no pose for any of them, or no depth to use.
     """
-    scene_map: SceneMap | None = getattr(source, "scene_map", None)
+    scene_map: Map | None = getattr(source, "scene_map", None)
     if scene_map is not None:
         scene = with_queries(scene, scene_map)
     names = scene.query.names

@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from dsac.atlas import Map
 from dsac.datasets.frame import Scene
 from dsac.datasets.held_out import joined
 from dsac.errors import DatasetError
-from dsac.scene_map import SceneMap
 
 
-def with_queries(scene: Scene, scene_map: SceneMap, every_frame: bool = False) -> Scene:
+def with_queries(scene: Scene, scene_map: Map, every_frame: bool = False) -> Scene:
     """The scene with the frames to score this map on for queries, and with `every_frame` all that it has.
 
     Raises: `DatasetError` when there is none.

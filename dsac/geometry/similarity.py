@@ -44,7 +44,11 @@ class Similarity:
 
     @property
     def is_identity(self) -> bool:
-        return self.scale == 1.0 and bool((self.motion.matrix == torch.eye(4, dtype=torch.float64)).all())
+        return self.is_same(Similarity.identity())
+
+    def is_same(self, other: Similarity) -> bool:
+        """To the last bit."""
+        return self.scale == other.scale and bool((self.motion.matrix == other.motion.matrix).all())
 
     @property
     def quaternion_wxyz(self) -> tuple[float, float, float, float]:

@@ -58,8 +58,28 @@ def answer(
     coarse: PoseEstimate,  # B = 1: what they agree on
 ) -> Answer:
     """The pose by landmarks where they are found and tell the place better."""
-    found = _aligned(memory.landmarks, view, coarse, rows)
-    if memory.described is not None and _is_doubtful(found, rows):
+    return thorough_answer(memory, view, rows, coarse, quick_answer(memory, view, rows, coarse))
+
+
+def quick_answer(
+    memory: Remembered, view: GreyView, rows: Correspondences, coarse: PoseEstimate
+) -> PoseEstimate:
+    """The first part of `answer`: aligned by the landmarks that the pose shows, nothing is searched for."""
+    return _aligned(memory.landmarks, view, coarse, rows)
+
+
+def is_doubtful(found: PoseEstimate, rows: Correspondences) -> bool:
+    """Whether the answer for one photo is unsure, or exact to less than a part of the depth."""
+    depths = (found.cam_from_world @ rows.scene_points)[..., 2]
+    unsure = found.confidence.item() <= SURE
+    return unsure or _spread(found).sqrt().item() > _EXACT * depths.median().item()
+
+
+def thorough_answer(
+    memory: Remembered, view: GreyView, rows: Correspondences, coarse: PoseEstimate, found: PoseEstimate
+) -> Answer:
+    """The rest: doubts are searched for, places that look alike told apart; `found` is of `quick_answer`."""
+    if memory.described is not None and is_doubtful(found, rows):
         turns = _TURNS[:1] if found.success else _TURNS
         matched = (_matched(memory.landmarks, Matcher.of(memory.described, view, turn), view) for turn in turns)
         again = next((pose for pose in matched if pose.success), None)
@@ -99,7 +119,7 @@ _MOST_TRIED = 12  # other places
 # Scene coordinates err together over more than a tile: in the kitchen their pose with depth is off 1.5 times as
 # far as it says.
 _FARTHER = 1.5
-_CLEAR = 0.7  # probability of a place that is the answer
+CLEAR = 0.7  # probability of a place that is the answer
 _OF_WEIGHT = (
     3  # power of the weight that agrees: with it probabilities are the frequencies in a rendered corridor
 )
@@ -149,13 +169,6 @@ def _confirmed(found: PoseEstimate, aligned: PoseEstimate, rows: Correspondences
     return replace(found, success=success)
 
 
-def _is_doubtful(found: PoseEstimate, rows: Correspondences) -> bool:
-    """Whether the answer for one photo is unsure, or exact to less than a part of the depth."""
-    depths = (found.cam_from_world @ rows.scene_points)[..., 2]
-    unsure = found.confidence.item() <= SURE
-    return unsure or _spread(found).sqrt().item() > _EXACT * depths.median().item()
-
-
 def _told_apart(
     landmarks: Landmarks, look_alikes: LookAlikes, view: GreyView, rows: Correspondences, found: PoseEstimate
 ) -> Answer:
@@ -176,7 +189,7 @@ def _told_apart(
                 poses.append(_pose(aligned))
     if len(places) == 1:
         return Answer(found)
-    told, shares = evidence(look_alikes, view, poses), [_share_of_cells(rows, place) for place in places]
+    told, shares = evidence(look_alikes, view, poses), [share_of_cells(rows, place) for place in places]
     return _likeliest(places, probabilities(told, supports, shares).tolist())
 
 
@@ -184,14 +197,14 @@ def _likeliest(places: list[PoseEstimate], chances: list[float]) -> Answer:
     """The answer where each of the places is the right one with its chance."""
     (likeliest, chance), *others = sorted(zip(places, chances, strict=True), key=lambda place: -place[1])
     estimate = trusted(replace(likeliest, confidence=likeliest.confidence * chance))
-    return Answer(replace(estimate, success=estimate.success & (chance >= _CLEAR)), tuple(others))
+    return Answer(replace(estimate, success=estimate.success & (chance >= CLEAR)), tuple(others))
 
 
 def _pose(estimate: PoseEstimate) -> Pose:
     return estimate.cam_from_world[0].to("cpu", torch.float64)
 
 
-def _share_of_cells(rows: Correspondences, place: PoseEstimate) -> float:
+def share_of_cells(rows: Correspondences, place: PoseEstimate) -> float:
     """Of the weight of the scene coordinates, what agrees with a pose."""
     weights = torch.ones_like(rows.pixels[..., 0]) if rows.weights is None else rows.weights
     agree = MATCHING.inliers(place.cam_from_world, rows)

@@ -27,7 +27,7 @@ from dsac.kernels import wait_until_compiled
 from dsac.map_info import MapInfo
 from dsac.mapping.buffer import evenly_spread
 from dsac.mapping.forest_learner import forest_learner
-from dsac.mapping.head_learner import head_learner
+from dsac.mapping.head_learner import HeadLearner, head_learner
 from dsac.mapping.landmark_choice import remember
 from dsac.mapping.losses import BatchLoss
 from dsac.mapping.network_learner import network_learner
@@ -35,12 +35,14 @@ from dsac.mapping.scene_shape import map_origin
 from dsac.mapping.settings import ForestSettings, MappingSettings, NetworkSettings
 from dsac.mapping.training import Checkpoint, Standing, train
 from dsac.mapping.triangulation import with_triangulated_depth
+from dsac.mapping.words import visual_words
 from dsac.networks import local_features
 from dsac.networks.encoder import Encoder, load_encoder
 from dsac.networks.forests.forest import ForestEncoder
 from dsac.networks.heads import SceneHead
 from dsac.networks.scene_networks import SceneNetwork
 from dsac.scene_map import SceneMap
+from dsac.visual_words import ENCODER
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,8 @@ def build_map(
             seconds=None if budget is None else max(0.0, 0.4 * budget - (time.monotonic() - started)),
             on_progress=report("features"),
         )
+    shared = learner.buffer if isinstance(learner, HeadLearner) and learner.encoder.id == ENCODER else None
+    words = visual_words(frames, shared, seed, device)
     digests = {name: digest_of(recorded, name) for name in frames.names}
     begin = kept.restore(learner.parts)
     if (learner.head.scene_center - learner.shape.center).norm() > 0.1 * learner.shape.scale:
@@ -205,7 +209,7 @@ def build_map(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     remembered = {} if memory is None else memory._asdict()
-    return SceneMap(head, info, network, **remembered).frozen()
+    return SceneMap(head, info, network, words=words, **remembered).frozen()
 
 
 _MOST_TRIANGULATED = 1000  # frames: each is matched with several others

@@ -84,6 +84,27 @@ class Correspondences:
             weights=None if self.weights is None else self.weights[images],
         )
 
+    @staticmethod
+    def cat(each: Sequence[Correspondences]) -> Correspondences:
+        """The images of all of them; there must be one at least, all of one kind and of cameras of one size."""
+        first = each[0]
+        cameras = [rows.camera for rows in each]
+        camera = Camera(
+            torch.cat([c.focal_px for c in cameras]), torch.cat([c.center_px for c in cameras]), cameras[0].size
+        )
+
+        def joined(name: str) -> Tensor | None:
+            return None if getattr(first, name) is None else torch.cat([getattr(rows, name) for rows in each])
+
+        return replace(
+            first,
+            pixels=torch.cat([rows.pixels for rows in each]),
+            scene_points=torch.cat([rows.scene_points for rows in each]),
+            camera=camera,
+            camera_points=joined("camera_points"),
+            weights=joined("weights"),
+        )
+
     @property
     def has_depth(self) -> bool:
         """Whether a camera point is known in any of the images."""

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
+from dsac.atlas import Map
 from dsac.datasets.frame import Frame, FrameReader, Frames, Scene
 from dsac.errors import DatasetError
 from dsac.evaluation.evaluation import FrameLocalizer
@@ -28,7 +29,6 @@ from dsac.localization import Localization
 from dsac.map_info import MapInfo
 from dsac.ransac import Argmax, PoseSolver, SampledDSAC, SoftAM
 from dsac.ransac.types import Correspondences
-from dsac.scene_map import SceneMap
 
 SELECTIONS = {"DSAC": SampledDSAC(), "argmax": Argmax(), "SoftAM": SoftAM()}
 NAIVE = "naive fit"
@@ -88,7 +88,7 @@ class EvidenceCollector:
     localizer: FrameLocalizer
     max_distance: float  # of an inlier from the truth
     evidence: list[FrameEvidence] = field(default_factory=list)
-    scene_map: SceneMap | None = None  # the localizer's
+    scene_map: Map | None = None  # the localizer's
 
     def localize_frames(self, frames: Frames, *, use_depth: bool = False) -> Iterator[Localization]:
         frames = replace(frames, reader=_LastPhoto(frames.reader))

@@ -89,7 +89,7 @@ def test_the_map_says_what_it_is_and_survives_its_file(frames: Frames, tmp_path:
     scene_map.save(tmp_path / "ball.dsac")
     loaded = SceneMap.load(tmp_path / "ball.dsac")
     assert loaded.info == info
-    assert loaded.num_values == scene_map.num_values
+    assert loaded.holds == scene_map.holds
     for name, value in _state(scene_map).items():
         torch.testing.assert_close(_state(loaded)[name], value, rtol=1e-3, atol=1e-6)  # half precision
     loaded.save(tmp_path / "again.dsac")
