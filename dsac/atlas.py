@@ -40,11 +40,16 @@ class Region:
     info: MapInfo
     words: VisualWords | None
     holds: Holds
-    source: SceneMap | Path  # the map, or the atlas file that holds it
+    source: SceneMap | Path  # the map, or the file that is it, or holds it under the name
 
     @staticmethod
     def of(name: str, scene_map: SceneMap) -> Region:
         return Region(name, scene_map.info, scene_map.words, scene_map.holds, scene_map)
+
+    @staticmethod
+    def of_file(name: str, path: Path) -> Region:
+        """Of a map file, which is read again when the region is. Raises: `MapFormatError`."""
+        return replace(Region.of(name, SceneMap.load(path)), source=path)
 
     def read(self) -> SceneMap:
         """Raises: `MapFormatError` where the file is no longer whole."""
@@ -57,6 +62,8 @@ class Region:
         if isinstance(self.source, SceneMap):
             return self.source.to_bytes()
         try:
+            if not zipfile.is_zipfile(self.source):
+                return self.source.read_bytes()
             with zipfile.ZipFile(self.source) as archive:
                 return archive.read(_member(self.name))
         except (zipfile.BadZipFile, OSError, LookupError) as error:
