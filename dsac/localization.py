@@ -9,8 +9,10 @@ from typing import Any
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from dsac.geometry import Camera, Pose, Similarity
+from dsac.geometry import Camera, GeoPoint, Pose, Similarity, geo_of
 from dsac.ransac import Correspondences, PoseEstimate
+
+_GEO = ("latitude", "longitude", "height")
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Localization:
     alternatives: tuple[Alternative, ...] | tuple[tuple[Alternative, ...], ...] = ()
     # Of a map of many regions: which answered, by its name. For B photos a tuple of B.
     region: str | tuple[str, ...] = ""
+    geo_origin: GeoPoint | None = None  # where the world's origin is on Earth, see `MapInfo.geo`
 
     @property
     def pose(self) -> Pose:
@@ -77,6 +80,13 @@ class Localization:
     def world_from_cam(self) -> Pose:
         """Where the camera stands and how it is turned; its translation is the camera's centre."""
         return self.cam_from_world.inverse()
+
+    @property
+    def geo(self) -> Float[Tensor, "*B 3"] | None:
+        """Latitude and longitude in degrees and height in metres of the camera; None: nobody said where the map
+        is on Earth.
+        """
+        return None if self.geo_origin is None else geo_of(self.cam_from_world.center, self.geo_origin)
 
     @property
     def center_covariance(self) -> Float[Tensor, "*B 3 3"]:
@@ -159,7 +169,7 @@ class Localization:
         """
         if self.success.ndim > 0:
             raise TypeError("this is the answer for a batch of photos: take one of them")
-        known = bool(self.success)
+        known, geo = bool(self.success), self.geo
         return {
             "name": self.name,
             **({"region": self.region} if self.region else {}),
@@ -175,6 +185,7 @@ class Localization:
                 }
                 for other in (self.places[int(known) :] if self.alternatives else [])
             ],
+            "geo": dict(zip(_GEO, geo.tolist(), strict=True)) if known and geo is not None else None,
             "focal_px": self.focal_px,
             "focal_sigma_px": self.focal_sigma_px,
             "metric": self.metric,

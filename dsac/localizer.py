@@ -279,5 +279,6 @@ class Localizer:
             focal_px * focal_sigma,
             self.scene_map.info.metric,
             found.others,
-            found.regions,
+            region=found.regions,
+            geo_origin=self.scene_map.info.geo,
         )

@@ -14,7 +14,7 @@ from jaxtyping import Bool
 import dsac
 from dsac.datasets.frame import Frames, digest_of
 from dsac.errors import MapFormatError
-from dsac.geometry import Camera, Similarity
+from dsac.geometry import Camera, GeoPoint, Similarity, check_geo
 from dsac.map_scoring import NETWORK, RULES, MapScoring, scoring_from_json
 from dsac.networks import local_features
 from dsac.networks.forests.forest import ForestArchitecture
@@ -71,6 +71,8 @@ class MapInfo:
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
     rotation: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 0.0)  # quaternion wxyz, world from map
     scale: float = 1.0  # units of the world that are one of the map
+    # Where the world's origin is on Earth; its axes are then east, north and up there, in metres.
+    geo: GeoPoint | None = None
     dsac_version: str = dsac.__version__
     format_version: int = FORMAT_VERSION
 
@@ -93,6 +95,9 @@ class MapInfo:
             _check(good, "focal_range", "two numbers above 0, the lower first", self)
         _check(_are_numbers((self.scale,), 1) and self.scale > 0, "scale", "a number above 0", self)
         _check(abs(math.hypot(*self.rotation) - 1.0) < 1e-6, "rotation", "a unit quaternion", self)
+        if self.geo is not None:
+            _check(_are_numbers(self.geo, 3), "geo", "latitude, longitude and height", self)
+            check_geo(self.geo)
         for name in ("own_encoder", "as_stored"):
             _check(isinstance(getattr(self, name), bool), name, "true or false", self)
         _check(self.described_by in ("", local_features.ID), "described_by", local_features.ID, self)
@@ -111,10 +116,15 @@ class MapInfo:
     def world_from_map(self) -> Similarity:
         return Similarity.of(self.origin, self.rotation, self.scale)
 
-    def in_world_of(self, world_from_this: Similarity) -> MapInfo:
-        """Of the same map in another world, by that world's transform from the present one."""
+    def in_world_of(self, world_from_this: Similarity, geo: GeoPoint | None = None) -> MapInfo:
+        """Of the same map in another world, by that world's transform from the present one.
+
+        `geo`: where that world's origin is on Earth.
+        """
         moved = world_from_this.after(self.world_from_map)
-        return replace(self, origin=moved.translation, rotation=moved.quaternion_wxyz, scale=moved.scale)
+        return replace(
+            self, origin=moved.translation, rotation=moved.quaternion_wxyz, scale=moved.scale, geo=geo
+        )
 
     def learned_from(self, frames: Frames) -> Bool[np.ndarray, " N"]:
         """Which of the frames this map was made from: those with one of its image files, whatever their names.
@@ -149,7 +159,15 @@ class MapInfo:
             ("scoring", scoring_from_json),
             *(
                 (name, tuple)
-                for name in ("bounds_min", "bounds_max", "depth_range", "focal_range", "origin", "rotation")
+                for name in (
+                    "bounds_min",
+                    "bounds_max",
+                    "depth_range",
+                    "focal_range",
+                    "origin",
+                    "rotation",
+                    "geo",
+                )
             ),
         ):
             if fields.get(name) is not None:

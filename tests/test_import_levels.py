@@ -19,7 +19,7 @@ LEVELS = [
     ["atlas", "map_localizer"],
     ["regions"],
     ["localizer", "warm_up"],
-    ["mapping", "evaluation"],
+    ["mapping", "evaluation", "worlds"],
     ["studies"],
     ["cli"],
 ]

@@ -407,8 +407,11 @@ def test_the_answer_in_plain_types_is_json(localizer: Localizer) -> None:
     endless = replace(answer, covariance=torch.full_like(answer.covariance, torch.inf))
     lost = localizer.localize(torch.zeros(3, 192, 256), photo.camera)
     for unknown, names in (
-        (endless, {"position_sigma", "rotation_sigma_deg", "covariance", "metric"}),
-        (lost, {"cam_from_world", "center", "position_sigma", "rotation_sigma_deg", "covariance", "metric"}),
+        (endless, {"position_sigma", "rotation_sigma_deg", "covariance", "metric", "geo"}),
+        (
+            lost,
+            {"cam_from_world", "center", "position_sigma", "rotation_sigma_deg", "covariance", "metric", "geo"},
+        ),
     ):
         said = json.loads(json.dumps(unknown.to_dict(), allow_nan=False))
         assert {name for name, value in said.items() if value is None} == names

@@ -340,6 +340,8 @@ DAMAGED = {
     "an encoder that is a number": {"encoder_id": 3},
     "an own encoder that does not ship": {"own_encoder": True, "encoder_id": "resnet"},
     "metric perhaps": {"metric": "perhaps"},
+    "a place beyond the pole": {"geo": [91.0, 8.5, 400.0]},
+    "a place in words": {"geo": "Zurich"},
     "frames without names": {"frames": ["a.jpg"]},
     "a frame with a number": {"frames": {"a.jpg": 5}},
 }

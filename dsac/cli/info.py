@@ -11,6 +11,7 @@ from dsac.cli.options import Flag, Positional
 
 if TYPE_CHECKING:
     from dsac.atlas import Map
+    from dsac.geometry import GeoPoint
     from dsac.map_info import MapInfo
 
 
@@ -49,13 +50,16 @@ def as_dict(scene_map: Map, path: Path) -> dict[str, Any]:
 def describe(scene_map: Map, path: Path) -> list[tuple[str, str]]:
     """Name and value of everything worth knowing about a map file."""
     info, holds = scene_map.info, scene_map.holds
-    size = [high - low for low, high in zip(info.bounds_min, info.bounds_max, strict=True)]
+    scale = info.scale  # what the map says of lengths is in its own unit
+    size = [scale * (high - low) for low, high in zip(info.bounds_min, info.bounds_max, strict=True)]
+    near, far = (scale * depth for depth in info.depth_range)
     training = info.training
     return [
         ("size", f"{path.stat().st_size / 1e6:.2f} MB, {holds.num_values:,} values"),
         ("made from", f"{info.source}, {info.num_frames} frames, {info.supervision}"),
-        ("scene", f"{size[0]:.3g} × {size[1]:.3g} × {size[2]:.3g}, depths {info.depth_range[0]:.3g} to "
-                  f"{info.depth_range[1]:.3g}, in {unit_of(info)}"),
+        ("scene", f"{size[0]:.3g} × {size[1]:.3g} × {size[2]:.3g}, depths {near:.3g} to {far:.3g}, "
+                  f"in {unit_of(info)}"),
+        *([] if info.geo is None else [("on Earth", f"east, north, up of {as_text(info.geo)}")]),
         ("camera", (info.camera or "unknown") + (", photos as they are stored" if info.as_stored else "")),
         *_describe_regressor(info),
         ("working size", f"short side {info.short_side_px} px"),
@@ -67,6 +71,12 @@ def describe(scene_map: Map, path: Path) -> list[tuple[str, str]]:
                      + (", interrupted" if training.get("interrupted") else "")),
         ("written", f"{info.created} by dsac {info.dsac_version}, format {info.format_version}"),
     ]  # fmt: skip
+
+
+def as_text(geo: GeoPoint) -> str:
+    """Latitude and longitude to the centimetre, and height."""
+    latitude, longitude, height = geo
+    return f"{latitude:.7f}°, {longitude:.7f}°, {height:.2f} m"
 
 
 def unit_of(info: MapInfo) -> str:

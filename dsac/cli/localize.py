@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from dsac.cli.console import bars_of_phases, out, print_mistake
-from dsac.cli.info import unit_of
+from dsac.cli.info import as_text, unit_of
 from dsac.cli.options import Device, Flag, Maybe, Positional, choose_device, parse_camera, users_mistakes
 from dsac.cli.outputs import check_writable, is_poses_file
 from dsac.errors import DatasetError, DsacError
@@ -137,13 +137,21 @@ def _as_line(localization: Localization) -> str:
         return f"{localization.name}  not localized ({why})"
     x, y, z = localization.cam_from_world.center.tolist()
     unit = " m" if localization.metric else ""
-    known = _deviations(localization) + _focal(localization)
+    known = _geo(localization) + _deviations(localization) + _focal(localization)
     others = f"  or at {_others(localization.places[1:], unit)}" if localization.alternatives else ""
     return (
         f"{localization.name}  at ({x:.3f}, {y:.3f}, {z:.3f}){unit}  {known}"
         f"confidence {localization.confidence.item():.2f}  {localization.num_inliers.item()} inliers  "
         f"{localization.timing.total_ms:.0f} ms{others}"
     )
+
+
+def _geo(localization: Localization) -> str:
+    """Latitude, longitude and height, where the map knows where it is on Earth."""
+    if localization.geo is None:
+        return ""
+    latitude, longitude, height = localization.geo.tolist()
+    return f"{as_text((latitude, longitude, height))}  "
 
 
 def _others(places: list[Alternative], unit: str) -> str:

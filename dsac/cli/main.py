@@ -14,6 +14,7 @@ import tyro
 from rich.logging import RichHandler
 
 import dsac
+from dsac.cli.align import Align
 from dsac.cli.bench import Bench
 from dsac.cli.check import Check
 from dsac.cli.console import err, is_out_of_memory, print_mistake
@@ -39,6 +40,7 @@ VERBS = (
     Localize,
     Evaluate,
     Info,
+    Align,
     Convert,
     Export,
     Frames,

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from dsac.datasets.heif import heif_head, is_heif
+from dsac.datasets.image_gps import GpsFix, gps_fix
 from dsac.datasets.storage import HeldFile, open_file
 
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
@@ -26,6 +27,7 @@ _FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _APP1 = 0xE1
 _EXIF = b"Exif\0\0"
 _WIDTH, _HEIGHT, _ORIENTATION, _EXIF_DIRECTORY = 0x100, 0x101, 0x112, 0x8769
+_GPS_DIRECTORY = 0x8825
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Header:
     size: tuple[int, int] | None = None  # (width, height) as stored; None where only decoding would tell
     orientation: int = 1  # how viewers show it: 1 as stored, 2 to 4 flipped, 5 to 8 transposed and flipped
     exif: Mapping[int, float | int] = field(default_factory=dict)  # numbers by tag
+    gps: GpsFix | None = None  # where it was taken
 
 
 @runtime_checkable
@@ -93,7 +96,8 @@ def header_of(data: bytes) -> Header:
     if block is data and {_WIDTH, _HEIGHT} <= exif.keys():
         size = int(exif[_WIDTH]), int(exif[_HEIGHT])
     orientation = 1 if is_heif(data) else exif.get(_ORIENTATION, 1)  # HEIC is decoded upright
-    return Header(size, int(orientation) if orientation in range(1, 9) else 1, exif)
+    gps = gps_fix(block, int(exif[_GPS_DIRECTORY])) if _GPS_DIRECTORY in exif else None
+    return Header(size, int(orientation) if orientation in range(1, 9) else 1, exif, gps)
 
 
 def is_truncated(data: bytes) -> bool:

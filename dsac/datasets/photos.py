@@ -27,7 +27,8 @@ from dsac.datasets.image import (
     turn_when_read,
     turned,
 )
-from dsac.datasets.image_header import PhotoSource
+from dsac.datasets.image_gps import GpsFix
+from dsac.datasets.image_header import PhotoSource, read_header
 from dsac.datasets.image_names import unread
 from dsac.datasets.storage import is_litter, is_remote
 from dsac.datasets.video import is_video, video_photos
@@ -116,6 +117,14 @@ def load_photos(
     everyone: list[Focal] = [known.get(name, "known") for name in files]
     focal = tuple(everyone) if known else None
     return Frames(list(files), distinct, index, None, reader, focal)
+
+
+def gps_of_photos(photos: Frames) -> dict[str, GpsFix]:
+    """Where photos of `load_photos` say that they were taken, by name; without those that do not say."""
+    assert isinstance(photos.reader, _Photos)
+    files = photos.reader.files
+    found = {name: read_header(files[name]).gps for name in photos.names if name not in photos.reader.unusable}
+    return {name: fix for name, fix in found.items() if fix is not None}
 
 
 @dataclass(frozen=True)

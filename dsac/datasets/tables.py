@@ -54,10 +54,13 @@ def read_rows(path: str) -> list[Row]:
 
 
 def read_numbers(path: str) -> list[float]:
-    """All numbers of a small text; brackets count as spaces. Raises: `DatasetError` for other words."""
+    """All numbers of a small text; brackets, with a comma behind, count as spaces.
+
+    Raises: `DatasetError` for other words.
+    """
     text = " ".join(line.partition("#")[0].strip(AT_THE_END) + " " for line in read_lines(path))
     try:
-        return numbers(re.sub(r"[\[\]()]", " ", text).strip(AT_THE_END)) if text.strip() else []
+        return numbers(re.sub(r"[\[\]()]\s*,?", " ", text).strip(AT_THE_END)) if text.strip() else []
     except ValueError:
         raise DatasetError(f"{path}: expected numbers, got `{text.strip()[:120]}`") from None
 

@@ -1,0 +1,156 @@
+"""`dsac align`: a map in the world of control points, of the Earth, or of another recording."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from dsac.cli.console import let_kernels_compile, out
+from dsac.cli.info import as_text, unit_of
+from dsac.cli.options import Device, Flag, Maybe, Positional, choose_device, read_scene, users_mistakes
+from dsac.cli.outputs import check_writable, is_map
+from dsac.errors import DsacError
+
+if TYPE_CHECKING:
+    from dsac.datasets import Frames
+    from dsac.geometry import GeoPoint, Similarity
+    from dsac.scene_map import SceneMap
+    from dsac.worlds import Alignment
+
+
+@dataclass(frozen=True)
+class Align:
+    """Turn, move and scale a map into another world: answers are then in its coordinates.
+
+    One of four things tells where: --points, places known in both worlds; --gps, photos that know where they
+    were taken; --recording, another recording of the place; --transform, a matrix. With places on Earth the
+    world's axes become east, north and up, and answers have latitude, longitude and height.
+    Only what the map says of its place changes; align it again, or back, as often as you like.
+
+    For example:
+      $ dsac align kitchen.dsac --points survey.csv          # name,x,y,z,X,Y,Z a line; or ...,lat,lon,height
+      $ dsac align square.dsac --gps photos --output square-earth.dsac
+      $ dsac align lab.dsac --recording lab-lidar
+    """
+
+    map: Positional[Path]
+    """The map file, which is written anew."""
+    points: Maybe[Path] = None
+    """Control points: [NAME] x y z X Y Z a line, in the map's world and in the other. Three or more, not in a
+    line. A first line that names lat, lon and height for the last three columns says that they are on Earth."""
+    gps: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="PHOTOS...", help_behavior_hint="")] = None
+    """Photos, or folders of photos, with GPS in their EXIF data, of which the map localizes three or more. GPS
+    is off by some metres: they should be much farther apart, and held level more or less."""
+    recording: Maybe[str] = None
+    """Folder of a recording of the same place with poses in the other world."""
+    transform: Maybe[Path] = None
+    """4x4 matrix, other world from the map's world, as text or JSON: a rotation times a scale, and a
+    translation. One that scales is taken to end in metres."""
+    rigid: Flag = False
+    """Keep the map's unit of length: turn and move only."""
+    tolerance: Maybe[float] = None
+    """With --points: by how much they may be off, in the other world's unit (default: 1 % of their extent)."""
+    origin: Annotated[
+        tuple[float, float, float] | None, tyro.conf.arg(metavar="LAT LON HEIGHT", help_behavior_hint="")
+    ] = None
+    """Where the other world's origin is on Earth, its axes being east, north and up (default: of points on
+    Earth the first, of photos their middle)."""
+    output: Maybe[Path] = None
+    """Map file to write instead of the one given."""
+    device: Device = "auto"
+    """Where photos are localized; auto takes the GPU if there is one."""
+
+    def run(self) -> None:
+        from dsac.scene_map import SceneMap
+        from dsac.worlds import aligned
+
+        sources = (self.points, self.gps, self.recording, self.transform)
+        if sum(source is not None for source in sources) != 1:
+            raise DsacError("align needs one of --points, --gps, --recording and --transform")
+        if self.tolerance is not None and (self.points is None or self.tolerance < 0):
+            raise DsacError("--tolerance: expected 0 or more, with --points")
+        if self.rigid and self.transform is not None:
+            raise DsacError("--rigid: expected without --transform, which says itself whether it scales")
+        output = self.output or self.map
+        check_writable(output, is_map)
+        _check_origin(self.origin)
+        scene_map = SceneMap.load(self.map)
+        alignment = self._alignment(scene_map)
+        changed = aligned(scene_map, alignment)
+        for line in _told(alignment):
+            out.print(line, soft_wrap=True)
+        changed.save(output)
+        geo = changed.info.geo
+        where = "" if geo is None else f", east, north and up of {as_text(geo)}"
+        out.print(f"{output}: positions are in {unit_of(changed.info)} now{where}", soft_wrap=True)
+
+    def _alignment(self, scene_map: SceneMap) -> Alignment:
+        from dsac.localizer import Localizer
+        from dsac.worlds import by_control_points, by_gps, by_recording, by_transform
+
+        if self.points is not None:
+            return by_control_points(
+                str(self.points), tolerance=self.tolerance, rigid=self.rigid, origin=self.origin
+            )
+        if self.transform is not None:
+            return replace(by_transform(self.transform, scene_map.info), geo=self.origin)
+        device = choose_device(self.device)
+        if self.gps is not None:
+            photos = _photos(self.gps, scene_map)
+            let_kernels_compile()
+            return by_gps(Localizer(scene_map, device=device), photos, rigid=self.rigid, origin=self.origin)
+        assert self.recording is not None
+        scene = read_scene(self.recording)
+        let_kernels_compile()
+        return by_recording(Localizer(scene_map, device=device), scene, rigid=self.rigid, origin=self.origin)
+
+
+def _check_origin(origin: GeoPoint | None) -> None:
+    """Raises: `DsacError`."""
+    from dsac.geometry import check_geo
+
+    try:
+        if origin is not None:
+            check_geo(origin)
+    except ValueError as error:
+        raise DsacError(f"--origin: {error}") from None
+
+
+def _photos(given: tuple[str, ...], scene_map: SceneMap) -> Frames:
+    from dsac.datasets import load_photos
+
+    if not given:
+        raise DsacError("--gps: expected photos or folders of photos, got none")
+    with users_mistakes():
+        return load_photos(given, mapping_camera=scene_map.mapping_camera, as_stored=scene_map.info.as_stored)
+
+
+def _told(alignment: Alignment) -> list[str]:
+    """What was found, in lines: who agrees, and the transform."""
+    return [*_told_agreement(alignment), _told_transform(alignment.world_from_this)]
+
+
+def _told_agreement(alignment: Alignment) -> list[str]:
+    if not alignment.names:
+        return []
+    residuals, agree = alignment.residuals, alignment.agree
+    unit = " m" if alignment.metric else ""
+    worst = int(residuals.argmax())
+    lines = [
+        f"{int(agree.sum())} of {len(agree)} agree, off by {residuals[agree].median():.3g}{unit} (median); "
+        f"the worst is {alignment.names[worst]}, by {residuals[worst]:.3g}{unit}"
+    ]
+    return [*lines, f"known to {alignment.accuracy}"] if alignment.accuracy else lines
+
+
+def _told_transform(similarity: Similarity) -> str:
+    from dsac.geometry import rotation_angle
+
+    degrees = math.degrees(rotation_angle(similarity.motion.rotation).item())
+    x, y, z = similarity.translation
+    moved = f"the former origin is at ({x:.3f}, {y:.3f}, {z:.3f})"
+    return f"lengths × {similarity.scale:.6g}, turned by {degrees:.2f}°, {moved}"
