@@ -73,9 +73,9 @@ def check_scene(scene: Scene) -> None:
 
 
 def inlier_distance(scene: Scene, info: MapInfo) -> float:
-    """How near the truth an inlier lies: 10 cm, or 2 % of the size of a scene without metric scale."""
+    """How near the truth an inlier lies, in the map's unit: 10 cm, or 2 % of a scene without metric scale."""
     size = math.dist(info.bounds_min, info.bounds_max)
-    return 0.1 if scene.metric else 0.02 * size
+    return 0.1 / info.scale if scene.metric else 0.02 * size
 
 
 @dataclass
