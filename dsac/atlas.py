@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +41,7 @@ class Region:
     words: VisualWords | None
     holds: Holds
     source: SceneMap | Path  # the map, or the file that is it, or holds it under the name
+    is_as_stored: bool = True  # it says in that file what is said here
 
     @staticmethod
     def of(name: str, scene_map: SceneMap) -> Region:
@@ -51,23 +52,33 @@ class Region:
         """Of a map file, which is read again when the region is. Raises: `MapFormatError`."""
         return replace(Region.of(name, SceneMap.load(path)), source=path)
 
+    def saying(self, info: MapInfo) -> Region:
+        """The same map that says this about itself."""
+        if isinstance(self.source, SceneMap):
+            return replace(self, info=info, source=replace(self.source, info=info))
+        return replace(self, info=info, is_as_stored=False)
+
     def read(self) -> SceneMap:
         """Raises: `MapFormatError` where the file is no longer whole."""
         if isinstance(self.source, SceneMap):
             return self.source
-        return SceneMap.from_bytes(self.to_bytes(), f"{self.source}: region {self.name}")
+        scene_map = SceneMap.from_bytes(self._stored_bytes(self.source), f"{self.source}: region {self.name}")
+        return scene_map if self.is_as_stored else replace(scene_map, info=self.info)
 
     def to_bytes(self) -> bytes:
         """As a map file. Raises: `MapFormatError`."""
-        if isinstance(self.source, SceneMap):
-            return self.source.to_bytes()
+        if isinstance(self.source, SceneMap) or not self.is_as_stored:
+            return self.read().to_bytes()
+        return self._stored_bytes(self.source)
+
+    def _stored_bytes(self, path: Path) -> bytes:
         try:
-            if not zipfile.is_zipfile(self.source):
-                return self.source.read_bytes()
-            with zipfile.ZipFile(self.source) as archive:
+            if not zipfile.is_zipfile(path):
+                return path.read_bytes()
+            with zipfile.ZipFile(path) as archive:
                 return archive.read(_member(self.name))
         except (zipfile.BadZipFile, OSError, LookupError) as error:
-            raise MapFormatError(f"{self.source}: region {self.name} is damaged or gone ({error})") from None
+            raise MapFormatError(f"{path}: region {self.name} is damaged or gone ({error})") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +109,10 @@ class Atlas:
         """Raises: `KeyError`."""
         return self.regions[{name: i for i, name in enumerate(self.names)}[name]]
 
+    def saying(self, of_region: Callable[[MapInfo], MapInfo]) -> Atlas:
+        """The same maps, each saying this about itself."""
+        return Atlas(tuple(region.saying(of_region(region.info)) for region in self.regions))
+
     # ---- as one map ---------------------------------------------------------------------------------
 
     @cached_property
@@ -112,7 +127,7 @@ class Atlas:
         frames: dict[str, str] = {}
         for info in infos:
             frames |= {name: digest or frames.get(name, "") for name, digest in info.frames.items()}
-        metrics = {info.metric for info in infos}
+        metrics, geos = ({getattr(info, name) for info in infos} for name in ("metric", "geo"))
         return replace(
             infos[0],
             bounds_min=tuple(corners.min(0).values.tolist()),
@@ -125,6 +140,7 @@ class Atlas:
             frames=frames,
             num_frames=len(frames) or sum(info.num_frames for info in infos),
             metric=metrics.pop() if len(metrics) == 1 else None,
+            geo=geos.pop() if len(geos) == 1 else None,
             source=", ".join(dict.fromkeys(info.source for info in infos)),
             created=max(info.created for info in infos),
         )

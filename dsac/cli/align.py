@@ -16,9 +16,9 @@ from dsac.cli.outputs import check_writable, is_map
 from dsac.errors import DsacError
 
 if TYPE_CHECKING:
+    from dsac.atlas import Atlas
     from dsac.datasets import Frames
     from dsac.geometry import GeoPoint, Similarity
-    from dsac.scene_map import SceneMap
     from dsac.worlds import Alignment
 
 
@@ -65,7 +65,7 @@ class Align:
     """Where photos are localized; auto takes the GPU if there is one."""
 
     def run(self) -> None:
-        from dsac.scene_map import SceneMap
+        from dsac.atlas import Atlas
         from dsac.worlds import aligned
 
         sources = (self.points, self.gps, self.recording, self.transform)
@@ -78,9 +78,9 @@ class Align:
         output = self.output or self.map
         check_writable(output, is_map)
         _check_origin(self.origin)
-        scene_map = SceneMap.load(self.map)
-        alignment = self._alignment(scene_map)
-        changed = aligned(scene_map, alignment)
+        atlas = Atlas.load(self.map)
+        alignment = self._alignment(atlas)
+        changed = aligned(atlas, alignment)
         for line in _told(alignment):
             out.print(line, soft_wrap=True)
         changed.save(output)
@@ -88,7 +88,7 @@ class Align:
         where = "" if geo is None else f", east, north and up of {as_text(geo)}"
         out.print(f"{output}: positions are in {unit_of(changed.info)} now{where}", soft_wrap=True)
 
-    def _alignment(self, scene_map: SceneMap) -> Alignment:
+    def _alignment(self, atlas: Atlas) -> Alignment:
         from dsac.localizer import Localizer
         from dsac.worlds import by_control_points, by_gps, by_recording, by_transform
 
@@ -97,16 +97,16 @@ class Align:
                 str(self.points), tolerance=self.tolerance, rigid=self.rigid, origin=self.origin
             )
         if self.transform is not None:
-            return replace(by_transform(self.transform, scene_map.info), geo=self.origin)
+            return replace(by_transform(self.transform, atlas.info), geo=self.origin)
         device = choose_device(self.device)
         if self.gps is not None:
-            photos = _photos(self.gps, scene_map)
+            photos = _photos(self.gps, atlas)
             let_kernels_compile()
-            return by_gps(Localizer(scene_map, device=device), photos, rigid=self.rigid, origin=self.origin)
+            return by_gps(Localizer(atlas, device=device), photos, rigid=self.rigid, origin=self.origin)
         assert self.recording is not None
         scene = read_scene(self.recording)
         let_kernels_compile()
-        return by_recording(Localizer(scene_map, device=device), scene, rigid=self.rigid, origin=self.origin)
+        return by_recording(Localizer(atlas, device=device), scene, rigid=self.rigid, origin=self.origin)
 
 
 def _check_origin(origin: GeoPoint | None) -> None:
@@ -120,13 +120,13 @@ def _check_origin(origin: GeoPoint | None) -> None:
         raise DsacError(f"--origin: {error}") from None
 
 
-def _photos(given: tuple[str, ...], scene_map: SceneMap) -> Frames:
+def _photos(given: tuple[str, ...], atlas: Atlas) -> Frames:
     from dsac.datasets import load_photos
 
     if not given:
         raise DsacError("--gps: expected photos or folders of photos, got none")
     with users_mistakes():
-        return load_photos(given, mapping_camera=scene_map.mapping_camera, as_stored=scene_map.info.as_stored)
+        return load_photos(given, mapping_camera=atlas.mapping_camera, as_stored=atlas.info.as_stored)
 
 
 def _told(alignment: Alignment) -> list[str]:

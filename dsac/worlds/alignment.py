@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from dsac.atlas import Atlas
 from dsac.datasets.tables import read_numbers
 from dsac.errors import DatasetError
 from dsac.geometry import GeoPoint, Pose, Similarity, nearest_rotation
 from dsac.map_info import MapInfo
-from dsac.scene_map import SceneMap
 
 _ROUNDED = 1e-3  # by which a rotation written with few digits may be off
 
@@ -31,10 +31,14 @@ class Alignment:
     accuracy: str = ""  # of the transform, for people
 
 
-def aligned(scene_map: SceneMap, alignment: Alignment) -> SceneMap:
-    """The same map in the other world."""
-    info = scene_map.info.in_world_of(alignment.world_from_this, alignment.geo)
-    return replace(scene_map, info=replace(info, metric=alignment.metric))
+def aligned(atlas: Atlas, alignment: Alignment) -> Atlas:
+    """The same maps in the other world."""
+
+    def told(info: MapInfo) -> MapInfo:
+        moved = info.in_world_of(alignment.world_from_this, alignment.geo)
+        return replace(moved, metric=alignment.metric)
+
+    return atlas.saying(told)
 
 
 def by_transform(path: str | Path, info: MapInfo) -> Alignment:

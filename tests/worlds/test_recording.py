@@ -10,6 +10,7 @@ import pytest
 import torch
 from ball_world import ColorEncoder, ball_frames, exact_map
 
+from dsac.atlas import Atlas
 from dsac.datasets import Frames, Scene
 from dsac.errors import DatasetError
 from dsac.geometry import Pose, Similarity
@@ -42,8 +43,8 @@ def test_a_map_lies_where_the_frames_of_a_recording_say_and_answers_so(
     found = by_recording(localizer, _scene(frames, wrong, metric))
     assert found.metric is metric and found.geo is None and found.names == frames.names
     assert found.agree.tolist() == [True, True, True, True, False, True]
-    moved = aligned(localizer.scene_map, found)
-    assert moved.info.metric is metric and moved.head is localizer.scene_map.head
+    moved = aligned(Atlas.of({"": localizer.in_map.scene_map}), found)
+    assert moved.info.metric is metric and moved.regions[0].read().head is localizer.in_map.scene_map.head
     answer = next(Localizer(moved, encoder=ColorEncoder()).localize_frames(frames[4:5]))
     assert answer.cam_from_world.rotation_error_deg(there[4]) < 0.1
     assert answer.cam_from_world.center_distance(there[4]) < 0.01
