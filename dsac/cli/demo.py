@@ -5,16 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from dsac.cli.console import out, progress_bars
+from dsac.cli.console import out
 from dsac.cli.evaluate import evaluate_map
 from dsac.cli.map import map_scene
 from dsac.cli.options import Device, choose_device, read_scene
 from dsac.cli.outputs import check_writable, is_map
 from dsac.cli.process import let_waiting_threads_sleep
-
-Place = Literal["room", "terrace", "stairs", "corridor", "facade"]  # the names of `dsac.rooms.SCENES`
+from dsac.cli.render import Small, render_place
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Demo:
     Stairs, corridor and facade repeat themselves, which is hard: dsac demo --scene stairs
     """
 
-    scene: Place = "room"
+    scene: Small = "room"
     """What is rendered: a furnished room, a terrace above a street, a staircase over four floors, an office
     corridor of equal doors, or a house front of equal windows; the folder's files are called by it."""
     folder: Path = Path("demo")
@@ -36,6 +34,7 @@ class Demo:
     def run(self) -> None:
         let_waiting_threads_sleep()
         from dsac.mapping import MappingSettings
+        from dsac.rooms import DEPTH_UNIT, SCENES
 
         place, map_file = self.folder / self.scene, self.folder / f"{self.scene}.dsac"
         report = self.folder / ("report" if self.scene == "room" else f"{self.scene}-report")
@@ -43,7 +42,7 @@ class Demo:
         check_writable(map_file, is_map, make_folder=True)
         started = time.monotonic()
         if not (place / "poses.txt").is_file():
-            _render(self.scene, place)
+            render_place(self.scene, SCENES[self.scene], place, DEPTH_UNIT)
         scene = read_scene(str(place))
         settings = MappingSettings(steps=_STEPS, num_views=_VIEWS)
         map_scene(scene, map_file, settings, device)
@@ -52,14 +51,6 @@ class Demo:
         out.print(
             f"\n{seconds:.0f} s in all. Now with your own photos: dsac map FOLDER place.dsac", style="dim"
         )
-
-
-def _render(name: Place, folder: Path) -> None:
-    from dsac.rooms import SCENES, write_scene
-
-    with progress_bars() as bars:
-        task = bars.add_task(f"render the {name}", total=1.0, note="")
-        write_scene(SCENES[name](), folder, lambda done, total: bars.update(task, completed=done / total))
 
 
 _STEPS, _VIEWS = 800, 600  # for one place: about a minute on two cores

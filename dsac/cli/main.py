@@ -29,6 +29,7 @@ from dsac.cli.localize import Localize
 from dsac.cli.map import Map
 from dsac.cli.options import check_numbers
 from dsac.cli.process import keep_freed_memory, let_decoders_be_silent
+from dsac.cli.render import Render
 from dsac.cli.warm_up import WarmUp
 from dsac.errors import DsacError
 
@@ -44,6 +45,7 @@ VERBS = (
     Convert,
     Export,
     Frames,
+    Render,
     Bench,
     WarmUp,
 )  # in the order in which the help shows them

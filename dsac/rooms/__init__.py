@@ -2,14 +2,16 @@
 
 A place is a file of its own, as `living_room.py` and `terrace.py` are: what stands in it (`RoomBuilder`), its
 lamps (`bake_light`) and the walks through it (`Shots`), which `walked_scene` makes a scene of. `staircase.py`,
-`corridor.py` and `street_front.py` repeat themselves (`Repeats`).
+`corridor.py` and `street_front.py` repeat themselves (`Repeats`). `building.py` has as many rooms as one likes.
 """
 
 from collections.abc import Callable
 
 from dsac.datasets.frame import Scene
 from dsac.rooms.builder import Material, RoomBuilder
+from dsac.rooms.building import building_scene
 from dsac.rooms.corridor import CORRIDOR, build_corridor, corridor_scene
+from dsac.rooms.floors import PlannedRoom, build_building, look_alikes, plan_building
 from dsac.rooms.light import bake_light
 from dsac.rooms.living_room import build_living_room, synthetic_scene
 from dsac.rooms.render import develop, render_depth, render_light
@@ -35,6 +37,7 @@ __all__ = [
     "DEPTH_UNIT",
     "FACADE",
     "Material",
+    "PlannedRoom",
     "Repeats",
     "Room",
     "RoomBuilder",
@@ -43,16 +46,20 @@ __all__ = [
     "Shots",
     "View",
     "bake_light",
+    "build_building",
     "build_corridor",
     "build_living_room",
     "build_staircase",
     "build_street_front",
     "build_terrace",
+    "building_scene",
     "corridor_scene",
     "develop",
     "facade_scene",
     "hand_held",
+    "look_alikes",
     "lookalikes",
+    "plan_building",
     "render_depth",
     "render_light",
     "render_scene",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypedDict, Unpack
 
@@ -51,7 +52,36 @@ class RoomBuilder:
         self._windows: list[np.ndarray] = []
         self._emissions: list[float] = []
         self._twins: list[int] = []
-        self._shift = np.zeros(3)
+        self._turn, self._shift = np.eye(3), np.zeros(3)
+        self._spaces: list[tuple[int, int]] = []
+        self._boxes: list[np.ndarray] = []
+        self._doors: list[np.ndarray] = []
+        self._leads: list[tuple[int, int]] = []
+
+    @contextmanager
+    def placed(self, at: tuple[float, float, float], yaw: float = 0.0) -> Iterator[None]:
+        """What is built inside stands as if around the origin, is turned about z and moved to `at`."""
+        turn, shift = self._turn, self._shift
+        self._turn, self._shift = turn @ turned(yaw), shift + turn @ np.array(at)
+        yield
+        self._turn, self._shift = turn, shift
+
+    @contextmanager
+    def space(self, lower: tuple[float, float, float], upper: tuple[float, float, float]) -> Iterator[int]:
+        """What is built inside is a convex space between two corners, seen through doors alone; its number.
+
+        Either all surfaces of a place are in spaces or none is. It is turned by right angles only.
+        """
+        first = len(self._kinds)
+        yield len(self._spaces)
+        self._spaces.append((first, len(self._kinds)))
+        corners = np.array([lower, upper]) @ self._turn.T + self._shift
+        self._boxes.append(np.array([corners.min(0), corners.max(0)]))
+
+    def opening(self, corner, edge_u, edge_v, leads: tuple[int, int]) -> None:
+        """A rectangle through which two spaces see each other: its normal u × v points into the second."""
+        self._doors.append(np.array([corner, edge_u, edge_v]) @ self._turn.T + np.outer([1, 0, 0], self._shift))
+        self._leads.append(leads)
 
     def repeats(self, period: tuple[float, float, float], count: int) -> Iterator[int]:
         """Builds something `count` times, each `period` metres on: `for k in b.repeats(...)`.
@@ -62,7 +92,7 @@ class RoomBuilder:
         random, first, unshifted = self.rng.bit_generator.state, len(self._kinds), self._shift
         for k in range(count):
             self.rng.bit_generator.state = random
-            self._shift = unshifted + k * np.array(period)
+            self._shift = unshifted + self._turn @ (k * np.array(period))
             yield k
         self._shift = unshifted
         size = (len(self._kinds) - first) // count
@@ -170,7 +200,8 @@ class RoomBuilder:
                 width = max(1.0, float(np.round(width)))  # no seam
         self._twins.append(len(self._kinds))
         self._kinds.append(kind)
-        self._frames.append(np.array([origin + self._shift, edge_u, edge_v], float))
+        frame = np.array([origin, edge_u, edge_v], float) @ self._turn.T
+        self._frames.append(frame + np.outer([1, 0, 0], self._shift))
         self._materials.append(material.texture)
         self._windows.append(np.array([left, top + height, width, -height], float))
         self._emissions.append(emission)
@@ -198,4 +229,8 @@ class RoomBuilder:
             means[texture].astype(np.float32),
             np.zeros((0, 3), np.float32),
             np.zeros((len(kind), 3), np.int64),
+            np.array(self._spaces or [(0, len(kind))]),
+            np.array(self._boxes or [[[-np.inf] * 3, [np.inf] * 3]]),
+            np.array(self._doors, float).reshape(-1, 3, 3),
+            np.array(self._leads, np.int64).reshape(-1, 2),
         )

@@ -5,11 +5,24 @@ It is kept in a grid of low resolution on every surface.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import numpy as np
 
 from dsac.rooms.compiled import compiled, inlined
-from dsac.rooms.surfaces import CYLINDER, ELLIPSE, SPHERE, Room, cross, dot, nearest, surface_point
+from dsac.rooms.surfaces import (
+    CYLINDER,
+    ELLIPSE,
+    SPHERE,
+    Room,
+    cross,
+    dot,
+    nearest,
+    surface_point,
+    surface_tree,
+)
 
 LIGHT_CELL = 0.06  # metres
 
@@ -17,8 +30,36 @@ LIGHT_CELL = 0.06  # metres
 def bake_light(room: Room, lamps: np.ndarray, cell: float = LIGHT_CELL) -> Room:
     """The room with its light computed: `lamps` (N, 9) are points of lamps: position, normal, light (RGB).
 
-    A normal of zero length shines into all directions. `cell` is the size of a light cell in metres.
+    A normal of zero length shines into all directions. `cell` is the size of a light cell in metres. A space
+    has the light of its own lamps alone: none falls through doors.
     """
+
+    def lit(space: int) -> Room:
+        lower, upper = room.boxes[space]
+        inside = ((lower <= lamps[:, :3]) & (lamps[:, :3] <= upper)).all(1)
+        return _lit(_alone(room, space), lamps[inside], cell)
+
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+        spaces = list(pool.map(lit, range(len(room.spaces))))
+    starts = np.cumsum([0, *(len(space.light) for space in spaces[:-1])])
+    cells = [space.cells + np.array([start, 0, 0]) for space, start in zip(spaces, starts, strict=True)]
+    return room._replace(cells=np.concatenate(cells), light=np.concatenate([space.light for space in spaces]))
+
+
+def _alone(room: Room, space: int) -> Room:
+    """One of a room's spaces."""
+    if len(room.spaces) == 1:
+        return room
+    part = slice(*room.spaces[space])
+    bounds, links = surface_tree(room.kind[part], room.frame[part])
+    return room._replace(
+        kind=room.kind[part], frame=room.frame[part], texture=room.texture[part], window=room.window[part],
+        grain=room.grain[part], emission=room.emission[part], albedo=room.albedo[part],
+        bounds=bounds, links=links,
+    )  # fmt: skip
+
+
+def _lit(room: Room, lamps: np.ndarray, cell: float) -> Room:
     edges = np.linalg.norm(room.frame[:, 1:], axis=2)
     round_ = np.isin(room.kind, [SPHERE, CYLINDER])
     edges[round_, 0] *= 2 * np.pi

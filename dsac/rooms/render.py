@@ -52,20 +52,21 @@ def develop(light: np.ndarray, exposure: float, noise: np.ndarray) -> np.ndarray
 
 @inlined
 def _colour(room, seen, s, d):
-    """Light that the surface s sends back along the ray of direction d."""
+    """Light that the surface s of those seen sends back along the ray of direction d."""
     t, u, v = meet(seen, s, d)
+    r = seen.surface[s]
     # texels per pixel; a flat surface seen at an angle has more of them along the line of sight
-    fine = 0.8 * room.grain[s] * t / seen.camera.focal_px
+    fine = 0.8 * room.grain[r] * t / seen.camera.focal_px
     slant = np.sqrt(dot(d, d)) * t / seen.facing[s] if seen.facing[s] > 0 else 1.0
     level = 0.5 * np.log2(max(fine * fine * min(slant, 6.0), 1.0))
     k = min(int(level), 10)
     blend = np.float32(min(level - k, 1.0))
-    x, y = room.window[s, 0] + u * room.window[s, 2], room.window[s, 1] + v * room.window[s, 3]
-    p = texel(room.texels, room.levels, room.texture[s], k, x, y)
-    q = texel(room.texels, room.levels, room.texture[s], k + 1, x, y)
-    light = light_at(room, s, u, v)
+    x, y = room.window[r, 0] + u * room.window[r, 2], room.window[r, 1] + v * room.window[r, 3]
+    p = texel(room.texels, room.levels, room.texture[r], k, x, y)
+    q = texel(room.texels, room.levels, room.texture[r], k + 1, x, y)
+    light = light_at(room, r, u, v)
     scale = np.float32(1 / 255)
-    e = room.emission[s]
+    e = room.emission[r]
     red = (p[0] + blend * (q[0] - p[0])) * scale
     green = (p[1] + blend * (q[1] - p[1])) * scale
     blue = (p[2] + blend * (q[2] - p[2])) * scale

@@ -69,3 +69,27 @@ def directory(rng: Generator, title: str) -> np.ndarray:
         write(image, f"{i}", (40, y), 1.3, (226, 160, 60), 3)
         write(image, words(rng, 2), (110, y), 1.1, CREAM, 2)
     return image
+
+
+def whiteboard(rng: Generator) -> np.ndarray:
+    """Boxes, arrows and words in coloured pens, 3 : 2."""
+    image = np.full((480, 720, 3), (242, 244, 244), np.uint8)
+    inks = [(34, 60, 150), (190, 40, 40), (30, 120, 70), INK]
+    boxes = [(int(x), int(y)) for x in (60, 290, 520) for y in rng.integers(40, 330, 1)]
+    for (x, y), (to_x, to_y) in zip(boxes, boxes[1:], strict=False):
+        cv2.arrowedLine(image, (x + 150, y + 45), (to_x - 6, to_y + 45), inks[3], 3, SMOOTH, tipLength=0.1)
+    for x, y in boxes:
+        ink = inks[int(rng.integers(4))]
+        cv2.rectangle(image, (x, y), (x + 150, y + 90), ink, 3, SMOOTH)
+        write(image, words(rng, 1), (x + 14, y + 54), 0.8, ink, 2)
+    for _ in range(9):
+        at = int(rng.integers(30, 560)), int(rng.integers(30, 460))
+        write(image, words(rng, 1), at, 0.7, inks[int(rng.integers(4))], 2)
+    return bordered(image, (170, 172, 176), 10)
+
+
+def floor_number(number: int) -> np.ndarray:
+    """A large figure on a wall, square."""
+    image = np.full((400, 400, 3), (226, 160, 60), np.uint8)
+    write(image, f"{number}", (110, 320), 10.0, CREAM, 40)
+    return image

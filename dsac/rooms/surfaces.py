@@ -16,7 +16,10 @@ RECTANGLE, ELLIPSE, SPHERE, CYLINDER = 0, 1, 2, 3
 
 
 class Room(NamedTuple):
-    """Everything that is drawn, as arrays: S surfaces, N nodes, T texels, L light cells."""
+    """Everything that is drawn, as arrays: S surfaces, N nodes, T texels, L light cells, K spaces, D doors.
+
+    A space is convex and seen from others through doors alone; from one to another is one way at most.
+    """
 
     kind: np.ndarray  # (S,) RECTANGLE, ELLIPSE, SPHERE or CYLINDER
     frame: np.ndarray  # (S, 3, 3) rows origin, edge u, edge v; see `intersect`
@@ -31,6 +34,10 @@ class Room(NamedTuple):
     albedo: np.ndarray  # (S, 3) mean reflectance
     light: np.ndarray  # (L, 3) light that falls on each cell
     cells: np.ndarray  # (S, 3) first light cell, cells along u, cells along v
+    spaces: np.ndarray  # (K, 2) first surface of each space, and the one after its last; of most places one
+    boxes: np.ndarray  # (K, 2, 3) lower and upper corner of each space
+    doors: np.ndarray  # (D, 3, 3) openings between spaces, rows as of a rectangle
+    leads: np.ndarray  # (D, 2) the spaces before and behind each: its normal u × v points into the second
 
 
 def surface_tree(kind: np.ndarray, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -26,9 +26,14 @@ class View(NamedTuple):
     size: tuple[int, int]  # (width, height)
 
 
-class SeenRoom(NamedTuple):
-    """The surfaces of a room in one camera's coordinates."""
+Window = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
+
+class SeenRoom(NamedTuple):
+    """The S surfaces of the spaces that a camera sees, in its coordinates."""
+
+    surface: np.ndarray  # (S,) which of the room's it is
+    within: np.ndarray  # (S, 4) the part of the picture that shows its space, a `Window`
     kind: np.ndarray  # (S,)
     frame: np.ndarray  # (S, 3, 3)
     plane: np.ndarray  # (S, 3, 3) flat surfaces: rows whose product with a ray is w, u w and v w
@@ -38,18 +43,53 @@ class SeenRoom(NamedTuple):
 
 def see(room: Room, view: View) -> SeenRoom:
     """The room from a camera."""
-    frame = room.frame @ view.rotation.T
+    windows = spaces_seen(room, view)
+    surface = np.concatenate([np.arange(*room.spaces[space]) for space in windows])
+    sizes = [np.ptp(room.spaces[space]) for space in windows]
+    within = np.repeat(np.array(list(windows.values())), sizes, axis=0)
+    kind, frame = room.kind[surface], room.frame[surface] @ view.rotation.T
     frame[:, 0] += view.translation
     o, a, b = frame[:, 0], frame[:, 1], frame[:, 2]
     n = np.cross(a, b)
     distance = (n * o).sum(1)
     # rectangles are seen from their front only, and nothing flat is seen edge-on
-    hidden = (np.abs(distance) < 1e-9) | ((room.kind == RECTANGLE) & (distance > 0))
+    hidden = (np.abs(distance) < 1e-9) | ((kind == RECTANGLE) & (distance > 0))
     w = n / np.where(hidden, np.inf, distance)[:, None]
     across = [e - (e * o).sum(1, keepdims=True) * w for e in (a, b)]
     u, v = (x / (e * e).sum(1, keepdims=True) for x, e in zip(across, (a, b), strict=True))
     facing = np.where(hidden, 0, np.abs(distance)) / np.linalg.norm(n, axis=1)
-    return SeenRoom(room.kind, frame, np.stack([w, u, v], 1), facing, view)
+    return SeenRoom(surface, within, kind, frame, np.stack([w, u, v], 1), facing, view)
+
+
+def spaces_seen(room: Room, view: View) -> dict[int, Window]:
+    """The spaces that a camera sees, and through what part of its picture: of its own the whole.
+
+    Where it stands in none, all are seen.
+    """
+    whole = (0.0, 0.0, float(view.size[0]), float(view.size[1]))
+    eye = -view.rotation.T @ view.translation
+    around = np.flatnonzero(((room.boxes[:, 0] <= eye) & (eye <= room.boxes[:, 1])).all(1))
+    if len(around) == 0:
+        return {space: whole for space in range(len(room.spaces))}
+    windows = {int(around[0]): whole}
+    before, behind = room.leads.T
+    in_front = (np.cross(room.doors[:, 1], room.doors[:, 2]) * (eye - room.doors[:, 0])).sum(1) < 0
+    here, there = np.where(in_front, before, behind), np.where(in_front, behind, before)
+    ways = list(windows)
+    for space in ways:  # which grow
+        for door in np.flatnonzero(here == space):
+            frame = room.doors[door] @ view.rotation.T
+            frame[0] += view.translation
+            opening = _common(windows[space], _image_bounds(RECTANGLE, frame, view))
+            if opening[0] < opening[2] and opening[1] < opening[3]:
+                windows[int(there[door])] = opening
+                ways.append(int(there[door]))
+    return windows
+
+
+def _common(first: Window, second: Window) -> Window:
+    left, top = max(first[0], second[0]), max(first[1], second[1])
+    return left, top, min(first[2], second[2]), min(first[3], second[3])
 
 
 def visible_surfaces(seen: SeenRoom, point: np.ndarray) -> np.ndarray:
@@ -149,7 +189,11 @@ def _cover(seen, point, inverse_depth, surface):
         if flat and seen.facing[s] == 0:
             continue
         left, top, right, bottom = _image_bounds(kind, seen.frame[s], camera)
-        if right < 0 or bottom < 0 or left > width or top > height or right < left:
+        within = seen.within[s]
+        left, top, right, bottom = (
+            max(left, within[0]), max(top, within[1]), min(right, within[2]), min(bottom, within[3]),
+        )  # fmt: skip
+        if right < 0 or bottom < 0 or left > width or top > height or right < left or bottom < top:
             continue
         w, u, v = row(seen.plane[s], 0), row(seen.plane[s], 1), row(seen.plane[s], 2)
         for y in range(max(int(top) - 1, 0), min(int(bottom) + 1, height - 1) + 1):

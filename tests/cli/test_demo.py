@@ -48,7 +48,7 @@ def test_a_place_that_is_not_there_is_rendered_first(
     class Rendered(Exception):
         pass
 
-    def write(scene: object, folder: Path, on_frame: object) -> None:
+    def write(scene: object, folder: Path, on_frame: object, depth_unit: float) -> None:
         assert scene == name and folder == tmp_path / "new" / name
         raise Rendered
 
@@ -59,6 +59,6 @@ def test_a_place_that_is_not_there_is_rendered_first(
 
 
 def test_every_place_is_offered_and_no_other(run: Run, tmp_path: Path) -> None:
-    assert get_args(demo.Place) == tuple(SCENES)
+    assert get_args(demo.Small) == tuple(SCENES)
     code, _, errors = run("demo", "--folder", tmp_path / "new", "--scene", "castle")
     assert code != 0 and "castle" in errors and not (tmp_path / "new").exists()
