@@ -24,8 +24,8 @@ class Render:
 
     A furnished room, a terrace above a street, a staircase over four floors, an office corridor of equal doors,
     a house front of equal windows: 200 mapping and 50 query frames each. Or a building: furnished rooms along
-    corridors, ten a floor, some of which look alike; 200 mapping and 25 query frames a room and a corridor, in
-    folders named by where they are taken (room-07/mapping-000.jpg). Thirty rooms take minutes.
+    corridors, ten a floor, some of which look alike; 200 mapping and 25 query frames a room, in folders named
+    by where they are taken (room-07/mapping-000.jpg). Thirty rooms take minutes.
 
     For example:
       $ dsac render building office --rooms 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha1
 from typing import TypedDict, Unpack
 
 import numpy as np
@@ -46,6 +47,7 @@ class RoomBuilder:
     def __init__(self, rng: Generator) -> None:
         self.rng = rng
         self._textures: list[np.ndarray] = []
+        self._numbers: dict[tuple[tuple[int, ...], bytes], int] = {}  # of the textures, by their bytes
         self._kinds: list[int] = []
         self._frames: list[np.ndarray] = []
         self._materials: list[int] = []
@@ -104,9 +106,17 @@ class RoomBuilder:
         return room._replace(cells=room.cells[self._twins])
 
     def material(self, image: np.ndarray, metres: tuple[float, float] | None = None) -> Material:
-        """Of a texture (h, w, 3) uint8 that repeats every `metres` along u and v; None: it is stretched."""
-        self._textures.append(np.ascontiguousarray(image))
-        return Material(len(self._textures) - 1, metres)
+        """Of a texture (h, w, 3) uint8 that repeats every `metres` along u and v; None: it is stretched.
+
+        Equal textures are kept once.
+        """
+        image = np.ascontiguousarray(image)
+        number = self._numbers.setdefault(
+            (image.shape, sha1(image.tobytes(), usedforsecurity=False).digest()), len(self._textures)
+        )
+        if number == len(self._textures):
+            self._textures.append(image)
+        return Material(number, metres)
 
     @staticmethod
     def cut(material: Material, left: float, top: float, width: float, height: float) -> Material:

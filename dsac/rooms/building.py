@@ -28,6 +28,7 @@ from dsac.rooms.walks import carefully, carelessly, hand_held, there_and_back
 
 LIGHT_CELL = 0.15  # metres
 _EXPOSURE = 1.6
+_USUAL = 12.0  # metres of a corridor for which the frames of a room are enough
 
 _last_building = lru_cache(maxsize=1)(
     lambda num_rooms, seed, light_cell: build_building(plan_building(num_rooms, seed), seed, light_cell)
@@ -42,7 +43,7 @@ def building_scene(
     seed: int = 0,
     light_cell: float = LIGHT_CELL,
 ) -> Scene:
-    """The building as a phone sees it, every frame rendered when taken: so many frames a room and a corridor.
+    """The building as a phone sees it, every frame rendered when taken: so many a room, in long corridors more.
 
     Names are `room-07/mapping-000.jpg`, `room-07/query-000.jpg`, `corridor-0/mapping-000.jpg`, ...: where the
     camera stands. Which rooms look alike `look_alikes(plan_building(num_rooms, seed))` says. The truth is
@@ -76,10 +77,12 @@ def _walk(
     """Poses of `count` photos in each, and the names of where they are taken."""
     poses, places = [], []
     for floor in sorted({room.floor for room in rooms}):
-        position, yaw, pitch = in_corridor(corridor_length(rooms), rng, count)
+        long = corridor_length(rooms)
+        in_it = round(count * max(1.0, long / _USUAL))
+        position, yaw, pitch = in_corridor(long, rng, in_it)
         position = position + np.array([0, 0, floor * STOREY])
         poses.append(hand_held(rng, position[:, :2], position[:, 2], yaw, pitch))
-        places += [f"corridor-{floor}"] * count
+        places += [f"corridor-{floor}"] * in_it
         for room in rooms:
             if room.floor == floor:
                 position, yaw, pitch = in_room(room, rng, count)
@@ -124,9 +127,9 @@ def _query_room(room: PlannedRoom, rng: Generator, count: int) -> Track:
 def _mapping_corridor(long: float, rng: Generator, count: int) -> Track:
     """To the east and back, turning from side to side and into the rooms."""
     way, back = there_and_back(count)
-    sweep = 2 * np.pi * long / 5 * way
+    sweep = 2 * np.pi * long / 4 * way
     position = np.column_stack([
-        0.9 + (long - 1.8) * way,
+        1.4 + (long - 2.8) * way,
         np.where(back, 1.25, 0.75) + 0.1 * np.sin(1.3 * sweep),
         np.where(back, 1.45, 1.6) + 0.08 * np.sin(0.7 * sweep),
     ])  # fmt: skip
@@ -139,6 +142,6 @@ def _query_corridor(long: float, rng: Generator, count: int) -> Track:
     way = (np.arange(count) + 0.5) / count
     sweep = 2 * np.pi * long / 7 * way
     position = np.column_stack([
-        long - 1.0 - (long - 2.0) * way, 1.0 + 0.2 * np.sin(2 * sweep), 1.52 + 0.1 * np.sin(1.4 * sweep + 1)
+        long - 1.6 - (long - 3.2) * way, 1.0 + 0.2 * np.sin(2 * sweep), 1.52 + 0.1 * np.sin(1.4 * sweep + 1)
     ])  # fmt: skip
     return position, np.pi + 1.1 * np.sin(sweep + 1), -0.1 + 0.1 * np.sin(2.6 * sweep + 2)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from dsac.rooms import posters, signs
+from dsac.rooms import signs
 from dsac.rooms import textures as paint
 from dsac.rooms.brushes import words
 from dsac.rooms.builder import Material, RoomBuilder, X, Y, Z
@@ -196,11 +196,14 @@ def _doorway(b: RoomBuilder, of: House, room: PlannedRoom, own: Generator) -> No
 
 
 def _hang(b: RoomBuilder, of: House, room: PlannedRoom) -> None:
-    """On the wall beside a doorway, the same on every floor: a picture or a notice board."""
-    free = room.size[0] - room.door - DOOR[0] - 0.7
-    image = signs.notice_board(b.rng) if room.number % 4 == 1 else signs.poster(b.rng, room.number % A_FLOOR)
-    for x, picture in ((room.door + DOOR[0] + 0.7 + free / 2, image), (room.door - 0.85, posters.print_arcs())):
-        tall = 0.7 if x > room.door else 0.44
+    """On the wall at both sides of a doorway, the same on every floor: pictures and notice boards."""
+    right = room.door + DOOR[0] + 0.7
+    kind = room.number % A_FLOOR
+    image = signs.notice_board(b.rng) if kind % 4 == 1 else signs.poster(b.rng, kind)
+    for x, tall, picture in (
+        ((right + room.size[0]) / 2, 0.7, image),
+        (room.door - 0.85, 0.5, signs.poster(b.rng, kind + 2)),
+    ):
         wide = tall * picture.shape[1] / picture.shape[0]
         b.framed((x, -WALL - 0.015, 1.15), wide, tall, b.material(picture), of.steel)
 
@@ -209,7 +212,7 @@ def _ends(b: RoomBuilder, of: House, paint_: _Corridor, long: float, floor: int,
     b.rectangle((0, 0, 0), WIDE * Y, HIGH * Z, paint_.end)
     b.rectangle((long, WIDE, 0), -WIDE * Y, HIGH * Z, of.bricks)
     sky = b.material(paint.sky_view(b.rng))
-    b.rectangle((0.03, 0.4, 0.1), 1.2 * Y, 2.0 * Z, sky, emission=0.6)
+    b.rectangle((0.03, 0.4, 0.1), 1.2 * Y, 2.0 * Z, b.cut(sky, 0.1, 0.2, 0.35, 0.8), emission=0.6)
     for y in (0.4, 1.0, 1.6):
         b.box((0.04, y, 0), (0.07, 0.07, 2.1), of.steel)
     for z in (0.0, 1.0, 2.1):

@@ -60,7 +60,6 @@ def _frame(scene: Scene, name: str) -> Frame:
         ("room-02/mapping-010", "room-02/mapping-011"),
         ("room-07/mapping-025", "room-07/mapping-026"),
         ("corridor-0/mapping-012", "corridor-0/mapping-013"),
-        ("corridor-0/mapping-021", "room-07/mapping-029"),  # in by the door
     ],
 )
 def test_points_of_one_frame_are_seen_by_another_at_their_depth(scene: Scene, first: str, second: str) -> None:
@@ -115,7 +114,11 @@ def test_from_one_room_the_room_across_is_seen_through_two_doors(scene: Scene, r
 def test_names_say_where_the_camera_stands(scene: Scene, room: Room) -> None:
     spaces = ["corridor-0", "room-02", "room-07"]
     for frames, part, count in ((scene.mapping, "mapping", COUNT), (scene.query, "query", QUERIES)):
-        assert frames.names == [f"{space}/{part}-{i:03d}.jpg" for space in spaces for i in range(count)]
+        counts = [len(frames) - 2 * count, count, count]
+        assert counts[0] > count  # a long corridor has more
+        assert frames.names == [
+            f"{space}/{part}-{i:03d}.jpg" for space, n in zip(spaces, counts, strict=True) for i in range(n)
+        ]
         assert frames.cam_from_world is not None
         for name, center in zip(frames.names, frames.cam_from_world.center.numpy(), strict=True):
             lower, upper = room.boxes[spaces.index(name.split("/")[0])]
