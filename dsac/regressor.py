@@ -113,14 +113,18 @@ class Regressor(nn.Module):
             slow = fast_dtype(features.device) == torch.float32
             coordinates = self.head(features.float() if slow else features)
         points, weights = coordinates.points, cell_weights(coordinates)
-        modes = 1 if coordinates.log_probability is None else points.shape[-2]
+        modes, covariances = 1, coordinates.covariance
+        if coordinates.log_probability is not None:
+            modes, covariances = points.shape[-2], None if covariances is None else covariances.flatten(1, 2)
         if modes > 1:
             pixels, points, weights = (
                 pixels.repeat_interleave(modes, 1),
                 points.flatten(1, 2),
                 weights.flatten(1),
             )
-        return Correspondences(pixels, points, camera, weights=weights, grid=grid, modes=modes)
+        return Correspondences(
+            pixels, points, camera, weights=weights, covariances=covariances, grid=grid, modes=modes
+        )
 
     # ---- size ---------------------------------------------------------------------------------------
 

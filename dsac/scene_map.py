@@ -33,7 +33,7 @@ from dsac.networks.encoder import Encoder, fast_dtype, load_encoder
 from dsac.networks.forests.forest import ForestEncoder, LeafHead
 from dsac.networks.heads import LinearHead, SceneHead
 from dsac.networks.scene_networks import SceneNetwork
-from dsac.ransac import DenseSolver, Solver
+from dsac.ransac import MixtureSolver, Solver
 from dsac.regressor import Head, Regressor
 from dsac.visual_words import VisualWords
 
@@ -168,8 +168,8 @@ class SceneMap:
 
     def solver(self, device: torch.device | str = "cpu") -> Solver:
         """What localizes photos by this map's rule of scoring, with a copy of what that has learned."""
-        if self.info.forest is not None:  # most of its modes are right to some centimetres, or wrong
-            return DenseSolver.rgb(threshold_px=4.0)
+        if self.info.forest is not None:
+            return MixtureSolver.rgb()
         network = None if self.score_network is None else copy.deepcopy(self.score_network).to(device)
         return self.info.scoring.solver(network)
 
@@ -245,6 +245,8 @@ def _with_weights(info: MapInfo, tensors: dict[str, Tensor]) -> SceneMap:
             encoder = SceneNetwork(info.network)
             head = LinearHead(encoder.num_features)
         elif info.forest is not None:
+            if "covariance" not in tensors:
+                raise MapFormatError("leaves without covariances, of forests from before: map the scene again")
             encoder = ForestEncoder(info.forest)
             head = LeafHead(info.forest.color[2] + info.forest.depth[2], info.forest.typical_depth)
         elif info.head is not None:

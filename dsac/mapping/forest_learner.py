@@ -42,7 +42,7 @@ _RADIUS_PX = 65.0  # of offsets, at the typical depth (Shotton et al. 2013: 130 
 _FEWER = 1 / 3  # samples of trees that guess or see depth
 _EVALUATED = 6, 500  # frames, pixels of each
 _GOOD_PX = 10.0
-_PARTS = "tests", "child", "points", "scale", "probability"  # of a tree
+_PARTS = "tests", "child", "points", "covariance", "probability"  # of a tree
 
 
 class ForestLearner:
@@ -214,7 +214,7 @@ class _Grove:
 
 def _joined(grove: list[dict[str, Tensor]]) -> tuple[Trees, Modes]:
     """Trees one after another, and what is in their leaves."""
-    tests, child, points, scale, probability = ([tree[name].numpy() for tree in grove] for name in _PARTS)
+    tests, child, points, covariance, probability = ([tree[name].numpy() for tree in grove] for name in _PARTS)
     nodes = np.cumsum([0, *map(len, child)])
     leaves = np.cumsum([0, *map(len, points)])
     moved = [
@@ -229,7 +229,8 @@ def _joined(grove: list[dict[str, Tensor]]) -> tuple[Trees, Modes]:
         CHANNELS,
     )
     modes = (
-        np.concatenate([empty, *parts]) for empty, parts in zip(none, (points, scale, probability), strict=True)
+        np.concatenate([empty, *parts])
+        for empty, parts in zip(none, (points, covariance, probability), strict=True)
     )
     return trees, Modes(*modes)
 

@@ -51,6 +51,7 @@ class SceneCoordinates:
         Tensor, "*batch"
     ]  # radians: expected angle between point and truth, as mapping cameras see them
     log_probability: Float[Tensor, "*batch"] | None = None  # of each mode; None: there is one
+    covariance: Float[Tensor, "*batch 6"] | None = None  # m²: xx, xy, xz, yy, yz, zz; None: not told
 
 
 class SceneHead(nn.Module):

@@ -6,7 +6,9 @@ from dsac.ransac.focal import FocalFit, fit_focal, refocused
 from dsac.ransac.fusion import fused
 from dsac.ransac.losses import MaxError, PoseLoss, WeightedError
 from dsac.ransac.minimal import P3P, Kabsch
+from dsac.ransac.mixture_solver import MixtureSolver
 from dsac.ransac.point_distance import PointDistance
+from dsac.ransac.preemptive import PreemptiveSolver
 from dsac.ransac.refinement import RobustRefinement
 from dsac.ransac.reprojection import ReprojectionError
 from dsac.ransac.residual import PoseResidual, Residual
@@ -27,11 +29,13 @@ __all__ = [
     "Kabsch",
     "LearnedScore",
     "MaxError",
+    "MixtureSolver",
     "PointDistance",
     "PoseEstimate",
     "PoseLoss",
     "PoseResidual",
     "PoseSolver",
+    "PreemptiveSolver",
     "ReprojectionError",
     "Residual",
     "RobustRefinement",

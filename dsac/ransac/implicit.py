@@ -94,7 +94,7 @@ def force_balance(
         if not gauss_newton:
             outer = local.force[..., :, None] * local.force[..., None, :]
             second = second + slope[..., None, None] * local.bending + 2 * curvature[..., None, None] * outer
-        matrix = _second_derivative(points_cam, weights[..., None, None] * second)
+        matrix = second_derivative(points_cam, weights[..., None, None] * second)
         if not gauss_newton:
             matrix[..., :3, :] -= _turning_forces(points_cam, force)
     return ForceBalance(torch.cat([torch.linalg.cross(arm, force), force], dim=-1), matrix)
@@ -116,9 +116,9 @@ def _robust_derivatives(square: Tensor, threshold: float, robust: bool) -> tuple
     return kept**2, -2 * kept**3 / threshold**2
 
 
-def _second_derivative(
-    points_cam: Float[Tensor, "B K n 3"], second: Float[Tensor, "B K n 3 3"]
-) -> Float[Tensor, "B K 6 6"]:
+def second_derivative(
+    points_cam: Float[Tensor, "*batch n 3"], second: Float[Tensor, "*batch n 3 3"]
+) -> Float[Tensor, "*batch 6 6"]:
     """Σ MᵀSM with M = (-[X], 1), how a point moves with the increment of its pose."""
     eye = torch.eye(3, dtype=points_cam.dtype, device=points_cam.device).expand(*points_cam.shape, 3)
     moves = torch.cat([-skew(points_cam), eye], dim=-1)  # (B, K, n, 3, 6)

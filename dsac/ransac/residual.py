@@ -152,7 +152,9 @@ def row_subset(correspondences: Correspondences, rows: Tensor, weights: Tensor) 
     """One image per row set: rows and weights `(B,K,n)` make correspondences of batch B·K with n rows."""
     camera = correspondences.camera
     images = torch.arange(len(correspondences), device=rows.device).repeat_interleave(rows.shape[1])
-    points = correspondences.camera_points
+    points, covariances = correspondences.camera_points, correspondences.covariances
+    if covariances is not None:
+        covariances = gather_rows(covariances, rows).flatten(0, 1)
     return replace(
         correspondences,
         pixels=gather_rows(correspondences.pixels, rows).flatten(0, 1),
@@ -160,8 +162,18 @@ def row_subset(correspondences: Correspondences, rows: Tensor, weights: Tensor) 
         camera=camera[images],
         camera_points=None if points is None else gather_rows(points, rows).flatten(0, 1),
         weights=weights.flatten(0, 1),
+        covariances=covariances,
         grid=None,
         modes=1,
+    )
+
+
+def of_pixels(correspondences: Correspondences, pixels: Int[Tensor, " P"]) -> Correspondences:
+    """Some pixels of one sanitised image (B = 1), with all their modes."""
+    modes = correspondences.modes
+    rows = (modes * pixels[:, None] + torch.arange(modes, device=pixels.device)).reshape(1, 1, -1)
+    return replace(
+        row_subset(correspondences, rows, weights_of(correspondences)[:, None].gather(-1, rows)), modes=modes
     )
 
 

@@ -36,6 +36,7 @@ class Correspondences:
     weights: Float[Tensor, "B N"] | None = None  # >= 0; None = all 1
     grid: tuple[int, int] | None = None  # (h, w) when the pixels are the cells of an image in row-major order
     modes: int = 1  # rows of a pixel, one after another, which exclude each other; weight 0 fills up
+    covariances: Float[Tensor, "B N 6"] | None = None  # of the scene points, m²: xx, xy, xz, yy, yz, zz
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or self.pixels.shape[-1] != 2:
@@ -47,6 +48,7 @@ class Correspondences:
             ("scene_points", (batch, count, 3)),
             ("camera_points", (batch, count, 3)),
             ("weights", (batch, count)),
+            ("covariances", (batch, count, 6)),
         ):
             value = getattr(self, name)
             if value is None:
@@ -82,6 +84,7 @@ class Correspondences:
             camera=self.camera[images],
             camera_points=None if self.camera_points is None else self.camera_points[images],
             weights=None if self.weights is None else self.weights[images],
+            covariances=None if self.covariances is None else self.covariances[images],
         )
 
     @staticmethod
@@ -142,6 +145,7 @@ class Correspondences:
             camera=self.camera.to(self.pixels),
             camera_points=None if self.camera_points is None else masked(self.camera_points),
             weights=masked(weights),
+            covariances=None if self.covariances is None else masked(self.covariances),
             grid=None if missing else self.grid,
         )
 

@@ -264,4 +264,5 @@ def _on_cpu(correspondences: Correspondences) -> Correspondences:
         scene_points=correspondences.scene_points.cpu(),
         camera=correspondences.camera.to("cpu"),
         weights=None if weights is None else weights.cpu(),
+        covariances=None,
     )

@@ -202,8 +202,8 @@ def test_what_is_hardly_known_is_refused(frames: Frames) -> None:
         ("encoder.context.child", lambda x: x.masked_fill_(x < 0, ~9999), "leaf 9999 of context"),
         ("encoder.context.tests", lambda x: x[:, 4].fill_(99), "looks at none of 13 channels, 99"),
         ("encoder.color.roots", lambda x: x.fill_(-5), "a root is node -5"),
-        ("scene_points", lambda x: x.fill_(torch.nan), "scene_points: expected finite numbers"),
-        ("encoder.context_head.scale", lambda x: x.fill_(torch.inf), "expected finite numbers"),
+        ("covariance", lambda x: x.fill_(torch.nan), "covariance: expected finite numbers"),
+        ("encoder.context_head.covariance", lambda x: x.fill_(torch.inf), "expected finite numbers"),
     ],
 )
 def test_damaged_maps_are_refused(path: Path, name: str, damage: Callable, told: str, tmp_path: Path) -> None:
@@ -215,6 +215,16 @@ def test_damaged_maps_are_refused(path: Path, name: str, damage: Callable, told:
     with pytest.raises(MapFormatError, match=told) as error:
         SceneMap.load(damaged)
     assert "\n" not in str(error.value)
+
+
+def test_maps_from_before_leaves_had_covariances_say_so(path: Path, tmp_path: Path) -> None:
+    with safetensors.safe_open(path, framework="pt") as file:
+        metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    tensors["scale"] = tensors.pop("covariance")[..., 0].contiguous()
+    before = tmp_path / "before.dsac"
+    before.write_bytes(safetensors.torch.save(tensors, metadata))
+    with pytest.raises(MapFormatError, match="leaves without covariances, .*: map the scene again"):
+        SceneMap.load(before)
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ KINDS = ("context", "color", "depth")  # of trees
 LEVELS = 1000  # of the scene's scale, and of the typical depth: what a channel's numbers mean
 _FARTHEST = 8 * LEVELS  # also where depth is not known
 _ANSWERS = 4  # modes of a cell
+_PLACES = 2000  # of the scene's scale: half a millimetre in a room, up to 16 times as far from its centre
 
 
 @dataclass(frozen=True)
@@ -71,25 +72,30 @@ class LeafHead(nn.Module):
 
     scene_center: Tensor
     scene_scale: Tensor
+    points: Tensor
 
     def __init__(self, num_leaves: int, typical_depth: float) -> None:
         super().__init__()
         self.typical_depth = typical_depth
         self.register_buffer("scene_center", torch.zeros(3))
         self.register_buffer("scene_scale", torch.ones(()))
-        self.scene_points = nn.Parameter(torch.zeros(num_leaves, NUM_MODES, 3))
-        self.scale = nn.Parameter(torch.ones(num_leaves, NUM_MODES))
+        # half precision would round points to millimetres: whole numbers, in units of the scene's scale
+        self.register_buffer("points", torch.zeros(num_leaves, NUM_MODES, 3, dtype=torch.int16))
+        self.covariance = nn.Parameter(torch.ones(num_leaves, NUM_MODES, 6))  # bandwidths²
         self.probability = nn.Parameter(torch.zeros(num_leaves, NUM_MODES))
+        self._modes: Modes | None = None
 
     @staticmethod
     def of(modes: Modes, center: Tensor, scale: float, typical_depth: float) -> LeafHead:
         """That of a scene with this centre and scale, metres."""
         head = LeafHead(len(modes.points), typical_depth)
-        with torch.no_grad():
-            for mine, value in zip((head.scene_points, head.scale, head.probability), modes, strict=True):
-                mine.copy_(torch.from_numpy(value))
         head.scene_center.copy_(center)
         head.scene_scale.fill_(scale)
+        places = (torch.from_numpy(modes.points) - head.scene_center) * (_PLACES / scale)
+        with torch.no_grad():
+            head.points.copy_(places.round().clamp(-(2**15), 2**15 - 1))
+            head.covariance.copy_(torch.from_numpy(modes.covariance) / bandwidth(scale) ** 2)
+            head.probability.copy_(torch.from_numpy(modes.probability))
         return head.requires_grad_(False)
 
     def forward(self, features: Float[Tensor, "B N T"]) -> SceneCoordinates:
@@ -97,10 +103,10 @@ class LeafHead(nn.Module):
         batch, count, _ = features.shape
         leaves = features.detach().cpu().to(torch.int32).flatten(0, 1).T
         found = self.merged(leaves.contiguous().numpy())
-        points, scale, probability = (
-            torch.from_numpy(x).to(features.device).unflatten(0, (batch, count)) for x in found
+        points, covariance, probability, scale = (
+            torch.from_numpy(x).to(features.device).unflatten(0, (batch, count)) for x in (*found, found.scale)
         )
-        return SceneCoordinates(points, scale / self.typical_depth, probability.log())
+        return SceneCoordinates(points, scale / self.typical_depth, probability.log(), covariance)
 
     def merged(self, leaves: Int32[np.ndarray, "T N"]) -> Modes:
         """The modes of pixels whose leaves these are, metres."""
@@ -111,8 +117,11 @@ class LeafHead(nn.Module):
 
     @property
     def modes(self) -> Modes:
-        parts = self.scene_points, self.scale, self.probability
-        return Modes(*(x.detach().float().cpu().numpy() for x in parts))
+        if self._modes is None:
+            points = self.scene_center + self.points * (self.scene_scale / _PLACES)
+            parts = points, self.covariance * self.bandwidth**2, self.probability
+            self._modes = Modes(*(x.detach().float().cpu().numpy() for x in parts))
+        return self._modes
 
     @property
     def bandwidth(self) -> float:
@@ -180,7 +189,7 @@ class ForestEncoder(nn.Module):
     def check(self, head: LeafHead) -> None:
         """Raises: `ValueError` where trees are damaged, or lead to leaves that the head does not have."""
         for name, known in (("context", self.context_head), ("color", head), ("depth", head)):
-            needed, leaves = getattr(self, name).checked().num_leaves, len(known.scene_points)
+            needed, leaves = getattr(self, name).checked().num_leaves, len(known.points)
             if needed > leaves:
                 raise ValueError(f"damaged trees: leaf {needed - 1} of {name}, expected less than {leaves}")
 

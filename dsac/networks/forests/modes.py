@@ -1,10 +1,9 @@
 """Modes: the few places where points gather, of a leaf's samples by mean shift, and of several trees' leaves.
 
-A mode is a point with an isotropic standard deviation (*scale*) and the share of the evidence that gathers
-there. Mean shift (Comaniciu & Meer, PAMI 2002) climbs the density of the points under a Gaussian of the
-*bandwidth*; what lies within two bandwidths of the top belongs to the mode, and the next is sought among the
-rest (Shotton et al., CVPR 2013; modes with deviations: Brachmann et al., CVPR 2016). `modes_numba.py` has both
-fast, with the same arguments.
+A mode is a point with a covariance and the share of the evidence that gathers there. Mean shift (Comaniciu &
+Meer, PAMI 2002) climbs the density of the points under a Gaussian of the *bandwidth*; what lies within two
+bandwidths of the top belongs to the mode, and the next is sought among the rest (Shotton et al., CVPR 2013;
+modes with covariances: Brachmann et al., CVPR 2016). `modes_numba.py` has both fast, with the same arguments.
 """
 
 from __future__ import annotations
@@ -18,25 +17,32 @@ NUM_MODES = 3  # of a leaf
 STARTS = 32  # points of a leaf from which a climb may start
 CLIMBS = 10  # steps of it
 LEAST_SHARE = 0.1  # of a leaf's points that are a mode
-SMALLEST = 0.2  # scale of a mode, bandwidths: what few points agree on is not exact
+SMALLEST = 0.2  # standard deviation of a mode, bandwidths: what few points agree on is not exact
+DIAGONAL = [0, 3, 5]  # of the six numbers of a covariance
+_UPPER = np.triu_indices(3)
 
 
 class Modes(NamedTuple):
     """Of L leaves, or of L pixels; probability 0 fills up."""
 
     points: Float32[np.ndarray, "L K 3"]  # metres
-    scale: Float32[np.ndarray, "L K"]  # metres
+    covariance: Float32[np.ndarray, "L K 6"]  # metres²: xx, xy, xz, yy, yz, zz
     probability: Float32[np.ndarray, "L K"]
 
     @staticmethod
     def none(count: int, modes: int) -> Modes:
         shape = count, modes
-        return Modes(np.zeros((*shape, 3), np.float32), np.ones(shape, np.float32), np.zeros(shape, np.float32))
+        return Modes(np.zeros((*shape, 3), np.float32), isotropic(np.ones(shape)), np.zeros(shape, np.float32))
+
+    @property
+    def scale(self) -> Float32[np.ndarray, "L K"]:
+        """Standard deviation along an axis in the mean, metres."""
+        return np.sqrt(self.covariance[..., DIAGONAL].mean(-1))
 
     def check(self) -> None:
         """Raises: `ValueError` for arrays that do not go together."""
         shape = self.probability.shape
-        for name, array, expected in zip(self._fields, self, ((*shape, 3), shape, shape), strict=True):
+        for name, array, expected in zip(self._fields, self, ((*shape, 3), (*shape, 6), shape), strict=True):
             if array.shape != expected or array.dtype != np.float32 or len(shape) != 2:
                 raise ValueError(f"{name}: expected 32 bits {expected}, got {array.dtype} {array.shape}")
 
@@ -65,7 +71,10 @@ def leaf_modes(
             if not own.any():
                 break
             found.points[leaf, mode] = top
-            found.scale[leaf, mode] = np.sqrt(squares[own].mean() / 3 + (SMALLEST * bandwidth) ** 2)
+            off = free[own] - top
+            found.covariance[leaf, mode] = isotropic((SMALLEST * bandwidth) ** 2) + _six(
+                off.T @ off / own.sum()
+            )
             found.probability[leaf, mode] = own.sum() / total
             free = free[~own]
     return found
@@ -84,23 +93,33 @@ def merged(leaves: Int32[np.ndarray, "T N"], modes: Modes, count: int, bandwidth
     for pixel in range(pixels):
         known = leaves[leaves[:, pixel] >= 0, pixel]
         points = modes.points[known].reshape(-1, 3).astype(np.float64)
-        variance = modes.scale[known].reshape(-1).astype(np.float64) ** 2
+        covariance = modes.covariance[known].reshape(-1, 6).astype(np.float64)
         weight = modes.probability[known].reshape(-1).astype(np.float64)
         for mode in range(count):
-            points, variance, weight = points[weight > 0], variance[weight > 0], weight[weight > 0]
+            points, covariance, weight = (x[weight > 0] for x in (points, covariance, weight))
             if len(points) == 0:
                 break
-            wide = variance + bandwidth**2
+            wide = covariance[:, DIAGONAL].mean(-1) + bandwidth**2
             squares = ((points[:, None] - points) ** 2).sum(-1)
             top = (weight * np.exp(-0.5 * squares / wide)).sum(1).argmax()
             own = squares[top] <= 4 * wide
             share = weight[own] * np.exp(-0.5 * squares[top][own] / wide[own]) / wide[own]
             share /= share.sum()
+            off = points[own] - points[top]
             found.points[pixel, mode] = share @ points[own]
-            found.scale[pixel, mode] = np.sqrt(share @ (variance[own] + squares[top][own] / 3))
+            found.covariance[pixel, mode] = share @ covariance[own] + _six((share * off.T) @ off)
             found.probability[pixel, mode] = weight[own].sum() / trees
             weight[own] = 0.0
     return found
+
+
+def isotropic(variance: Float[np.ndarray, "*batch"] | float) -> Float32[np.ndarray, "*batch 6"]:
+    """The covariance with this variance along every axis."""
+    return np.multiply.outer(variance, np.array([1, 0, 0, 1, 0, 1])).astype(np.float32)
+
+
+def _six(matrix: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, " 6"]:
+    return matrix[_UPPER]
 
 
 def check_leaves(points: np.ndarray, starts: np.ndarray) -> None:

@@ -37,8 +37,8 @@ def merged(leaves: Int32[np.ndarray, "T N"], modes: Modes, count: int, bandwidth
 
 
 @kernel
-def _leaf_modes(all_points, starts, bandwidth, points, scale, probability):
-    fall, reach = -0.5 / bandwidth**2, (2.0 * bandwidth) ** 2
+def _leaf_modes(all_points, starts, bandwidth, points, covariance, probability):
+    fall, reach, least = -0.5 / bandwidth**2, (2.0 * bandwidth) ** 2, (SMALLEST * bandwidth) ** 2
     for leaf in range(len(starts) - 1):
         total = free = starts[leaf + 1] - starts[leaf]
         x, y, z = np.empty(total), np.empty(total), np.empty(total)  # those that are free come first
@@ -63,11 +63,17 @@ def _leaf_modes(all_points, starts, bandwidth, points, scale, probability):
                     sum_y += near * y[i]
                     sum_z += near * z[i]
                 u, v, w = sum_x / total_near, sum_y / total_near, sum_z / total_near
-            left, squares = 0, 0.0
+            left = 0
+            xx = xy = xz = yy = yz = zz = 0.0
             for i in range(free):
-                square = (x[i] - u) ** 2 + (y[i] - v) ** 2 + (z[i] - w) ** 2
-                if square <= reach:
-                    squares += square
+                a, b, c = x[i] - u, y[i] - v, z[i] - w
+                if a * a + b * b + c * c <= reach:
+                    xx += a * a
+                    xy += a * b
+                    xz += a * c
+                    yy += b * b
+                    yz += b * c
+                    zz += c * c
                 else:
                     x[left], y[left], z[left] = x[i], y[i], z[i]
                     left += 1
@@ -75,16 +81,20 @@ def _leaf_modes(all_points, starts, bandwidth, points, scale, probability):
             if own == 0:
                 break
             points[leaf, mode, 0], points[leaf, mode, 1], points[leaf, mode, 2] = u, v, w
-            scale[leaf, mode] = math.sqrt(squares / own / 3.0 + (SMALLEST * bandwidth) ** 2)
+            covariance[leaf, mode, 0], covariance[leaf, mode, 1] = xx / own + least, xy / own
+            covariance[leaf, mode, 2], covariance[leaf, mode, 3] = xz / own, yy / own + least
+            covariance[leaf, mode, 4], covariance[leaf, mode, 5] = yz / own, zz / own + least
             probability[leaf, mode] = own / total
             free = left
 
 
 @kernel
-def _merge(leaves, all_points, all_scales, all_shares, bandwidth, points, scale, probability):
+def _merge(leaves, all_points, all_covariances, all_shares, bandwidth, points, covariance, probability):
     trees, pixels = leaves.shape
     most, count = trees * all_shares.shape[1], probability.shape[1]
     x, y, z, variance, weight = np.empty((5, most))
+    spread = np.empty((most, 6))
+    total_spread = np.empty(6)
     for pixel in range(pixels):
         free = 0
         for tree in range(trees):
@@ -94,7 +104,9 @@ def _merge(leaves, all_points, all_scales, all_shares, bandwidth, points, scale,
             for k in range(all_shares.shape[1]):
                 if all_shares[leaf, k] > 0.0:
                     x[free], y[free], z[free] = all_points[leaf, k]
-                    variance[free], weight[free] = all_scales[leaf, k] ** 2, all_shares[leaf, k]
+                    spread[free] = all_covariances[leaf, k]
+                    variance[free] = (spread[free, 0] + spread[free, 3] + spread[free, 5]) / 3.0
+                    weight[free] = all_shares[leaf, k]
                     free += 1
         for mode in range(count):
             if free == 0:
@@ -108,7 +120,8 @@ def _merge(leaves, all_points, all_scales, all_shares, bandwidth, points, scale,
                 if density > highest:
                     top, highest = k, density
             u, v, w = x[top], y[top], z[top]
-            left, total, sum_x, sum_y, sum_z, spread, share = 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+            left, total, sum_x, sum_y, sum_z, share = 0, 0.0, 0.0, 0.0, 0.0, 0.0
+            total_spread[:] = 0.0
             for i in range(free):
                 apart = (x[i] - u) ** 2 + (y[i] - v) ** 2 + (z[i] - w) ** 2
                 wide = variance[i] + bandwidth**2
@@ -118,15 +131,23 @@ def _merge(leaves, all_points, all_scales, all_shares, bandwidth, points, scale,
                     sum_x += near * x[i]
                     sum_y += near * y[i]
                     sum_z += near * z[i]
-                    spread += near * (variance[i] + apart / 3.0)
+                    a, b, c = x[i] - u, y[i] - v, z[i] - w
+                    total_spread[0] += near * (spread[i, 0] + a * a)
+                    total_spread[1] += near * (spread[i, 1] + a * b)
+                    total_spread[2] += near * (spread[i, 2] + a * c)
+                    total_spread[3] += near * (spread[i, 3] + b * b)
+                    total_spread[4] += near * (spread[i, 4] + b * c)
+                    total_spread[5] += near * (spread[i, 5] + c * c)
                     share += weight[i]
                 else:
                     x[left], y[left], z[left] = x[i], y[i], z[i]
                     variance[left], weight[left] = variance[i], weight[i]
+                    spread[left] = spread[i]
                     left += 1
             points[pixel, mode, 0] = sum_x / total
             points[pixel, mode, 1] = sum_y / total
             points[pixel, mode, 2] = sum_z / total
-            scale[pixel, mode] = math.sqrt(spread / total)
+            for k in range(6):
+                covariance[pixel, mode, k] = total_spread[k] / total
             probability[pixel, mode] = share / trees
             free = left

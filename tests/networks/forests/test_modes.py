@@ -9,7 +9,7 @@ import pytest
 
 from dsac.networks.forests import modes as reference
 from dsac.networks.forests import modes_numba
-from dsac.networks.forests.modes import NUM_MODES, Modes
+from dsac.networks.forests.modes import NUM_MODES, SMALLEST, Modes, isotropic
 
 BOTH = [reference, modes_numba]
 
@@ -53,12 +53,30 @@ def test_modes_are_where_points_gather(module: object) -> None:
     assert (np.abs(found.scale[0] - 0.0224) < 0.006).all()  # √(0.02² + (0.2 · 0.05)²)
 
 
+def _covariances(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    root = rng.uniform(-0.03, 0.03, (*shape, 3, 3))
+    row, column = np.triu_indices(3)
+    return (root @ root.swapaxes(-1, -2) + 0.01**2 * np.eye(3))[..., row, column].astype(np.float32)
+
+
+@pytest.mark.parametrize("module", BOTH)
+def test_the_covariance_of_a_mode_is_that_of_its_points(module: object) -> None:
+    """About the mode, and a little wider: so many points may agree by chance."""
+    rng = np.random.default_rng(4)
+    turn = np.linalg.qr(rng.standard_normal((3, 3)))[0]
+    points = (rng.uniform(-1, 1, (60, 3)) * (0.05, 0.02, 0.0) @ turn + 3).astype(np.float32)  # flat
+    found = module.leaf_modes(points, np.array([0, 60]), 0.1)  # type: ignore[attr-defined]
+    off = points - found.points[0, 0]
+    expected = off.T @ off / 60 + (SMALLEST * 0.1) ** 2 * np.eye(3)
+    np.testing.assert_allclose(found.covariance[0, 0], expected[np.triu_indices(3)], rtol=1e-4, atol=1e-6)
+
+
 def _forest(rng: np.random.Generator) -> tuple[np.ndarray, Modes]:
     """Leaves of four trees, none here and there, whose modes agree in part."""
     places = rng.uniform(-1, 1, (20, NUM_MODES, 3)).repeat(4, 0)
     modes = Modes(
         (places + 0.02 * rng.standard_normal(places.shape)).astype(np.float32),
-        rng.uniform(0.01, 0.05, places.shape[:2]).astype(np.float32),
+        _covariances(rng, places.shape[:2]),
         rng.dirichlet(np.ones(NUM_MODES), 80).astype(np.float32),
     )
     modes.probability[::9, 1:] = 0
@@ -81,9 +99,9 @@ def test_the_compiled_merging_is_the_reference() -> None:
 def test_what_several_trees_say_is_one_mode_and_comes_first(merged: Callable) -> None:
     points = np.zeros((3, NUM_MODES, 3), np.float32)
     points[:, 0, 0], points[:, 1, 1] = [0.0, 0.01, 5.0], [1.0, 2.0, 3.0]
-    scale = np.full((3, NUM_MODES), 0.03, np.float32)
+    spread = isotropic(np.full((3, NUM_MODES), 0.03**2))
     share = np.tile(np.array([0.6, 0.4, 0.0], np.float32), (3, 1))
-    found = merged(np.array([[0], [1], [2]], np.int32), Modes(points, scale, share), 4, 0.03)
+    found = merged(np.array([[0], [1], [2]], np.int32), Modes(points, spread, share), 4, 0.03)
     np.testing.assert_allclose(found.points[0, 0], [0.005, 0, 0], atol=1e-4)
     np.testing.assert_allclose(found.probability[0], [0.4, 0.2, 0.4 / 3, 0.4 / 3], atol=1e-6)
 
@@ -108,7 +126,7 @@ def test_arrays_that_do_not_go_together_are_refused(module: object) -> None:
         ("leaves", (leaves + np.int32(60), modes)),
         ("leaves", (leaves.astype(np.int64), modes)),
         ("leaves", (leaves[0], modes)),
-        ("scale", (leaves, modes._replace(scale=modes.scale[1:]))),
+        ("covariance", (leaves, modes._replace(covariance=modes.covariance[1:]))),
         ("points", (leaves, modes._replace(points=modes.points[..., :2]))),
     ):
         with pytest.raises(ValueError, match=f"^{name}: expected"):
