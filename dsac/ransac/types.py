@@ -106,6 +106,7 @@ class Correspondences:
             camera=camera,
             camera_points=joined("camera_points"),
             weights=joined("weights"),
+            covariances=joined("covariances"),
         )
 
     @property
