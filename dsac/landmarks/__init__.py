@@ -7,6 +7,7 @@ from dsac.landmarks.keypoints import Keypoints
 from dsac.landmarks.landmarks import PATCH_RADIUS, Landmarks
 from dsac.landmarks.look_alikes import LookAlikes, probabilities, support
 from dsac.landmarks.matcher import Matcher
+from dsac.landmarks.telling import Telling
 from dsac.landmarks.view import SHORT_SIDE_PX, GreyView
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Matcher",
     "Remembered",
     "Sightings",
+    "Telling",
     "align",
     "align_focal",
     "answer",

@@ -115,7 +115,8 @@ MATCHING = DenseSolver.rgb(threshold_px=8.0)
 _LEAST_TILES = 8  # of an image, with inliers: wrong poses had them in seven at most
 # Photos of one colour, of noise and of other places reach 0.3; right poses of a quickly made map start at 0.8.
 LEAST_CONFIDENCE = 0.5
-_MOST_TRIED = 12  # other places
+_MOST_TRIED = 16  # other places
+_LEAST_NEAR = 0.25  # confidence in a place that is expected: few landmarks may show it
 # Scene coordinates err together over more than a tile: in the kitchen their pose with depth is off 1.5 times as
 # far as it says.
 _FARTHER = 1.5
@@ -173,24 +174,34 @@ def _told_apart(
     landmarks: Landmarks, look_alikes: LookAlikes, view: GreyView, rows: Correspondences, found: PoseEstimate
 ) -> Answer:
     """The likeliest of the places that look like the one that was found, and the others."""
-    places, poses, supports = [found], [_pose(found)], []
+    places, poses, found_there = [found], [_pose(found)], []
     tried: list[Pose] = []
     for pose in poses:  # those that are found on the way have look-alikes, too
         seen = sightings(landmarks, view, pose)
-        supports.append(support(seen, view.camera.size))
+        found_there.append(seen)
         depth = landmarks.depth_from(pose, seen.rows)
         for other in look_alikes.others(landmarks, seen.rows, pose):
             if len(tried) >= _MOST_TRIED or any(are_same(other, known, depth) for known in tried):
                 continue
             tried.append(other)
-            aligned = trusted(align(landmarks, view, other).to(found.covariance))
-            if aligned.success and not any(are_same(_pose(aligned), known, depth) for known in poses):
+            aligned = align(landmarks, view, other).to(found.covariance)
+            if _may_be(aligned, other, depth) and not any(
+                are_same(_pose(aligned), known, depth) for known in poses
+            ):
                 places.append(aligned)
                 poses.append(_pose(aligned))
     if len(places) == 1:
         return Answer(found)
-    told, shares = evidence(look_alikes, view, poses), [share_of_cells(rows, place) for place in places]
+    told = evidence(look_alikes.telling, landmarks, view, poses, found_there)
+    supports = [support(seen, view.camera.size) for seen in found_there]
+    shares = [share_of_cells(rows, place) for place in places]
     return _likeliest(places, probabilities(told, supports, shares).tolist())
+
+
+def _may_be(aligned: PoseEstimate, known: Pose, depth: float) -> bool:
+    """Whether a look-alike is another place of the photo: trusted, or found where it was known to be."""
+    near = bool(are_same(_pose(aligned), known, depth))
+    return bool(aligned.success) and aligned.confidence.item() > (_LEAST_NEAR if near else LEAST_CONFIDENCE)
 
 
 def _likeliest(places: list[PoseEstimate], chances: list[float]) -> Answer:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from dsac.geometry import Pose
 from dsac.landmarks.alignment import Sightings
 from dsac.landmarks.landmarks import Landmarks
 from dsac.landmarks.patches import TILES, tiles_of
+from dsac.landmarks.telling import Telling
 from dsac.ransac import are_same
 
 _LEAST_SHARE = 0.05  # of the landmarks seen, which come from views with that look-alike
@@ -31,7 +32,8 @@ _MOST = 7  # other places
 _NUM_TILES, _LEAST_IN_TILE = math.prod(TILES), 2
 # What a probability is told by: with these the places of photos of a rendered corridor and staircase get the
 # highest likelihood (benchmarks/repeats.py).
-_OF_EVIDENCE, _OF_SUPPORT, _OF_SHARE, _LEAST_OF_SHARE = 0.1, 2.0, 0.5, 0.02
+_OF_EVIDENCE, _OF_SUPPORT, _OF_SHARE, _LEAST_OF_SHARE = 0.7, 0.5, 0.25, 0.02
+_CERTAIN = 100.0  # as a logarithm
 _TELLING = "telling."  # in a map file
 
 
@@ -44,9 +46,7 @@ class LookAlikes:
 
     view: Int[Tensor, " M"]
     there_from_here: Pose  # batch (M,): where in the map there is what looks like what the view shows
-    telling: Landmarks | None = None  # T that tell places from their look-alikes; None: it was not looked for
-    told: Int[Tensor, "Q 3"] = field(default_factory=lambda: torch.zeros(0, 3, dtype=torch.int32))
-    """One of the T, one of the M look-alikes of its view, and whether it is there, too (1) or not (0)."""
+    telling: Telling | None = None  # what tells places from their look-alikes; None: it was not looked for
 
     def __post_init__(self) -> None:
         count = len(self.view)
@@ -57,12 +57,6 @@ class LookAlikes:
                 f"look-alikes' there_from_here: expected batch ({count},), "
                 f"got {tuple(self.there_from_here.shape)}"
             )
-        num_telling = 0 if self.telling is None else len(self.telling)
-        told, most = self.told, torch.tensor([num_telling, count, 2])
-        if told.ndim != 2 or told.shape[1] != 3 or told.dtype not in (torch.int32, torch.int64):
-            raise ValueError(f"look-alikes' told: expected whole numbers (Q, 3), got {tuple(told.shape)}")
-        if ((told < 0) | (told >= most)).any():
-            raise ValueError(f"look-alikes' told: expected rows from 0 and below {tuple(most.tolist())}")
         if count and (self.view.min() < 0 or not torch.isfinite(self.there_from_here.matrix).all()):
             raise ValueError("look-alikes: expected finite motions of views counted from 0")
 
@@ -79,7 +73,6 @@ class LookAlikes:
         tensors = {
             "view": self.view,
             "there_from_here": self.there_from_here.matrix[:, :3].float().contiguous(),
-            "told": self.told,
         }
         telling = {} if self.telling is None else self.telling.tensors()
         return tensors | {_TELLING + name: value for name, value in telling.items()}
@@ -92,15 +85,24 @@ class LookAlikes:
             raise ValueError(f"look-alikes' there_from_here: expected (M, 3, 4), got {tuple(matrix.shape)}")
         motions = Pose.from_matrix(matrix)
         telling = {name.removeprefix(_TELLING): v for name, v in tensors.items() if name.startswith(_TELLING)}
-        if not telling:  # a map from before
+        if "motions" not in telling:  # a map from before
             return LookAlikes(tensors["view"], motions)
-        return LookAlikes(tensors["view"], motions, Landmarks.from_tensors(telling), tensors["told"])
+        return LookAlikes(tensors["view"], motions, Telling.from_tensors(telling))
 
     def others(self, landmarks: Landmarks, rows: Int[np.ndarray, " S"], cam_from_world: Pose) -> list[Pose]:
         """Poses (batch ()) from which the photo could show the same, the likeliest first.
 
         `rows` are the landmarks that were found from the pose (batch ()): their views say what looks like it.
         """
+        found = self._shown(landmarks, rows, cam_from_world)
+        if self.telling is None:
+            return found
+        # a motion that some views showed may lead to a look-alike that no view of this place did
+        moved = cam_from_world.to(torch.float64) @ self.telling.motions.inverse()
+        return found + [moved[i] for i in range(len(moved.translation))]
+
+    def _shown(self, landmarks: Landmarks, rows: Int[np.ndarray, " S"], cam_from_world: Pose) -> list[Pose]:
+        """Those that the landmarks' views know."""
         num_views = landmarks.cam_from_world.shape[0]
         count = np.bincount(landmarks.view[torch.from_numpy(rows)].numpy(), minlength=num_views)
         told = count[self.views.numpy()].sum()
@@ -141,13 +143,14 @@ def support(found: Sightings, size: tuple[int, int]) -> float:
 
 
 def probabilities(
-    evidence: Float[np.ndarray, " K"], supports: Sequence[float], shares: Sequence[float]
+    evidence: Float[np.ndarray, "K K"], supports: Sequence[float], shares: Sequence[float]
 ) -> Float[np.ndarray, " K"]:
-    """Of the places for which that much speaks (`telling.evidence`), one of which is right.
+    """Of the places, one of which is right, for which that much speaks, each against each (`telling.evidence`).
 
     With such support, and such shares of the photo's scene coordinates.
     """
     values = _OF_SUPPORT * np.array(supports) + _OF_SHARE * np.log(np.array(shares) + _LEAST_OF_SHARE)
-    values += _OF_EVIDENCE * evidence
-    weights = np.exp(values - values.max())
+    values = values.clip(-_CERTAIN)  # nothing seen is -inf
+    against = (_OF_EVIDENCE * evidence + values[:, None] - values).clip(-_CERTAIN)
+    weights = 1 / np.exp(-against).sum(1)
     return weights / weights.sum()

@@ -29,7 +29,6 @@ from dsac.landmarks import (
     GreyView,
     Keypoints,
     Landmarks,
-    LookAlikes,
     Remembered,
     sightings,
 )
@@ -38,13 +37,12 @@ from dsac.landmarks.patches import PinholeView
 from dsac.mapping.buffer import evenly_spread
 from dsac.mapping.depth_correction import DepthCorrection
 from dsac.mapping.look_alikes import Look, find_look_alikes
-from dsac.mapping.telling import find_telling
+from dsac.mapping.telling import Surface, find_telling
 from dsac.mapping.triangulation import FEW, agreed_depths, overlapping_pairs, view_pairs
 from dsac.mapping.view_cover import spread_over_views
 
 _MOST_FRAMES = 500
 _CORNERS_OF_FEW = 2500  # in a frame of few, before those without a depth are dropped
-_MOST_TELLING = 600  # corners of a view that may tell it from others
 _CLEAREST = 160  # corners in a frame of many that can be landmarks; in one of few at least so many
 _RADIUS = 6  # pixels around the place that the first depth predicts
 _LEAST_CORRELATION = 0.8
@@ -127,20 +125,10 @@ def remember(
     ]
     landmarks = _as_landmarks(final, with_patch)
     look_alikes = find_look_alikes(landmarks, points, looks)
-    return Remembered(landmarks, points, _with_telling(look_alikes, looks, final, described))
-
-
-def _with_telling(
-    look_alikes: LookAlikes, looks: list[Look], candidates: list[_Candidates], rows: list[Int[np.ndarray, " _"]]
-) -> LookAlikes:
-    """With the corners, of these rows, that tell a view from what looks like it."""
-    if not look_alikes:
-        return look_alikes
-    rows = [of_view[:_MOST_TELLING] for of_view in rows]
-    corners = {i: _as_landmarks([candidates[i]], [rows[i]]) for i in look_alikes.views.tolist() if len(rows[i])}
-    chosen, told = find_telling(look_alikes, looks, corners)
-    kept = [rows[i][chosen.get(i, np.zeros(0, int))] for i in range(len(rows))]
-    return replace(look_alikes, telling=_as_landmarks(candidates, kept), told=torch.from_numpy(told))
+    if look_alikes:
+        surfaces = [Surface.of(frames[i], c.view) for i, c in enumerate(candidates)]
+        look_alikes = replace(look_alikes, telling=find_telling(look_alikes, surfaces))
+    return Remembered(landmarks, points, look_alikes)
 
 
 def _corrected_depths(
