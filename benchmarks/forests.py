@@ -77,23 +77,23 @@ def asked(
     queries = scene.query[::every] if use_depth else scene.query[::every].without_depth()
     truth = queries.cam_from_world
     assert truth is not None
-    source = localizer.regressor
+    source = localizer.in_map.regressor
     for i in range(len(queries)):
         frame = queries[i]
         images, depth = frame.image[None], None if frame.depth is None else frame.depth[None]
-        localizer.regressor = once = Once(source)
+        localizer.in_map.regressor = once = Once(source)
         started = time.process_time()
         once.encode(images, frame.camera, depth)
         found["predict"][1].append(1000 * (time.process_time() - started))
         for name, solver in solvers(use_depth).items():
-            localizer.solver = localizer.depth_solver = solver
+            localizer.in_map.solver = localizer.in_map.depth_solver = solver
             started = time.process_time()
             answer = localizer.localize(images, frame.camera, depth=depth)[0]
             found[name][1].append(1000 * (time.process_time() - started))
             pose = answer.cam_from_world
             off = pose.center_distance(truth[i]).item(), pose.rotation_error_deg(truth[i]).item()
             found[name][0].append(off if answer.success else (np.inf, np.inf))
-    localizer.regressor = source
+    localizer.in_map.regressor = source
     return found
 
 

@@ -114,6 +114,11 @@ class Localizer:
         """Of a map of one region. Raises: `DsacError` for another."""
         return self.in_map.solver
 
+    @property
+    def memory_used_mb(self) -> float:
+        """By the regions that are in memory, about; 0 for a map of one region, which always is."""
+        return 0.0 if self._regions is None else self._regions.used_mb
+
     def warm_up(self) -> None:
         """Wait until all that a photo needs is compiled, which is done once after an install.
 

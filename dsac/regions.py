@@ -160,9 +160,14 @@ class Regions:
         holds = region.holds
         size = _BYTES_A_VALUE * holds.num_values + _BYTES_A_LANDMARK * holds.num_landmarks
         self._loaded[row] = made, (size + _BYTES_A_POINT * holds.num_described_points) / 1e6
-        while len(self._loaded) > 1 and sum(mb for _, mb in self._loaded.values()) > self.memory_mb:
+        while len(self._loaded) > 1 and self.used_mb > self.memory_mb:
             self._loaded.popitem(last=False)
         return made
+
+    @property
+    def used_mb(self) -> float:
+        """By the regions that are in memory, about."""
+        return sum(mb for _, mb in self._loaded.values())
 
     def near(self, place: Sequence[float], radius: float) -> Int[np.ndarray, " K"]:
         """Those with a mapping camera within the radius (in the world's unit), and those that know of none."""
@@ -216,7 +221,8 @@ class Regions:
         """Scores of the regions that a photo is asked of, the highest first."""
         scores = self._gate.scores(features)
         best = among[np.argsort(-scores[among], kind="stable")][:_MOST_ASKED]
-        return {int(row): float(scores[row]) for row in best}
+        least = scores[best[np.isfinite(scores[best])]].max(initial=-np.inf) - _UNLIKELY
+        return {int(row): float(scores[row]) for row in best if scores[row] >= least}
 
     def _chosen(self, looks: dict[int, FirstLook], clock: Clock) -> Found:
         """Of what regions said of one photo, which are in the order in which they were asked."""
@@ -240,7 +246,7 @@ class Regions:
         """Different ones with their chances, the likeliest first; of those that are one the most exact."""
         supports = [self[place.region].support(looks[place.region], place.estimate) for place in places]
         shares = [share_of_cells(place.estimated.rows, place.estimate) for place in places]
-        chances = probabilities(np.zeros(len(places)), supports, shares)
+        chances = probabilities(np.zeros((len(places), len(places))), supports, shares)
         different: list[_Place] = []
         for place, chance in sorted(zip(places, chances, strict=True), key=lambda each: -each[1]):
             known = next((i for i, other in enumerate(different) if self._are_same(place, other)), None)
@@ -310,12 +316,14 @@ def _asked_as(k: int, estimated: Estimated) -> Estimated:
 
 
 def _is_settled(looks: dict[int, FirstLook], scores: dict[int, float], k: int) -> bool:
-    """Whether the k-th region need not be looked at: another has a clear pose, and is likelier by far."""
+    """Whether the k-th region need not be looked at: another has a pose, and is likelier by far."""
     score = list(scores.values())[k]
-    return any(look.is_clear and scores[row] - score > _RIVAL for row, look in looks.items())
+    return any(look.found[0].success and scores[row] - score > _RIVAL for row, look in looks.items())
 
 
 _BYTES_A_VALUE, _BYTES_A_LANDMARK, _BYTES_A_POINT = 4, 800, 400  # of a map in memory
 _MOST_ASKED = 6  # regions, of one photo
 _MOST_SEARCHED = 3  # likewise, for what landmarks leave open
-_RIVAL = 0.03  # of the mean cosine: no less likely than that is looked at, too
+# Differences of mean cosines. Of 15 places, ten of them rooms of one layout, the right one was the likeliest
+# for 99.3 % of 569 photos, and never more than 0.044 below that.
+_RIVAL, _UNLIKELY = 0.03, 0.1  # no less likely than that is looked at, too; less likely than that, never

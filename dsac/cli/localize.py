@@ -53,6 +53,13 @@ class Localize:
     """Metres per unit of depth (default: what depth_scale.txt says beside it; 0.001 for whole numbers or 1)."""
     every: Maybe[int] = None
     """Of videos, localize one of so many frames instead of those that are sharp and show something new."""
+    near: Annotated[
+        tuple[float, float, float] | None, tyro.conf.arg(metavar="X Y Z", help_behavior_hint="")
+    ] = None
+    """Where the camera is about, in the map's world: of a map of many regions only those are asked that know of
+    views within --radius."""
+    radius: Maybe[float] = None
+    """Of --near, in the map's unit of length."""
     output: Maybe[Path] = None
     """Poses file to write."""
     json: Flag = False
@@ -69,6 +76,8 @@ class Localize:
             check_writable(self.output, is_poses_file)
         if self.depth_scale is not None and self.depth is None:
             raise DsacError("--depth-scale: expected with --depth")
+        if (self.near is None) != (self.radius is None):
+            raise DsacError("--near: expected with --radius, and --radius with it")
         camera = None if self.camera is None else _parse_cameras(self.camera)
         if not self.images:
             raise DsacError("no images given: dsac localize MAP IMAGES...")
@@ -93,7 +102,9 @@ class Localize:
         try:
             for i in range(len(photos)):
                 try:
-                    (localization,) = localizer.localize_frames(photos[i : i + 1], use_depth=True)
+                    (localization,) = localizer.localize_frames(
+                        photos[i : i + 1], use_depth=True, near=self.near, radius=self.radius
+                    )
                 except DatasetError as error:  # one bad photo among many is no reason to leave the others
                     if len(photos) == 1:
                         raise
@@ -138,9 +149,10 @@ def _as_line(localization: Localization) -> str:
     x, y, z = localization.cam_from_world.center.tolist()
     unit = " m" if localization.metric else ""
     known = _geo(localization) + _deviations(localization) + _focal(localization)
+    where = f"in {localization.region} " if localization.region else ""
     others = f"  or at {_others(localization.places[1:], unit)}" if localization.alternatives else ""
     return (
-        f"{localization.name}  at ({x:.3f}, {y:.3f}, {z:.3f}){unit}  {known}"
+        f"{localization.name}  {where}at ({x:.3f}, {y:.3f}, {z:.3f}){unit}  {known}"
         f"confidence {localization.confidence.item():.2f}  {localization.num_inliers.item()} inliers  "
         f"{localization.timing.total_ms:.0f} ms{others}"
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dsac.cli.check import refuse_contradictions
 from dsac.cli.console import let_kernels_compile, out, training_progress
+from dsac.cli.map_regions import map_regions
 from dsac.cli.options import (
     Device,
     Flag,
@@ -29,6 +30,7 @@ from dsac.cli.sfm import place_photos
 from dsac.errors import DsacError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from dsac.datasets import Conventions, Scene
@@ -99,6 +101,11 @@ class Map(Meaning):
     """Learn even what the recording's own images contradict."""
     resume: Flag = False
     """Go on from the checkpoint that an unfinished mapping to the same file left."""
+    regions: Maybe[int] = None
+    """Regions to divide the frames into by what they see, each learned for itself, all in one file (default: as
+    many as the place needs, with the shared encoder; a room or two are one)."""
+    workers: int = 1
+    """Regions learned side by side, each by a process of one thread."""
     seed: int = 0
     """The same seed gives the same map on the same machine."""
     device: Device = "auto"
@@ -122,9 +129,26 @@ class Map(Meaning):
             scene = replace(scene, mapping=scene.mapping.without_depth())
         if self.check and not self.resume and not self.sfm and self.scene != "synthetic":
             refuse_contradictions(scene, meant)
-        map_scene(scene, self.map, settings, device, self.seed, self.resume)
+        rows = self._divided(scene)
+        if len(rows) == 1:
+            map_scene(scene, self.map, settings, device, self.seed, self.resume)
+        else:
+            map_regions(scene, rows, self.map, settings, device, self.seed, self.resume, self.workers)
         score_map(self.map, scene, device, held_out=len(scene.query) > 0 and not split)
         self._show_next(len(scene.query) > 0 and not self.sfm, meant)
+
+    def _divided(self, scene: Scene) -> list[np.ndarray]:
+        """Rows of the mapping frames of each region. Raises: `DsacError` for numbers that mean nothing."""
+        import numpy as np
+
+        from dsac.mapping import divide
+
+        for name, number in (("regions", self.regions), ("workers", self.workers)):
+            if number is not None and number < 1:
+                raise DsacError(f"--{name}: expected 1 or more, got {number}")
+        if self.regressor != "shared" and self.regions is None:
+            return [np.arange(len(scene.mapping))]
+        return divide(scene.mapping, regions=self.regions)
 
     def _held_out(self, scene: Scene) -> Scene:
         """The scene with some frames for queries, where it has none of its own.

@@ -16,11 +16,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Int
 
 from dsac.atlas import Atlas, Region
 from dsac.datasets import Scene
@@ -66,6 +65,7 @@ class Mapped(NamedTuple):
     interrupted: bool  # others were not finished, and can be
 
 
+@runtime_checkable
 class Running(Protocol):
     """A region in the making, elsewhere."""
 
@@ -81,7 +81,7 @@ OnProgress = Callable[[str, MappingProgress], None]  # the region's name
 
 def build_regions(
     scene: Scene,
-    rows: Sequence[Int[np.ndarray, " M"]],
+    rows: Sequence[np.ndarray],
     folder: Path,
     settings: MappingSettings | NetworkSettings | ForestSettings | None = None,
     *,
@@ -92,7 +92,7 @@ def build_regions(
     on_progress: OnProgress = lambda name, progress: None,
     start: Callable[[RegionTask], Running] | None = None,
 ) -> Mapped:
-    """A map of each region, of the scene's mapping frames in these rows; see `divide`.
+    """A map of each region, of the scene's mapping frames in these rows (whole numbers); see `divide`.
 
     One worker is this process, with all its threads; of more each is a process with one thread, or what `start`
     makes of a task. The maps are the same for the same seed, whoever makes them with as many threads. What the

@@ -1,0 +1,75 @@
+"""Visual words tell of which map a photo is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dsac.visual_words import NUM_WORDS, Gate, VisualWords, white
+
+CHANNELS = 152
+NO_CENTERS = torch.zeros(0, 3)
+
+
+def _features(kind: int, count: int, seed: int) -> torch.Tensor:
+    """Cells of a place of that kind: near one of its hundred looks."""
+    looks = 3 * torch.randn(100, CHANNELS, generator=torch.Generator().manual_seed(kind))
+    generator = torch.Generator().manual_seed(1000 + seed)
+    rows = torch.randint(100, (count,), generator=generator)
+    return looks[rows] + torch.randn(count, CHANNELS, generator=generator)
+
+
+def _photo(kind: int, seed: int) -> torch.Tensor:
+    return _features(kind, 20 * 15, seed).T.reshape(CHANNELS, 15, 20)
+
+
+@pytest.mark.parametrize("count", [2, 5, 20])
+def test_a_photo_is_most_alike_to_its_own_map_among_few_and_many(count: int) -> None:
+    gate = Gate([VisualWords.of(_features(kind, 1500, kind), NO_CENTERS) for kind in range(count)])
+    for kind in range(count):
+        scores = gate.scores(_photo(kind, 50 + kind))
+        assert scores.argmax() == kind
+        assert scores.max() > np.sort(scores)[-2] + 0.05
+
+
+def test_scores_of_the_likeliest_are_mean_cosines_with_the_nearest_word() -> None:
+    """Against the definition, word by word."""
+    maps = [VisualWords.of(_features(kind, 900, kind), NO_CENTERS) for kind in range(3)]
+    photo = _photo(1, 7)
+    cells = white(photo.flatten(1).T)
+    cells = cells[torch.linspace(0, len(cells) - 1, 150, dtype=torch.float64).long()]
+    for score, words in zip(Gate(maps).scores(photo), maps, strict=True):
+        unit = torch.nn.functional.normalize(words.words.float(), dim=-1)
+        cosines = [max(float(cell @ word) for word in unit) for cell in cells[:150]]
+        assert abs(score - np.mean(cosines)) < 1e-5
+
+
+def test_maps_without_words_may_always_be_it_and_few_cells_make_few_words() -> None:
+    few = VisualWords.of(_features(0, 30, 0), NO_CENTERS)
+    assert len(few) == 30 < NUM_WORDS
+    scores = Gate([None, few, VisualWords.of(_features(1, 900, 1), NO_CENTERS)]).scores(_photo(1, 3))
+    assert scores[0] == np.inf and scores[2] > scores[1]
+    assert (Gate([None, None]).scores(_photo(0, 0)) == np.inf).all()
+
+
+def test_words_are_the_same_for_the_same_cells_whatever_the_scale_of_int8() -> None:
+    a, b = (VisualWords.of(_features(3, 700, 3), NO_CENTERS) for _ in range(2))
+    assert (a.words == b.words).all()
+    again = VisualWords.from_tensors(a.tensors())
+    assert (again.words == a.words).all()
+
+
+@pytest.mark.wrong_input
+@pytest.mark.parametrize(
+    ("words", "centers"),
+    [
+        (torch.zeros(3, 4), NO_CENTERS),
+        (torch.zeros(3, dtype=torch.int8), NO_CENTERS),
+        (torch.zeros(3, 4, dtype=torch.int8), torch.zeros(2, 4)),
+        (torch.zeros(3, 4, dtype=torch.int8), torch.full((2, 3), float("nan"))),
+    ],
+)
+def test_arrays_that_are_no_words_are_refused(words: torch.Tensor, centers: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="visual words'"):
+        VisualWords(words, centers)
