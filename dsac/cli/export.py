@@ -18,8 +18,8 @@ from dsac.errors import DatasetError, DsacError
 if TYPE_CHECKING:
     from dsac.datasets.writers.colmap import SeenPoint
     from dsac.datasets.writers.outgoing import Outgoing
-    from dsac.geometry import Camera, Pose
-    from dsac.scene_map import SceneMap
+    from dsac.geometry import Camera, Pose, Similarity
+    from dsac.landmarks import Landmarks
 
 
 @dataclass(frozen=True)
@@ -77,31 +77,43 @@ class Export:
 
 def _of_map(path: Path, camera: Camera | None) -> tuple[Outgoing, list[SeenPoint]]:
     """The views that landmarks were cut from, and the landmarks, in the world of the recording."""
-    from dsac.scene_map import SceneMap
+    from dsac.atlas import Atlas
+    from dsac.geometry import Pose
 
-    scene_map = SceneMap.load(path)
-    if scene_map.landmarks is None or not len(scene_map.landmarks):
+    atlas = Atlas.load(path)
+    regions = [(region.name, region.read()) for region in atlas.regions]
+    with_some = [(name, scene_map, scene_map.landmarks) for name, scene_map in regions if scene_map.landmarks]
+    if not with_some:
         raise DsacError(f"{path}: holds no landmarks, and poses of the mapping images only with them")
-    poses = scene_map.in_world(scene_map.landmarks.cam_from_world)
-    names = [f"view-{number:04d}" for number in range(len(poses))]
-    views = _views(names, poses, camera or scene_map.mapping_camera, None)
-    return views, _landmarks(scene_map, views)
+    of_each = [scene_map.in_world(landmarks.cam_from_world) for _, scene_map, landmarks in with_some]
+    names = [
+        f"{name}-view-{number:04d}" if name else f"view-{number:04d}"
+        for (name, _, _), poses in zip(with_some, of_each, strict=True)
+        for number in range(len(poses))
+    ]
+    views = _views(names, Pose.cat(of_each), camera or atlas.mapping_camera, None)
+    points: list[SeenPoint] = []
+    first = 0
+    for (_, scene_map, landmarks), poses in zip(with_some, of_each, strict=True):
+        points += _landmarks(landmarks, scene_map.info.world_from_map, first, views)
+        first += len(poses)
+    return views, points
 
 
-def _landmarks(scene_map: SceneMap, views: Outgoing) -> list[SeenPoint]:
-    """With their colours, and where the view's camera shows them, if that is known."""
+def _landmarks(
+    landmarks: Landmarks, world_from_map: Similarity, first: int, views: Outgoing
+) -> list[SeenPoint]:
+    """With their colours, and where the view's camera shows them, if that is known; `first` of their views."""
     import torch
 
     from dsac.datasets.writers.colmap import SeenPoint
 
-    landmarks = scene_map.landmarks
-    assert landmarks is not None
-    points = scene_map.info.world_from_map @ landmarks.points
+    points = world_from_map @ landmarks.points
     colors = landmarks.colors
     if colors is None:  # a map from before: the grey of the patch's middle
         middle = landmarks.patches.shape[-1] // 2
         colors = landmarks.patches[:, middle, middle, None].expand(-1, 3)
-    rows = landmarks.view.long()
+    rows = landmarks.view.long() + first
     pixels = torch.zeros(len(points), 2, dtype=torch.float64)
     if views.cameras:
         points_cam = views.cam_from_world[rows] @ points[:, None]

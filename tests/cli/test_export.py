@@ -11,10 +11,11 @@ import pytest
 import torch
 from command_line import Fails, Run
 
+from dsac.atlas import Atlas
 from dsac.datasets import NamedPoses, read_poses, write_poses
 from dsac.datasets.formats.colmap import read_cameras_text
 from dsac.datasets.trajectory import read_trajectory
-from dsac.geometry import Pose
+from dsac.geometry import Pose, Similarity
 from dsac.scene_map import SceneMap
 
 CAMERA = "OPENCV,640,480,500,510,321,239,0.1,0.01,0.001,0"
@@ -206,3 +207,19 @@ def test_an_export_may_replace_another_of_its_kind(poses: Path, run: Run, to: st
     for _ in range(2):
         code, _, error = run("export", poses, poses.parent / "file", "--to", to, "--camera", CAMERA)
         assert code == 0, error
+
+
+def test_a_map_of_many_regions_is_one_cloud_in_the_world(
+    textured_ball_map: SceneMap, run: Run, tmp_path: Path
+) -> None:
+    away = Similarity.of((10.0, 0.0, 0.0), scale=2.0)
+    there = replace(textured_ball_map, info=textured_ball_map.info.in_world_of(away))
+    path, landmarks = tmp_path / "two.dsac", textured_ball_map.landmarks
+    assert landmarks is not None
+    Atlas.of({"here": textured_ball_map, "there": there}).save(path)
+    code, out, _ = run("export", path, tmp_path / "model", "--to", "colmap")
+    assert code == 0 and f"{2 * len(landmarks.cam_from_world)} views" in out
+    text = (tmp_path / "model" / "points3D.txt").read_text()
+    points = np.array([line.split()[1:4] for line in text.splitlines() if line[:1] != "#"], dtype=float)
+    assert len(points) == 2 * len(landmarks)
+    np.testing.assert_allclose(points[len(landmarks) :], 2 * points[: len(landmarks)] + [10, 0, 0], atol=1e-3)
