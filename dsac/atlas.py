@@ -1,6 +1,7 @@
-"""The atlas: maps of several regions of one world, in one file, each read when a photo may be of it.
+"""The atlas: maps of several regions, in one file, each read when a photo may be of it.
 
-A region is a map like any other, in its own frame that lies somehow in the world. The file is a zip archive
+A region is a map like any other, in its own frame that lies somehow in a world: mostly the same for all, else
+regions say the name of theirs. The file is a zip archive
 of map files, stored as they are, beside an index: what each region says about itself and its visual words,
 which is all that is read before a photo asks. A map file alone is an atlas of one region.
 """
@@ -42,6 +43,7 @@ class Region:
     holds: Holds
     source: SceneMap | Path  # the map, or the file that is it, or holds it under the name
     is_as_stored: bool = True  # it says in that file what is said here
+    stored_as: str | None = None  # its name in that file; None: the same
 
     @staticmethod
     def of(name: str, scene_map: SceneMap) -> Region:
@@ -57,6 +59,10 @@ class Region:
         if isinstance(self.source, SceneMap):
             return replace(self, info=info, source=replace(self.source, info=info))
         return replace(self, info=info, is_as_stored=False)
+
+    def named(self, name: str) -> Region:
+        """The same map by this name."""
+        return replace(self, name=name, stored_as=self.name if self.stored_as is None else self.stored_as)
 
     def read(self) -> SceneMap:
         """Raises: `MapFormatError` where the file is no longer whole."""
@@ -76,14 +82,14 @@ class Region:
             if not zipfile.is_zipfile(path):
                 return path.read_bytes()
             with zipfile.ZipFile(path) as archive:
-                return archive.read(_member(self.name))
+                return archive.read(_member(self.name if self.stored_as is None else self.stored_as))
         except (zipfile.BadZipFile, OSError, LookupError) as error:
             raise MapFormatError(f"{path}: region {self.name} is damaged or gone ({error})") from None
 
 
 @dataclass(frozen=True, eq=False)
 class Atlas:
-    """Regions of one world, by different names. Raises: `ValueError` for none, and for a name twice."""
+    """Regions, by different names. Raises: `ValueError` for none, and for a name twice."""
 
     regions: tuple[Region, ...]
 
@@ -113,11 +119,19 @@ class Atlas:
         """The same maps, each saying this about itself."""
         return Atlas(tuple(region.saying(of_region(region.info)) for region in self.regions))
 
+    @property
+    def worlds(self) -> list[str]:
+        """The names of the different worlds that the regions are in."""
+        return list(dict.fromkeys(region.info.world for region in self.regions))
+
     # ---- as one map ---------------------------------------------------------------------------------
 
     @cached_property
     def info(self) -> MapInfo:
-        """What one map of all regions would say about itself; bounds are along the world's axes."""
+        """What one map of all regions would say about itself; bounds are along the world's axes.
+
+        Those of regions in different worlds mean nothing.
+        """
         infos = [region.info for region in self.regions]
         if len(infos) == 1:
             return infos[0]
@@ -141,6 +155,7 @@ class Atlas:
             num_frames=len(frames) or sum(info.num_frames for info in infos),
             metric=metrics.pop() if len(metrics) == 1 else None,
             geo=geos.pop() if len(geos) == 1 else None,
+            world=self.worlds[0] if len(self.worlds) == 1 else "",
             source=", ".join(dict.fromkeys(info.source for info in infos)),
             created=max(info.created for info in infos),
         )

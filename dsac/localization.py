@@ -37,6 +37,7 @@ class Alternative:
     cam_from_world: Pose  # batch (), float64
     covariance: Float[Tensor, "6 6"]  # as of a `Localization`
     probability: float  # that this is the right one
+    world: str = ""  # that the pose is in, see `Localization.world`
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -69,6 +70,9 @@ class Localization:
     alternatives: tuple[Alternative, ...] | tuple[tuple[Alternative, ...], ...] = ()
     # Of a map of many regions: which answered, by its name. For B photos a tuple of B.
     region: str | tuple[str, ...] = ""
+    world: str | tuple[str, ...] = (
+        ""  # likewise: the name of the world that the pose is in, see `MapInfo.world`
+    )
     geo_origin: GeoPoint | None = None  # where the world's origin is on Earth, see `MapInfo.geo`
 
     @property
@@ -113,7 +117,8 @@ class Localization:
             raise TypeError("this is the answer for a batch of photos: take one of them")
         others = [other for other in self.alternatives if isinstance(other, Alternative)]
         left = 1.0 - sum(other.probability for other in others)
-        return [Alternative(self.cam_from_world, self.covariance, left), *others]
+        here = Alternative(self.cam_from_world, self.covariance, left, str(self.world))
+        return [here, *others]
 
     @property
     def scene_points(self) -> Float[Tensor, "B N 3"]:
@@ -160,6 +165,7 @@ class Localization:
             correspondences=self.correspondences[index : index + 1],
             alternatives=self.alternatives[index] if self.alternatives else (),
             region=self.region[index] if self.region else "",
+            world=self.world[index] if self.world else "",
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -173,10 +179,12 @@ class Localization:
         return {
             "name": self.name,
             **({"region": self.region} if self.region else {}),
+            **({"world": self.world} if self.world else {}),
             **self._estimate.to_dict(),
             "alternatives": [
                 {
                     "probability": round(other.probability, 4),
+                    **({"world": other.world} if other.world else {}),
                     "cam_from_world": {
                         "quaternion_wxyz": other.cam_from_world.quaternion_wxyz.tolist(),
                         "translation": other.cam_from_world.translation.tolist(),

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ from dsac.ransac import Solver
 from dsac.regions import Found, Regions
 from dsac.regressor import CorrespondenceSource
 
+T = TypeVar("T")
 _Rows = Int[np.ndarray, " K"]  # of the regions that may be asked
 
 
@@ -151,7 +152,7 @@ class Localizer:
         metres, for B photos (B, H, W), or a file, see `load_photos`; 0, NaN and what is below are unknown, and
         where too little is known, or it contradicts the map, the answer is that without it.
         `near` and `radius` say where the camera is about, in the world's frame and unit: of a map of many
-        regions those are asked that know of views so near.
+        regions those are asked that know of views so near, each in its own world.
         Raises: `ValueError` for an image, a camera or depth of another kind, and where a tensor's camera is of
         another image size; `DatasetError` for a file that cannot be read, and a camera or depth of another
         shape than the photo; `DsacError` for depth where the map's unit of length is not the metre.
@@ -282,8 +283,14 @@ class Localizer:
             world,
             focal_px,
             focal_px * focal_sigma,
-            self.scene_map.info.metric,
+            _common([info.metric for info in found.infos]),
             found.others,
             region=found.regions,
-            geo_origin=self.scene_map.info.geo,
+            world=tuple(info.world for info in found.infos),
+            geo_origin=_common([info.geo for info in found.infos]),
         )
+
+
+def _common(values: Sequence[T]) -> T | None:
+    """What all say."""
+    return values[0] if all(value == values[0] for value in values) else None

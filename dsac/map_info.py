@@ -73,11 +73,12 @@ class MapInfo:
     scale: float = 1.0  # units of the world that are one of the map
     # Where the world's origin is on Earth; its axes are then east, north and up there, in metres.
     geo: GeoPoint | None = None
+    world: str = ""  # its name, which tells it from those of other regions in one file
     dsac_version: str = dsac.__version__
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
-        for name in ("encoder_id", "encoder_digest", "supervision", "source", "created", "camera"):
+        for name in ("encoder_id", "encoder_digest", "supervision", "source", "created", "camera", "world"):
             _check(isinstance(getattr(self, name), str), name, "text", self)
         for name, least, most in (("stride", 1, 256), ("short_side_px", 1, 16_384), ("num_frames", 0, 2**53)):
             value = getattr(self, name)

@@ -26,6 +26,7 @@ from dsac.geometry import Camera, Similarity
 from dsac.landmarks.answering import CLEAR, SURE, share_of_cells, trusted
 from dsac.landmarks.look_alikes import probabilities
 from dsac.localization import Alternative
+from dsac.map_info import MapInfo
 from dsac.map_localizer import Clock, Estimated, FirstLook, Focused, MapLocalizer, encoded_by
 from dsac.networks.encoder import Encoder, load_encoder
 from dsac.networks.heads import LinearHead
@@ -43,15 +44,15 @@ class Found(NamedTuple):
     others: tuple[
         tuple[Alternative, ...], ...
     ]  # of each photo: where else it may have been taken, in the world
+    infos: tuple[MapInfo, ...]  # of each photo: what the map that answered says about itself
 
     @staticmethod
     def by(localizer: MapLocalizer, estimated: Estimated, region: str = "") -> Found:
-        world = localizer.scene_map.info.world_from_map
+        info = localizer.scene_map.info
         others = tuple(
-            tuple(alternative(world, pose, chance) for pose, chance in of_photo)
-            for of_photo in estimated.others
+            tuple(alternative(info, pose, chance) for pose, chance in of_photo) for of_photo in estimated.others
         )
-        return Found((region,) * len(others), world, estimated, others)
+        return Found((region,) * len(others), info.world_from_map, estimated, others, (info,) * len(others))
 
     @staticmethod
     def cat(each: Sequence[Found]) -> Found:
@@ -72,13 +73,16 @@ class Found(NamedTuple):
             first.world_from_map if same else Similarity.identity(),
             Estimated(PoseEstimate.cat([e.estimate for e in of_each]), Correspondences.cat(rows), ()),
             tuple(others for found in each for others in found.others),
+            tuple(info for found in each for info in found.infos),
         )
 
 
-def alternative(world_from_map: Similarity, estimate: PoseEstimate, chance: float) -> Alternative:
-    """One photo's other pose, in the world."""
-    pose, covariance = estimate.cam_from_world, estimate.covariance
-    return Alternative(world_from_map.pose(pose)[0], world_from_map.covariance(covariance)[0], chance)
+def alternative(info: MapInfo, estimate: PoseEstimate, chance: float) -> Alternative:
+    """One photo's other pose, in the world of the map that says this about itself."""
+    world_from_map, pose, covariance = info.world_from_map, estimate.cam_from_world, estimate.covariance
+    return Alternative(
+        world_from_map.pose(pose)[0], world_from_map.covariance(covariance)[0], chance, info.world
+    )
 
 
 def _in_world(found: Found) -> Estimated:
@@ -170,7 +174,10 @@ class Regions:
         return sum(mb for _, mb in self._loaded.values())
 
     def near(self, place: Sequence[float], radius: float) -> Int[np.ndarray, " K"]:
-        """Those with a mapping camera within the radius (in the world's unit), and those that know of none."""
+        """Those with a mapping camera within the radius (in the world's unit), and those that know of none.
+
+        Worlds do not count: of regions that are not in one, each is asked for the place in its own.
+        """
         there = np.array(place, dtype=np.float64)
         return np.array(
             [
@@ -271,15 +278,20 @@ class Regions:
         )
         others = [
             *found.others[0],
-            *(alternative(self._world(place), place.estimate, place.chance) for place in rest),
+            *(alternative(self._info(place), place.estimate, place.chance) for place in rest),
         ]
         return found._replace(others=(tuple(sorted(others, key=lambda other: -other.probability)),))
 
+    def _info(self, place: _Place) -> MapInfo:
+        return self.atlas.regions[place.region].info
+
     def _world(self, place: _Place) -> Similarity:
-        return self.atlas.regions[place.region].info.world_from_map
+        return self._info(place).world_from_map
 
     def _are_same(self, a: _Place, b: _Place) -> bool:
         """Whether two regions found one place."""
+        if self._info(a).world != self._info(b).world:
+            return False
         here, there = (self._world(place).pose(place.estimate.cam_from_world)[0] for place in (a, b))
         depths = (a.estimate.cam_from_world @ a.estimated.rows.scene_points)[..., 2]
         return bool(are_same(here, there, self._world(a).scale * depths.median().item()))

@@ -17,7 +17,7 @@ LEVELS = [
     ["checking", "map_info", "query_depth"],
     ["scene_map"],
     ["atlas", "map_localizer"],
-    ["regions"],
+    ["cropping", "regions"],
     ["localizer", "warm_up"],
     ["mapping", "evaluation", "worlds"],
     ["studies"],

@@ -79,9 +79,10 @@ class Align:
         check_writable(output, is_map)
         _check_origin(self.origin)
         atlas = Atlas.load(self.map)
+        check_one_world(self.map, atlas)
         alignment = self._alignment(atlas)
         changed = aligned(atlas, alignment)
-        for line in _told(alignment):
+        for line in told(alignment):
             out.print(line, soft_wrap=True)
         changed.save(output)
         geo = changed.info.geo
@@ -109,6 +110,15 @@ class Align:
         return by_recording(Localizer(atlas, device=device), scene, rigid=self.rigid, origin=self.origin)
 
 
+def check_one_world(path: Path, atlas: Atlas) -> None:
+    """Raises: `DsacError`."""
+    if len(atlas.worlds) > 1:
+        raise DsacError(
+            f"{path}: expected regions in one world, got {', '.join(atlas.worlds)}: take those of one out with "
+            "`dsac crop --regions`"
+        )
+
+
 def _check_origin(origin: GeoPoint | None) -> None:
     """Raises: `DsacError`."""
     from dsac.geometry import check_geo
@@ -129,7 +139,7 @@ def _photos(given: tuple[str, ...], atlas: Atlas) -> Frames:
         return load_photos(given, mapping_camera=atlas.mapping_camera, as_stored=atlas.info.as_stored)
 
 
-def _told(alignment: Alignment) -> list[str]:
+def told(alignment: Alignment) -> list[str]:
     """What was found, in lines: who agrees, and the transform."""
     return [*_told_agreement(alignment), _told_transform(alignment.world_from_this)]
 

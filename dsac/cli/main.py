@@ -19,6 +19,7 @@ from dsac.cli.bench import Bench
 from dsac.cli.check import Check
 from dsac.cli.console import err, is_out_of_memory, print_mistake
 from dsac.cli.convert import Convert
+from dsac.cli.crop import Crop
 from dsac.cli.demo import Demo
 from dsac.cli.evaluate import Evaluate
 from dsac.cli.export import Export
@@ -27,6 +28,7 @@ from dsac.cli.frames import Frames
 from dsac.cli.info import Info
 from dsac.cli.localize import Localize
 from dsac.cli.map import Map
+from dsac.cli.merge import Merge
 from dsac.cli.options import check_numbers
 from dsac.cli.process import keep_freed_memory, let_decoders_be_silent
 from dsac.cli.render import Render
@@ -42,6 +44,8 @@ VERBS = (
     Evaluate,
     Info,
     Align,
+    Merge,
+    Crop,
     Convert,
     Export,
     Frames,

@@ -1,8 +1,18 @@
-"""Bringing a map into another world: that of control points, of the Earth, of another recording."""
+"""Bringing a map into another world: of control points, of the Earth, of another recording, of another map."""
 
 from dsac.worlds.alignment import Alignment, aligned, by_transform
 from dsac.worlds.control_points import by_control_points
 from dsac.worlds.gps import by_gps
+from dsac.worlds.merging import apart, in_one_world
 from dsac.worlds.recording import by_recording
 
-__all__ = ["Alignment", "aligned", "by_control_points", "by_gps", "by_recording", "by_transform"]
+__all__ = [
+    "Alignment",
+    "aligned",
+    "apart",
+    "by_control_points",
+    "by_gps",
+    "by_recording",
+    "by_transform",
+    "in_one_world",
+]
