@@ -77,12 +77,27 @@ class Region:
             return self.read().to_bytes()
         return self._stored_bytes(self.source)
 
+    @property
+    def size_bytes(self) -> int:
+        """Of its map file. Raises: `MapFormatError`."""
+        if not isinstance(self.source, Path):
+            return len(self.to_bytes())
+        if not zipfile.is_zipfile(self.source):
+            return self.source.stat().st_size
+        with zipfile.ZipFile(self.source) as archive:
+            return archive.getinfo(self._member).file_size
+
+    @property
+    def _member(self) -> str:
+        """In the archive that holds it."""
+        return _member(self.name if self.stored_as is None else self.stored_as)
+
     def _stored_bytes(self, path: Path) -> bytes:
         try:
             if not zipfile.is_zipfile(path):
                 return path.read_bytes()
             with zipfile.ZipFile(path) as archive:
-                return archive.read(_member(self.name if self.stored_as is None else self.stored_as))
+                return archive.read(self._member)
         except (zipfile.BadZipFile, OSError, LookupError) as error:
             raise MapFormatError(f"{path}: region {self.name} is damaged or gone ({error})") from None
 

@@ -46,6 +46,11 @@ def test_maps_become_one_file_and_a_part_of_it_one_again(
     assert Atlas.load(both).worlds == ["blank", "blank-2"]
     code, out, _ = run("crop", both, tmp_path / "one.dsac", "--regions", "blank-2")
     assert code == 0 and "1 of 2 regions" in out
+    table = run("info", both)[1]
+    assert "region   frames  size       landmarks  MB    world\n" in table
+    assert "  blank-2  0       6 × 6 × 6  0          0.10  blank-2\n" in table
+    told = json.loads(run("info", both, "--json")[1])["regions"]
+    assert [(each["name"], each["metric"]) for each in told] == [("blank", True), ("blank-2", False)]
     (region,) = Atlas.load(tmp_path / "one.dsac").regions
     assert region.name == "blank-2" and region.info.metric is False
     # another, in place
@@ -113,6 +118,8 @@ def test_a_recording_does_the_same_from_its_frames_in_the_first_map(
         ("crop A new.dsac --box 0 0 0 1 1 1", "box: no region has a mapping camera or a landmark"),
         ("crop A new.dsac --box 0 0 0 -1 1 1", "box: expected x, y, z and higher x, y, z"),
         ("crop apart.dsac new.dsac --box 0 0 0 1 1 1", "expected regions in one world, got blank, blank-2"),
+        ("info A --picture new.png", "blank.dsac: expected a map with landmarks, this one has none"),
+        ("info A --picture old.dsac", "old.dsac: already exists and is something else"),
         ("align apart.dsac --transform same.json", "expected regions in one world, got blank, blank-2"),
     ],
 )
