@@ -23,6 +23,7 @@ from dsac.cli.crop import Crop
 from dsac.cli.demo import Demo
 from dsac.cli.evaluate import Evaluate
 from dsac.cli.export import Export
+from dsac.cli.extend import Extend
 from dsac.cli.fine_tune import FineTune
 from dsac.cli.frames import Frames
 from dsac.cli.info import Info
@@ -45,6 +46,7 @@ VERBS = (
     Info,
     Align,
     Merge,
+    Extend,
     Crop,
     Convert,
     Export,

@@ -71,9 +71,10 @@ class Plan:
         for region in atlas.regions:
             scene_map = region.read()
             if scene_map.landmarks is not None and len(scene_map.landmarks):
-                camera = _as_cut(scene_map.mapping_camera or Camera.simple(525, (640, 480)))
+                camera = scene_map.mapping_camera or Camera.simple(525, (640, 480))
                 world = region.info.world_from_map
-                regions.append(_Known(region.name or "map", scene_map.landmarks, world, camera))
+                cut = camera.pinhole_of(SHORT_SIDE_PX)
+                regions.append(_Known(region.name or "map", scene_map.landmarks, world, cut))
         if not regions:
             raise DsacError("expected a map with landmarks, this one has none")
         poses = Pose.cat([region.cam_from_world for region in regions])
@@ -203,11 +204,6 @@ def _pose(place: Float[Tensor, "3"], look: Float[Tensor, "3"], up: Float[Tensor,
     right = right / right.norm()
     rotation = torch.stack([right, torch.linalg.cross(look, right), look])
     return Pose(rotation, -rotation @ place)
-
-
-def _as_cut(camera: Camera) -> Camera:
-    scale = SHORT_SIDE_PX / min(camera.size)
-    return camera.rescale((round(camera.size[0] * scale), round(camera.size[1] * scale))).pinhole
 
 
 def _stood_at(

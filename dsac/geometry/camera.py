@@ -160,6 +160,11 @@ class Camera:
         """The ideal camera without the distortion: same focal length, centre and size."""
         return Camera(self.focal_px, self.center_px, self.size)
 
+    def pinhole_of(self, short_side_px: int) -> Camera:
+        """The ideal camera for images with that short side."""
+        scale = short_side_px / min(self.size)
+        return self.rescale((round(self.size[0] * scale), round(self.size[1] * scale))).pinhole
+
     # ---- camera coordinates and pixels -----------------------------------------------------------
 
     def project(self, points_cam: Float[Tensor, "... N 3"]) -> Float[Tensor, "... N 2"]:

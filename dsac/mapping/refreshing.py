@@ -1,0 +1,197 @@
+"""A region that new photos show: what it remembers grows by them, and loses what they contradict.
+
+What it has learned stays as it is, so that no old image is needed: new landmarks, described points, views and
+words stand beside the old ones. Landmarks that several new photos should show much as they were seen, and most
+do not, are gone from the place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from dsac.cropping import part_of, with_memory
+from dsac.datasets import Frames
+from dsac.datasets.frame import digest_of
+from dsac.errors import DatasetError
+from dsac.geometry import Pose
+from dsac.landmarks import DescribedPoints, GreyView, Landmarks, LookAlikes, Remembered
+from dsac.landmarks.alignment import LEAST_CORRELATION, search
+from dsac.landmarks.patches import LEAST_CONTRAST, SIZE, PinholeView, Visibility, visible_patches
+from dsac.map_info import MapInfo
+from dsac.mapping.landmark_choice import remember
+from dsac.mapping.triangulation import with_triangulated_depth
+from dsac.mapping.words import visual_words
+from dsac.networks import local_features
+from dsac.scene_map import SceneMap
+from dsac.visual_words import VisualWords
+
+
+class Refreshed(NamedTuple):
+    """A region's map after new photos."""
+
+    scene_map: SceneMap
+    num_frames: int  # new ones
+    num_added: int  # landmarks
+    num_dropped: int
+    fault: str = ""  # why it got no landmarks
+
+
+def refreshed(
+    scene_map: SceneMap,
+    frames: Frames,  # with poses in the world of the map, which has landmarks
+    *,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    on_progress: Callable[[float], None] = lambda fraction: None,
+) -> Refreshed:
+    """The map that knows these frames, too. Photos without depth need each other, to be triangulated.
+
+    Raises: `DatasetError` for frames that cannot be read.
+    """
+    memory = scene_map.memory
+    assert memory is not None
+    digests = {name: digest_of(frames.reader, name) for name in frames.names}
+    frames = frames.within(scene_map.info.world_from_map)
+    dropped = contradicted(memory.landmarks, frames)
+    on_progress(0.3)
+    kept, fault = part_of(memory, ~dropped), ""
+    try:
+        with_depth = frames if frames.has_depth else with_triangulated_depth(
+            frames, short_side_px=_TRIANGULATED_PX, on_progress=lambda done: on_progress(0.3 + 0.4 * done)
+        )  # fmt: skip
+        new = remember(
+            with_depth, _quota(memory.landmarks, len(frames)), lambda done: on_progress(0.7 + 0.3 * done)
+        )
+    except DatasetError as error:
+        new, fault = None, str(error)
+    added = 0 if new is None else len(new.landmarks)
+    together = kept if new is None else joined(kept, new)
+    info = _told(scene_map.info, digests, new)
+    words = scene_map.words
+    if words is not None:
+        words = _with_words(words, visual_words(frames, None, seed, torch.device(device)))
+    changed = with_memory(replace(scene_map, info=info, words=words), together)
+    return Refreshed(changed, len(frames), added, int(dropped.sum()), fault)
+
+
+def contradicted(landmarks: Landmarks, frames: Frames) -> Bool[np.ndarray, " L"]:
+    """Which landmarks most of several frames (poses in the map's frame) should show and do not.
+
+    Frames that show few of all have another light, or a wrong pose, and say nothing.
+    """
+    assert frames.cam_from_world is not None
+    looked, found = np.zeros(len(landmarks), int), np.zeros(len(landmarks), int)
+    middle = slice((landmarks.patches.shape[-1] - SIZE) // 2, (landmarks.patches.shape[-1] + SIZE) // 2)
+    contrast = landmarks.patches[:, middle, middle].double().flatten(1).std(1, correction=0).numpy()
+    clear = contrast > _CLEAR * LEAST_CONTRAST  # others are missed where they are, too
+    for i in range(len(frames)):
+        frame = frames[i]
+        view = GreyView.of(frame.image, frame.camera)
+        pose = frames.cam_from_world[i]
+        rows = visible_patches(landmarks.seen, PinholeView.of(view.camera, pose), _ALIKE, len(landmarks))
+        rows = rows[clear[rows]]
+        _, _, correlation = search(landmarks, rows, view, pose, _RADIUS)
+        there = correlation > LEAST_CORRELATION
+        if there.sum() > _TRUSTED * len(rows):
+            looked[rows] += 1
+            found[rows[there]] += 1
+    return (looked >= _LEAST_LOOKS) & (found < _SHARE * looked)
+
+
+def joined(old: Remembered, new: Remembered) -> Remembered:
+    """Both together; the new views are counted after the old ones."""
+    if len(new.landmarks) == 0:
+        return old
+    described = [points for points in (old.described, new.described) if points is not None]
+    points = torch.cat([each.points for each in described]) if described else None
+    look_alikes = [old.look_alikes, new.look_alikes]
+    if new.look_alikes is not None:
+        look_alikes[1] = replace(
+            new.look_alikes, view=(new.look_alikes.view + len(old.landmarks.focal_px)).to(torch.int32)
+        )
+    known = [each for each in look_alikes if each]
+    return Remembered(
+        _both(old.landmarks, new.landmarks),
+        None
+        if points is None
+        else DescribedPoints(points, torch.cat([each.descriptors for each in described])),
+        known[0] if len(known) == 1 else _with_told(known[0], known[1]) if known else old.look_alikes,
+    )
+
+
+def _both(old: Landmarks, new: Landmarks) -> Landmarks:
+    colored = old.colors is not None and new.colors is not None
+    return Landmarks(
+        torch.cat([old.points, new.points]),
+        torch.cat([old.patches, new.patches]),
+        torch.cat([old.view, new.view + len(old.focal_px)]).to(torch.int32),
+        Pose.cat([old.cam_from_world, new.cam_from_world]),
+        torch.cat([old.focal_px, new.focal_px]),
+        torch.cat([old.colors, new.colors]) if colored else None,  # type: ignore[list-item]
+    )
+
+
+def _with_told(old: LookAlikes, new: LookAlikes) -> LookAlikes:
+    telling, told = old.telling or new.telling, torch.cat([old.told, new.told])
+    if old.telling is not None and new.telling is not None:
+        telling = _both(old.telling, new.telling)
+        told = torch.cat(
+            [old.told, new.told + torch.tensor([len(old.telling), len(old), 0], dtype=torch.int32)]
+        )
+    elif new.telling is not None:
+        told = new.told + torch.tensor([0, len(old), 0], dtype=torch.int32)
+    motions = Pose.cat([old.there_from_here, new.there_from_here])
+    return LookAlikes(torch.cat([old.view, new.view]), motions, telling, told.to(torch.int32))
+
+
+def _with_words(old: VisualWords, new: VisualWords) -> VisualWords:
+    """With those new words that no old one resembles, the strangest first, and the new cameras' centres."""
+    unit = [torch.nn.functional.normalize(each.words.float(), dim=-1) for each in (old, new)]
+    nearest = (unit[1] @ unit[0].T).amax(1)
+    order = nearest.argsort(stable=True)[:_MOST_WORDS]
+    strange = order[nearest[order] < _ALIKE_WORDS]
+    return VisualWords(torch.cat([old.words, new.words[strange]]), torch.cat([old.centers, new.centers]))
+
+
+def _told(info: MapInfo, digests: dict[str, str], new: Remembered | None) -> MapInfo:
+    low, high = torch.tensor(info.bounds_min), torch.tensor(info.bounds_max)
+    if new is not None and len(new.landmarks):
+        points = new.landmarks.points.double()
+        low = torch.minimum(low.double(), points.quantile(0.01, dim=0))
+        high = torch.maximum(high.double(), points.quantile(0.99, dim=0))
+    return replace(
+        info,
+        bounds_min=_as_tuple(low),
+        bounds_max=_as_tuple(high),
+        frames={**info.frames, **digests},
+        num_frames=info.num_frames + len(digests),
+        described_by=local_features.ID if new is not None and new.described is not None else info.described_by,
+    )
+
+
+def _as_tuple(values: Float[Tensor, "3"]) -> tuple[float, float, float]:
+    x, y, z = values.tolist()
+    return x, y, z
+
+
+def _quota(landmarks: Landmarks, num_frames: int) -> int:
+    """As many of each frame as the map has of its views, within bounds."""
+    of_each = len(landmarks) // max(1, len(landmarks.focal_px))
+    return num_frames * min(max(of_each, _LEAST_OF_FRAME), _MOST_OF_FRAME)
+
+
+_ALIKE = Visibility(margin_px=16, max_angle=np.radians(12.0), max_zoom=1.25)
+_RADIUS = 8  # pixels around the expected place
+_CLEAR = 1.15
+_TRUSTED = 0.5  # of the landmarks that a frame should show: with less it says nothing
+_LEAST_LOOKS, _SHARE = 3, 0.34  # frames; found in less than that part of them it is gone
+_LEAST_OF_FRAME, _MOST_OF_FRAME = 100, 300  # landmarks
+_TRIANGULATED_PX = 240
+_MOST_WORDS, _ALIKE_WORDS = 150, 0.6
