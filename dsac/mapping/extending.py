@@ -58,8 +58,8 @@ def extend(
     A new region is named after the scene, and read from `folder` until it is saved; a region of the map that
     has no name gets this one when others come. `encoder`: as for a `Localizer`. Interrupted
     (KeyboardInterrupt) nothing is kept.
-    Raises: `MapFormatError` for a region that cannot be read, `DatasetError` for frames without poses, in another
-    world or unit, that cannot be read, or that the map has all of already; and where nothing can be made of them.
+    Raises: `MapFormatError` for a region that cannot be read, `DatasetError` for frames without poses, in
+    another world or unit, that cannot be read, or that the map has all of already, and where none are of use.
     """
     frames = scene.mapping
     if len(frames) == 0 or frames.cam_from_world is None:
