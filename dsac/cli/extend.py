@@ -88,7 +88,8 @@ class Extend:
         for line in _told(grown):
             out.print(line, soft_wrap=True)
         size = output.stat().st_size / 1e6
-        out.print(f"{output}: {len(grown.atlas)} regions, {size:.2f} MB", soft_wrap=True)
+        regions = "1 region" if len(grown.atlas) == 1 else f"{len(grown.atlas)} regions"
+        out.print(f"{output}: {regions}, {size:.2f} MB", soft_wrap=True)
 
 
 def _told(grown: Extended) -> list[str]:
