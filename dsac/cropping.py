@@ -111,21 +111,12 @@ def _some(landmarks: Landmarks, rows: Int[np.ndarray, " K"], views: Int[np.ndarr
 
 def _of_views(look_alikes: LookAlikes, views: Int[np.ndarray, " V"]) -> LookAlikes:
     """Of those views, counted anew."""
-    view, told = look_alikes.view.numpy(), look_alikes.told.numpy()
+    view, telling = look_alikes.view.numpy(), look_alikes.telling
     kept = np.flatnonzero(np.isin(view, views))
-    told = told[np.isin(told[:, 1], kept)]
-    telling = look_alikes.telling
-    if telling is not None:
-        rows = np.unique(told[:, 0])
-        telling = _some(telling, rows, np.unique(telling.view.numpy()[rows]))
-        told = np.stack(
-            [np.searchsorted(rows, told[:, 0]), np.searchsorted(kept, told[:, 1]), told[:, 2]], axis=1
-        )
     return LookAlikes(
         torch.from_numpy(np.searchsorted(views, view[kept]).astype(np.int32)),
         look_alikes.there_from_here[torch.from_numpy(kept)],
-        telling,
-        torch.from_numpy(told.astype(np.int32)),
+        None if telling is None else telling.of_views(views),
     )
 
 

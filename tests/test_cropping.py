@@ -14,7 +14,7 @@ from dsac.atlas import Atlas
 from dsac.cropping import in_box, part_of, some_regions
 from dsac.errors import DsacError
 from dsac.geometry import Pose, Similarity
-from dsac.landmarks import LookAlikes
+from dsac.landmarks import LookAlikes, Telling
 from dsac.localizer import Localizer
 from dsac.scene_map import SceneMap
 
@@ -92,13 +92,22 @@ def test_look_alikes_of_views_without_landmarks_go(textured_ball_map: SceneMap) 
     landmarks = memory.landmarks
     views = torch.tensor([1, 2, 2, 4], dtype=torch.int32)
     motions = Pose.exp(torch.arange(24.0).reshape(4, 6).double() / 100)
-    told = torch.tensor([[0, 0, 1], [3, 2, 0], [5, 3, 1]], dtype=torch.int32)
-    look_alikes = LookAlikes(views, motions, landmarks, told)
+    spots = Telling(
+        torch.arange(9.0).reshape(3, 3),
+        torch.arange(9, dtype=torch.uint8).reshape(3, 3),
+        torch.tensor([1, 2, 4], dtype=torch.int32),
+        motions,
+        torch.tensor([[0, 1], [1, 0], [2, 3], [2, 0]], dtype=torch.int32),
+        torch.arange(12, dtype=torch.uint8).reshape(4, 3),
+    )
+    look_alikes = LookAlikes(views, motions, spots)
     kept = part_of(memory._replace(look_alikes=look_alikes), ~np.isin(landmarks.view.numpy(), [0, 2]))
     assert kept.look_alikes is not None and kept.look_alikes.telling is not None
     assert kept.look_alikes.view.tolist() == [0, 2]  # 1 and 4, counted anew
     assert torch.equal(kept.look_alikes.there_from_here.matrix, motions.matrix[[0, 3]])
-    assert kept.look_alikes.told.tolist() == [[0, 0, 1], [1, 1, 1]]
-    assert torch.equal(kept.look_alikes.telling.patches, landmarks.patches[[0, 5]])
+    telling = kept.look_alikes.telling
+    assert torch.equal(telling.points, spots.points[[0, 2]]) and telling.view.tolist() == [0, 2]
+    assert telling.told.tolist() == [[0, 1], [1, 3], [1, 0]]
+    assert torch.equal(telling.there, spots.there[[0, 2, 3]])
     numbers = landmarks.view.unique().tolist()
     assert len(kept.landmarks.focal_px) == len(set(numbers) - {0, 2})

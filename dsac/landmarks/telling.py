@@ -64,6 +64,34 @@ class Telling:
     def __len__(self) -> int:
         return len(self.points)
 
+    def of_views(self, views: Int[np.ndarray, " V"]) -> Telling:
+        """The spots seen from these views (rising numbers), which are counted anew."""
+        kept = np.flatnonzero(np.isin(self.view.numpy(), views))
+        rows, motions = self.told.numpy().T
+        known = np.isin(rows, kept)
+        told = np.stack([np.searchsorted(kept, rows[known]), motions[known]], axis=1)
+        taken = torch.from_numpy(kept)
+        return Telling(
+            self.points[taken],
+            self.colors[taken],
+            torch.from_numpy(np.searchsorted(views, self.view.numpy()[kept])).to(self.view.dtype),
+            self.motions,
+            torch.from_numpy(told).to(self.told.dtype),
+            self.there[torch.from_numpy(known)],
+        )
+
+    def joined(self, other: Telling, num_views: int) -> Telling:
+        """Both together; the other's views are counted after so many."""
+        begin = torch.tensor([len(self), len(self.motions)], dtype=self.told.dtype)
+        return Telling(
+            torch.cat([self.points, other.points]),
+            torch.cat([self.colors, other.colors]),
+            torch.cat([self.view, other.view + num_views]).to(self.view.dtype),
+            Pose.cat([self.motions, other.motions]),
+            torch.cat([self.told, other.told + begin]).to(self.told.dtype),
+            torch.cat([self.there, other.there]),
+        )
+
     def tensors(self) -> dict[str, Tensor]:
         """What a map file holds of them; `from_tensors` reads it."""
         names = ("points", "colors", "view", "told", "there")

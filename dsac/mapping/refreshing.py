@@ -111,19 +111,28 @@ def joined(old: Remembered, new: Remembered) -> Remembered:
         return old
     described = [points for points in (old.described, new.described) if points is not None]
     points = torch.cat([each.points for each in described]) if described else None
-    look_alikes = [old.look_alikes, new.look_alikes]
-    if new.look_alikes is not None:
-        look_alikes[1] = replace(
-            new.look_alikes, view=(new.look_alikes.view + len(old.landmarks.focal_px)).to(torch.int32)
-        )
-    known = [each for each in look_alikes if each]
     return Remembered(
         _both(old.landmarks, new.landmarks),
         None
         if points is None
         else DescribedPoints(points, torch.cat([each.descriptors for each in described])),
-        known[0] if len(known) == 1 else _with_told(known[0], known[1]) if known else old.look_alikes,
+        _with_look_alikes(old.look_alikes, new.look_alikes, len(old.landmarks.focal_px)),
     )
+
+
+def _with_look_alikes(old: LookAlikes | None, new: LookAlikes | None, views: int) -> LookAlikes | None:
+    """Both together; the new ones' views are counted after so many."""
+    if not new:
+        return old
+    none = LookAlikes(new.view[:0], new.there_from_here[:0], None)
+    old = old or none
+    telling = new.telling
+    if old.telling is not None:
+        telling = old.telling if telling is None else old.telling.joined(telling, views)
+    elif telling is not None:
+        telling = replace(telling, view=telling.view + views)
+    motions = Pose.cat([old.there_from_here, new.there_from_here])
+    return LookAlikes(torch.cat([old.view, new.view + views]).to(torch.int32), motions, telling)
 
 
 def _both(old: Landmarks, new: Landmarks) -> Landmarks:
@@ -136,19 +145,6 @@ def _both(old: Landmarks, new: Landmarks) -> Landmarks:
         torch.cat([old.focal_px, new.focal_px]),
         torch.cat([old.colors, new.colors]) if colored else None,  # type: ignore[list-item]
     )
-
-
-def _with_told(old: LookAlikes, new: LookAlikes) -> LookAlikes:
-    telling, told = old.telling or new.telling, torch.cat([old.told, new.told])
-    if old.telling is not None and new.telling is not None:
-        telling = _both(old.telling, new.telling)
-        told = torch.cat(
-            [old.told, new.told + torch.tensor([len(old.telling), len(old), 0], dtype=torch.int32)]
-        )
-    elif new.telling is not None:
-        told = new.told + torch.tensor([0, len(old), 0], dtype=torch.int32)
-    motions = Pose.cat([old.there_from_here, new.there_from_here])
-    return LookAlikes(torch.cat([old.view, new.view]), motions, telling, told.to(torch.int32))
 
 
 def _with_words(old: VisualWords, new: VisualWords) -> VisualWords:

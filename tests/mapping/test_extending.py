@@ -16,7 +16,7 @@ from dsac.atlas import Atlas
 from dsac.datasets import Frames, Scene
 from dsac.errors import DatasetError
 from dsac.geometry import Pose, Similarity
-from dsac.landmarks import GreyView, LookAlikes
+from dsac.landmarks import GreyView, LookAlikes, Telling
 from dsac.landmarks.alignment import sightings
 from dsac.localizer import Localizer
 from dsac.mapping.extending import Extended, extend
@@ -185,15 +185,25 @@ def test_views_that_look_like_others_keep_what_they_look_like(textured_ball_map:
     memory = textured_ball_map.memory
     assert memory is not None
     views, motions = torch.tensor([1, 3], dtype=torch.int32), Pose.exp(torch.randn(2, 6).double())
-    told = torch.tensor([[0, 0, 1], [3, 1, 0]], dtype=torch.int32)
-    looks = memory._replace(look_alikes=LookAlikes(views, motions, memory.landmarks, told))
+    spots = Telling(
+        torch.zeros(2, 3),
+        torch.zeros(2, 3, dtype=torch.uint8),
+        views,
+        motions,
+        torch.tensor([[0, 0], [1, 1]], dtype=torch.int32),
+        torch.zeros(2, 3, dtype=torch.uint8),
+    )
+    looks = memory._replace(look_alikes=LookAlikes(views, motions, spots))
     both, offset = joined(looks, looks), len(memory.landmarks.focal_px)
     assert both.look_alikes is not None and both.look_alikes.telling is not None
     assert both.look_alikes.view.tolist() == [1, 3, 1 + offset, 3 + offset]
     count = len(memory.landmarks)
-    assert both.look_alikes.told.tolist() == [[0, 0, 1], [3, 1, 0], [count, 2, 1], [3 + count, 3, 0]]
-    assert len(both.landmarks) == 2 * count and len(both.look_alikes.telling) == 2 * count
-    for one, other in ((looks, memory), (memory, looks)):
+    telling = both.look_alikes.telling
+    assert telling.view.tolist() == both.look_alikes.view.tolist()
+    assert telling.told.tolist() == [[0, 0], [1, 1], [2, 2], [3, 3]] and len(telling.motions) == 4
+    assert len(both.landmarks) == 2 * count
+    for one, other, first in ((looks, memory, 0), (memory, looks, offset)):
         kept = joined(one, other).look_alikes
-        assert kept is not None and len(kept) == 2 and len(kept.told) == 2
+        assert kept is not None and len(kept) == 2 and kept.telling is not None
+        assert kept.telling.view.tolist() == (views + first).tolist()
     assert np.array_equal(joined(memory, looks).look_alikes.view, views + offset)  # type: ignore[union-attr]
