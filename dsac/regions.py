@@ -255,7 +255,8 @@ class Regions:
         shares = [share_of_cells(place.estimated.rows, place.estimate) for place in places]
         chances = probabilities(np.zeros((len(places), len(places))), supports, shares)
         different: list[_Place] = []
-        for place, chance in sorted(zip(places, chances, strict=True), key=lambda each: -each[1]):
+        possible = [(place, chance) for place, chance in zip(places, chances, strict=True) if chance > 0]
+        for place, chance in sorted(possible, key=lambda each: -each[1]):
             known = next((i for i, other in enumerate(different) if self._are_same(place, other)), None)
             if known is None:
                 different.append(place._replace(chance=float(chance)))

@@ -206,7 +206,8 @@ def _may_be(aligned: PoseEstimate, known: Pose, depth: float) -> bool:
 
 def _likeliest(places: list[PoseEstimate], chances: list[float]) -> Answer:
     """The answer where each of the places is the right one with its chance."""
-    (likeliest, chance), *others = sorted(zip(places, chances, strict=True), key=lambda place: -place[1])
+    possible = [(place, chance) for place, chance in zip(places, chances, strict=True) if chance > 0]
+    (likeliest, chance), *others = sorted(possible, key=lambda place: -place[1])
     estimate = trusted(replace(likeliest, confidence=likeliest.confidence * chance))
     return Answer(replace(estimate, success=estimate.success & (chance >= CLEAR)), tuple(others))
 

@@ -231,3 +231,10 @@ def test_a_keypoint_is_matched_to_every_place_that_looks_like_it() -> None:
     assert min(np.linalg.norm(kept[:, i] - kept[:, j], axis=1).min() for i, j in ((0, 1), (0, 2), (1, 2))) > 4
     nothing = DescribedPoints.of(np.zeros((0, 3)), np.zeros((0, NUM_VALUES), np.float32))
     assert (match_several(nothing, keypoints, 4, 0.1)[0] == -1).all()
+
+
+def test_a_place_that_the_photo_hardly_shows_is_none_however_many_there_are() -> None:
+    right, strange = (-0.1, 0.6), (-1.6, 0.0)
+    supports, shares = zip(right, *[strange] * 14, strict=True)
+    chances = probabilities(np.zeros((15, 15)), supports, shares)
+    assert chances[0] == 1.0 and (chances[1:] == 0).all()
