@@ -261,6 +261,18 @@ class Atlas:
 Map = SceneMap | Atlas  # what can be asked where a photo was taken
 
 
+def is_map_file(path: Path) -> bool:
+    """Whether a file is a map's, by what it says about itself."""
+    try:
+        data = path.read_bytes()
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                data = archive.read(_INDEX)
+        return read_map_file(data, str(path)) is not None
+    except (MapFormatError, zipfile.BadZipFile, OSError, LookupError):
+        return False
+
+
 def unused_name(name: str, names: Iterable[str]) -> str:
     """The name, with a number where it is among these already."""
     taken, number, free = set(names), 1, name

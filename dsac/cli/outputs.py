@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from dsac.errors import DatasetError, DsacError, MapFormatError
+from dsac.errors import DatasetError, DsacError
 
 
 def check_writable(
@@ -34,12 +34,9 @@ def check_writable(
 
 
 def is_map(path: Path) -> bool:
-    from dsac.atlas import Atlas
+    from dsac.atlas import is_map_file
 
-    try:
-        return Atlas.load(path) is not None
-    except MapFormatError:
-        return False
+    return is_map_file(path)
 
 
 def is_poses_file(path: Path) -> bool:

@@ -32,9 +32,10 @@ _MOST = 7  # other places
 _NUM_TILES, _LEAST_IN_TILE = math.prod(TILES), 2
 # What a probability is told by: with these the places of photos of a rendered corridor, of a staircase and of
 # rooms with some equal furniture have about the highest likelihood.
-_OF_EVIDENCE, _OF_SUPPORT, _OF_SHARE, _LEAST_OF_SHARE = 0.7, 0.5, 0.5, 0.02
-# What support (at four times that weight) and shares make so much less likely, as a logarithm, is no look-alike
-# at all, however many such places there are.
+_OF_EVIDENCE, _OF_SUPPORT, _OF_SHARE, _LEAST_OF_SHARE = 0.7, 0.5, 0.25, 0.02
+_OF_SUPPORT_ALONE = 3.0  # of two places that nothing else tells apart
+# What support (at four times that weight) and shares (at twice) make so much less likely, as a logarithm, is no
+# look-alike at all, however many such places there are.
 _UNLIKE = 3.0
 _CERTAIN = 100.0  # as a logarithm
 _TELLING = "telling."  # in a map file
@@ -152,11 +153,13 @@ def probabilities(
 
     With such support, and such shares of the photo's scene coordinates; 0 for a place that it hardly shows.
     """
+    seen = np.array(supports).clip(-_CERTAIN)  # of nothing it is -inf
     log_shares = np.log(np.array(shares) + _LEAST_OF_SHARE)
-    shown = (4 * _OF_SUPPORT * np.array(supports) + _OF_SHARE * log_shares).clip(-_CERTAIN)
-    values = (_OF_SUPPORT * np.array(supports) + _OF_SHARE * log_shares).clip(-_CERTAIN)  # nothing seen is -inf
+    shown = 4 * _OF_SUPPORT * seen + 2 * _OF_SHARE * log_shares
     alike = shown >= shown.max() - _UNLIKE
-    against = (_OF_EVIDENCE * evidence + values[:, None] - values).clip(-_CERTAIN)[np.ix_(alike, alike)]
+    of_support = np.where(evidence == 0, _OF_SUPPORT_ALONE, _OF_SUPPORT)
+    against = _OF_EVIDENCE * evidence + of_support * (seen[:, None] - seen)
+    against = (against + _OF_SHARE * (log_shares[:, None] - log_shares)).clip(-_CERTAIN)[np.ix_(alike, alike)]
     weights = np.zeros(len(alike))
     weights[alike] = 1 / np.exp(-against).sum(1)
     return weights / weights.sum()

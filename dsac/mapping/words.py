@@ -22,7 +22,8 @@ _CENTERS = 200
 def visual_words(frames: Frames, buffer: FeatureBuffer | None, seed: int, device: torch.device) -> VisualWords:
     """Of frames with poses; of a buffer of the shared encoder's features where there is one."""
     generator = torch.Generator().manual_seed(seed)
-    features = _encoded(frames, device) if buffer is None else buffer.cells.features
+    with torch.random.fork_rng([]):  # an encoder draws weights before it gets its own
+        features = _encoded(frames, device) if buffer is None else buffer.cells.features
     rows = torch.randperm(len(features), generator=generator)[:_CELLS]
     assert frames.cam_from_world is not None
     some = torch.linspace(0, len(frames) - 1, min(_CENTERS, len(frames)), dtype=torch.float64).long()

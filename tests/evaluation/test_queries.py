@@ -12,7 +12,7 @@ import pytest
 from ball_world import exact_map
 from made_up_wall import Reader
 
-import dsac.scene_map
+import dsac.map_info
 from dsac.datasets import Scene
 from dsac.errors import DatasetError
 from dsac.evaluation import evaluate, with_queries
@@ -58,7 +58,7 @@ def test_a_file_decides_and_where_there_is_none_the_name(scene: Scene, monkeypat
     first, second, *_ = frames.names
 
     digests = {first: "a" * 16, second: "b" * 16}
-    monkeypatch.setattr(dsac.scene_map, "digest_of", lambda reader, name: digests.get(name, ""))
+    monkeypatch.setattr(dsac.map_info, "digest_of", lambda reader, name: digests.get(name, ""))
     filed = replace(frames, reader=Reader())
     assert np.flatnonzero(_map_of("another", digest="b" * 16).learned_from(filed)).tolist() == [1]
     assert not _map_of(first, digest="c" * 16).learned_from(filed).any()  # another file of that name
