@@ -1,9 +1,9 @@
 """The atlas: maps of several regions, in one file, each read when a photo may be of it.
 
 A region is a map like any other, in its own frame that lies somehow in a world: mostly the same for all, else
-regions say the name of theirs. The file is a zip archive
-of map files, stored as they are, beside an index: what each region says about itself and its visual words,
-which is all that is read before a photo asks. A map file alone is an atlas of one region.
+regions say the name of theirs. The file is a zip archive of map files, stored as they are, beside an index:
+what each region says about itself and its visual words, which is all that is read before a photo asks. A map
+file alone is an atlas of one region.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dsac.datasets.storage import file_written_whole
 from dsac.errors import MapFormatError
 from dsac.geometry import Camera
 from dsac.map_info import Holds, MapInfo
-from dsac.scene_map import SceneMap, read_map_file
+from dsac.scene_map import SceneMap, map_bytes, read_map_file
 from dsac.visual_words import VisualWords
 
 FORMAT_VERSION = 1
@@ -264,13 +264,17 @@ Map = SceneMap | Atlas  # what can be asked where a photo was taken
 def is_map_file(path: Path) -> bool:
     """Whether a file is a map's, by what it says about itself."""
     try:
-        data = path.read_bytes()
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                data = archive.read(_INDEX)
-        return read_map_file(data, str(path)) is not None
+        if not zipfile.is_zipfile(path):
+            return read_map_file(map_bytes(path), str(path)) is not None
+        with zipfile.ZipFile(path) as archive:
+            return read_map_file(archive.read(_INDEX), str(path)) is not None
     except (MapFormatError, zipfile.BadZipFile, OSError, LookupError):
         return False
+
+
+def region_name(text: str) -> str:
+    """Of a file's or a scene's name, what a region can be called."""
+    return "".join(letter if letter.isprintable() else "_" for letter in text)
 
 
 def unused_name(name: str, names: Iterable[str]) -> str:

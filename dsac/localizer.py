@@ -28,7 +28,7 @@ from dsac.errors import DsacError, MapFormatError
 from dsac.geometry import Camera
 from dsac.kernels import at_once, wait_until_compiled
 from dsac.localization import Localization, Timing
-from dsac.map_localizer import Clock, MapLocalizer
+from dsac.map_localizer import Clock, MapLocalizer, known_depth
 from dsac.networks.encoder import Encoder
 from dsac.ransac import Solver
 from dsac.regions import Found, Regions
@@ -245,7 +245,7 @@ class Localizer:
         depth: Float[Tensor, "B H W"] | None,
         among: _Rows,
     ) -> Localization:
-        depth = depth if depth is not None and (depth > 0).any() else None
+        depth = known_depth(depth)
         if self._regions is not None:
             found = Found.cat(self._regions.ask(images, camera, depth, among, clock))
         else:

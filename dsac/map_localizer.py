@@ -74,6 +74,11 @@ class Focused(NamedTuple):
     log_sigma: float  # of its logarithm
 
 
+def known_depth(depth: Float[Tensor, "B H W"] | None) -> Float[Tensor, "B H W"] | None:
+    """None where nothing is known."""
+    return depth if depth is not None and (depth > 0).any() else None
+
+
 def encoded_by(regressor: Regressor, camera: Camera) -> object:
     """See `MapLocalizer.encodes`."""
     encoder = regressor.encoder
@@ -190,7 +195,7 @@ class MapLocalizer:
         images, camera, how = frame.image[None], frame.camera, frame.focal
         if how != "assumed":
             camera = self._rough_focal(images, camera, math.inf if how == "unknown" else _EXIF_RANGE) or camera
-        depth = None if how != "assumed" or frame.depth is None else frame.depth[None]
+        depth = None if how != "assumed" or frame.depth is None else known_depth(frame.depth[None])
         estimate, rows, others = self.estimate(images, camera, depth, clock)
         if how != "unknown" and estimate.confidence.item() <= SURE:
             other = self._rough_focal(images, camera, math.inf)
@@ -223,8 +228,7 @@ class MapLocalizer:
         depth: Float[Tensor, "B H W"] | None,
         clock: Clock,
     ) -> Estimated:
-        """All stages."""
-        depth = depth if depth is not None and (depth > 0).any() else None
+        """All stages. Depth of which nothing is known is none: `known_depth`."""
         features = self.encode(images, camera, depth)
         clock.lap("encode")
         return self.finish(self.first(images, camera, features, depth, clock), clock)

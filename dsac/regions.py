@@ -23,7 +23,7 @@ from dsac.atlas import Atlas
 from dsac.datasets import Frame
 from dsac.errors import DsacError
 from dsac.geometry import Camera, Similarity
-from dsac.landmarks.answering import CLEAR, SURE, share_of_cells, trusted
+from dsac.landmarks.answering import SURE, as_likely, share_of_cells, trusted
 from dsac.landmarks.look_alikes import probabilities
 from dsac.localization import Alternative
 from dsac.map_info import MapInfo
@@ -41,9 +41,7 @@ class Found(NamedTuple):
     regions: tuple[str, ...]  # which answered for each photo
     world_from_map: Similarity
     estimated: Estimated
-    others: tuple[
-        tuple[Alternative, ...], ...
-    ]  # of each photo: where else it may have been taken, in the world
+    others: tuple[tuple[Alternative, ...], ...]  # of each photo: where else it may have been taken
     infos: tuple[MapInfo, ...]  # of each photo: what the map that answered says about itself
 
     @staticmethod
@@ -234,9 +232,8 @@ class Regions:
     def _chosen(self, looks: dict[int, FirstLook], clock: Clock) -> Found:
         """Of what regions said of one photo, which are in the order in which they were asked."""
         clear = [row for row, look in looks.items() if look.is_clear]
-        open_ones = sorted(
-            looks, key=lambda row: not looks[row].found[0].success
-        )  # of equals the likeliest first
+        # of equals the likeliest first
+        open_ones = sorted(looks, key=lambda row: not looks[row].found[0].success)
         finished: list[_Place] = []
         for row in clear or open_ones[:_MOST_SEARCHED]:
             estimated = self[row].finish(looks[row], clock)
@@ -271,8 +268,7 @@ class Regions:
         first, *rest = places
         estimate, own = first.estimate, first.estimated.others[0]
         if rest:
-            estimate = trusted(replace(estimate, confidence=estimate.confidence * first.chance))
-            estimate = replace(estimate, success=estimate.success & (first.chance >= CLEAR))
+            estimate = as_likely(estimate, first.chance)
         own = [(pose, first.chance * chance) for pose, chance in own]
         found = Found.by(
             self[first.region], Estimated(estimate, first.estimated.rows, [own]), self.atlas.names[first.region]

@@ -121,11 +121,7 @@ class SceneMap:
 
         Raises: `MapFormatError` when the file is missing, damaged, no map or of another format version.
         """
-        path = Path(path)
-        if not path.is_file():
-            found = "a folder" if path.is_dir() else "nothing"
-            raise MapFormatError(f"{path}: expected a map file, found {found}")
-        return SceneMap.from_bytes(path.read_bytes(), str(path))
+        return SceneMap.from_bytes(map_bytes(Path(path)), str(path))
 
     @staticmethod
     def from_bytes(data: bytes, name: str) -> SceneMap:
@@ -195,6 +191,20 @@ class SceneMap:
             ) from None
         self.check_encoder(encoder)
         return encoder
+
+
+def map_bytes(path: Path) -> bytes:
+    """What is in a file that begins as map files do; others, which may be large, are not read.
+
+    Raises: `MapFormatError`.
+    """
+    if not path.is_file():
+        raise MapFormatError(f"{path}: expected a map file, found {'a folder' if path.is_dir() else 'nothing'}")
+    with open(path, "rb") as file:
+        begin = file.read(9)  # the length of what a safetensors file says of itself, and that: a JSON object
+        if begin[8:] != b"{":
+            raise MapFormatError(f"{path}: expected a map file, got something else or half of one")
+        return begin + file.read()
 
 
 def read_map_file(data: bytes, name: str) -> tuple[str, dict[str, Tensor]]:

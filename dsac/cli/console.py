@@ -112,7 +112,7 @@ def training_progress(
             with open(log_path, "a" if begun or resume else "w") as log:
                 log.write(json.dumps(values) + "\n")
             begun = True
-            show_bar(_PHASES[progress.phase], progress.fraction, note)
+            show_bar(PHASES[progress.phase], progress.fraction, note)
 
         try:
             yield show
@@ -122,7 +122,7 @@ def training_progress(
             raise
 
 
-_PHASES = {
+PHASES = {
     "depth": "triangulate",
     "landmarks": "find landmarks",
     "features": "encode views",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsac.cli.align import check_one_world
-from dsac.cli.console import bars_of_phases, let_kernels_compile, out
+from dsac.cli.console import PHASES, bars_of_phases, let_kernels_compile, out
 from dsac.cli.options import (
     Device,
     Maybe,
@@ -82,7 +82,7 @@ class Extend:
                 grown = extend(
                     atlas, scene, Path(folder), settings,
                     name=self.map.stem, device=device, seed=self.seed,
-                    on_progress=lambda phase, fraction: show(phase, fraction, ""),
+                    on_progress=lambda phase, fraction: show(PHASES.get(phase, phase), fraction, ""),
                 )  # fmt: skip
             grown.atlas.save(output)
         for line in _told(grown):

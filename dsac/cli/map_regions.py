@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dsac.cli.console import err, let_kernels_compile, out, progress_bars
-from dsac.errors import DatasetError
+from dsac.cli.console import PHASES, err, let_kernels_compile, out, progress_bars
+from dsac.errors import DatasetError, DsacError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,11 +31,13 @@ def map_regions(
     """Build and save the map of all regions; those that are finished are saved whatever happens to the others.
 
     What is unfinished is kept beside the map, in a folder, for --resume. Raises: `DatasetError` where no region
-    can be mapped; `KeyboardInterrupt` after an interrupt.
+    can be mapped; `DsacError` where there is nothing to resume; `KeyboardInterrupt` after an interrupt.
     """
     from dsac.mapping import build_regions
 
     folder = path.with_name(path.name + ".regions")
+    if resume and not folder.is_dir():
+        raise DsacError(f"{folder}: nothing to resume, expected the folder of an unfinished mapping")
     shared = sum(len(of_region) for of_region in rows) - len(scene.mapping)
     least, most = min(map(len, rows)), max(map(len, rows))
     out.print(f"{len(rows)} regions of {least} to {most} frames, {shared} in two of them", soft_wrap=True)
@@ -50,7 +52,7 @@ def map_regions(
                 tasks[name] = bars.add_task(f"region {name}", total=1.0, note="")
             begin, share = _SHARES[progress.phase]
             done[name] = max(done.get(name, 0.0), begin + share * progress.fraction)
-            bars.update(tasks[name], completed=done[name], note=_PHASES[progress.phase])
+            bars.update(tasks[name], completed=done[name], note=PHASES[progress.phase])
             if progress.phase == "training" and progress.fraction >= 1:
                 bars.update(tasks[name], visible=False)
             bars.update(whole, completed=finished + sum(done.values()))
@@ -85,9 +87,3 @@ def map_regions(
 
 # where each phase begins in the mapping of a region, and how much of it it is
 _SHARES = {"depth": (0.0, 0.25), "landmarks": (0.25, 0.15), "features": (0.4, 0.2), "training": (0.6, 0.4)}
-_PHASES = {
-    "depth": "triangulate",
-    "landmarks": "find landmarks",
-    "features": "encode views",
-    "training": "train",
-}

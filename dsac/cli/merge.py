@@ -49,7 +49,7 @@ class Merge:
     """Where photos are localized; auto takes the GPU if there is one."""
 
     def run(self) -> None:
-        from dsac.atlas import Atlas
+        from dsac.atlas import Atlas, region_name
         from dsac.worlds import aligned, apart, in_one_world
 
         if sum((self.same_world, self.transform is not None, self.recording is not None, self.apart)) != 1:
@@ -74,7 +74,7 @@ class Merge:
             raise DsacError(
                 f"{output}: already exists, and the last name is that of the file to write: give a new one"
             )
-        maps = [(_as_name(path), Atlas.load(path)) for path in paths]
+        maps = [(region_name(path.stem), Atlas.load(path)) for path in paths]
         if by_relation:
             for path, (_, atlas) in zip(paths, maps, strict=True):
                 check_one_world(path, atlas)
@@ -106,8 +106,3 @@ class Merge:
         back = found.world_from_this.inverse()
         residuals = found.residuals * back.scale
         return replace(found, world_from_this=back, residuals=residuals, metric=first.info.metric, geo=geo)
-
-
-def _as_name(path: Path) -> str:
-    """Of a file, for a region."""
-    return "".join(letter if letter.isprintable() else "_" for letter in path.stem)

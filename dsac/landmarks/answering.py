@@ -120,7 +120,7 @@ _LEAST_NEAR = 0.25  # confidence in a place that is expected: few landmarks may 
 # Scene coordinates err together over more than a tile: in the kitchen their pose with depth is off 1.5 times as
 # far as it says.
 _FARTHER = 1.5
-CLEAR = 0.7  # probability of a place that is the answer
+_CLEAR = 0.7  # probability of a place that is the answer
 _OF_WEIGHT = (
     3  # power of the weight that agrees: with it probabilities are the frequencies in a rendered corridor
 )
@@ -208,8 +208,13 @@ def _likeliest(places: list[PoseEstimate], chances: list[float]) -> Answer:
     """The answer where each of the places is the right one with its chance."""
     possible = [(place, chance) for place, chance in zip(places, chances, strict=True) if chance > 0]
     (likeliest, chance), *others = sorted(possible, key=lambda place: -place[1])
-    estimate = trusted(replace(likeliest, confidence=likeliest.confidence * chance))
-    return Answer(replace(estimate, success=estimate.success & (chance >= CLEAR)), tuple(others))
+    return Answer(as_likely(likeliest, chance), tuple(others))
+
+
+def as_likely(estimate: PoseEstimate, chance: float) -> PoseEstimate:
+    """The pose of a place that is the right one with this chance: an answer where that is clear."""
+    estimate = trusted(replace(estimate, confidence=estimate.confidence * chance))
+    return replace(estimate, success=estimate.success & (chance >= _CLEAR))
 
 
 def _pose(estimate: PoseEstimate) -> Pose:

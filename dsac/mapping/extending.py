@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from dsac.atlas import Atlas, Region, unused_name
+from dsac.atlas import Atlas, Region, region_name, unused_name
 from dsac.datasets import Frames, Scene
 from dsac.errors import DatasetError
 from dsac.geometry import Pose, Similarity, fit_cameras
@@ -106,15 +106,11 @@ def extend(
         else:
             grown = [region if region.name else region.named(name) for region in grown]
             (region,) = made.atlas.regions
-            added = unused_name(_stem(scene), [other.name for other in grown])
+            called = region_name(Path(scene.path).name or "new")
+            added = unused_name(called, [other.name for other in grown])
             info = replace(region.info, world=atlas.info.world, geo=atlas.info.geo)
             grown.append(region.saying(info).named(added))
     return Extended(Atlas(tuple(grown)), changed, added, len(new), int(old.sum()), fault)
-
-
-def _stem(scene: Scene) -> str:
-    name = Path(scene.path).name or "new"
-    return "".join(letter if letter.isprintable() else "_" for letter in name)
 
 
 # ---- known ground ------------------------------------------------------------------------------------

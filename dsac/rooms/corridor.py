@@ -123,7 +123,6 @@ class _Materials:
 
 def _paint(b: RoomBuilder) -> _Materials:
     """Textures whose size divides the period go on across the parts without a seam."""
-    ribs = paint.stripes([(214, 214, 210), (236, 236, 232), (196, 196, 192), (120, 122, 124)], [10, 26, 10, 8])
     return _Materials(
         white=b.material(paint.speckled(b.rng, (222, 222, 216), 0.05), (0.5, 0.5)),
         steel=b.material(paint.speckled(b.rng, (150, 152, 156), 0.10), (0.25, 0.25)),
@@ -135,7 +134,7 @@ def _paint(b: RoomBuilder) -> _Materials:
         door=b.material(paint.wood(b.rng, (196, 150, 100), (150, 104, 66), (512, 256))),
         leaf=b.material(paint.door()),
         view=b.material(paint.sky_view(b.rng)),
-        ribs=b.material(ribs, (0.06, 1.0)),
+        ribs=b.material(paint.radiator_ribs(), (0.06, 1.0)),
         red=b.material(paint.speckled(b.rng, (190, 36, 30), 0.2), (0.3, 0.3)),
     )
 

@@ -46,7 +46,6 @@ class House:
 
 
 def house(b: RoomBuilder) -> House:
-    ribs = paint.stripes([(214, 214, 210), (236, 236, 232), (196, 196, 192), (120, 122, 124)], [10, 26, 10, 8])
     return House(
         white=b.material(paint.speckled(b.rng, (226, 225, 220), 0.05), (0.5, 0.5)),
         steel=b.material(paint.speckled(b.rng, (150, 152, 156), 0.10), (0.25, 0.25)),
@@ -58,7 +57,7 @@ def house(b: RoomBuilder) -> House:
         door=b.material(paint.wood(b.rng, (196, 150, 100), (150, 104, 66), (512, 256))),
         leaf=b.material(paint.door()),
         lamp=b.material(paint.plain((250, 250, 244)), (1, 1)),
-        ribs=b.material(ribs, (0.06, 1.0)),
+        ribs=b.material(paint.radiator_ribs(), (0.06, 1.0)),
         keys=b.material(paint.keyboard()),
         red=b.material(paint.speckled(b.rng, (190, 36, 30), 0.2), (0.3, 0.3)),
     )

@@ -152,8 +152,13 @@ def _window(b: RoomBuilder, white: Material) -> None:
     for z in (low - 0.03, low + 0.8, high):
         b.box((middle, 0.03, z), (wide + 0.06, 0.06, 0.05), white)
     b.box((middle, 0.1, low - 0.06), (wide + 0.3, 0.2, 0.035), white)
-    ribs = paint.stripes([(214, 214, 210), (236, 236, 232), (196, 196, 192), (120, 122, 124)], [10, 26, 10, 8])
-    b.box((middle, 0.09, 0.14), (1.5, 0.1, 0.62), white, front=None, back=b.material(ribs, (0.06, 1.0)))
+    b.box(
+        (middle, 0.09, 0.14),
+        (1.5, 0.1, 0.62),
+        white,
+        front=None,
+        back=b.material(paint.radiator_ribs(), (0.06, 1.0)),
+    )
     linen = b.material(paint.weave(b.rng, (204, 176, 120)), (0.12, 0.12))
     b.cylinder((left - 0.4, 0.14, 2.36), (wide + 0.8) * X, 0.014, white)
     for side in (left - 0.28, right + 0.06):

@@ -99,6 +99,10 @@ def stripes(colours: list[Colour], widths: list[int], height: int = 64) -> np.nd
     return np.tile(row.astype(np.uint8), (height, 1, 1))
 
 
+def radiator_ribs() -> np.ndarray:
+    return stripes([(214, 214, 210), (236, 236, 232), (196, 196, 192), (120, 122, 124)], [10, 26, 10, 8])
+
+
 def terrazzo(rng: Generator, colour: Colour, tiles: int = 2, size: int = 512) -> np.ndarray:
     """Chips of stone in cement, in square tiles of which each is a little lighter or darker."""
     image = tinted(colour, 0.2 * (noise(rng, (size, size), (8, 8), 5) - 0.5))
