@@ -102,7 +102,9 @@ class Localizer:
     def in_map(self) -> MapLocalizer:
         """What answers in the map's own frame. Raises: `DsacError` for a map of many regions."""
         if self._only is None:
-            raise DsacError(f"expected a map of one region, got {len(self.scene_map)}")  # type: ignore[arg-type]
+            assert isinstance(self.scene_map, Atlas)
+            number = len(self.scene_map)
+            raise DsacError(f"expected a map of one region, got {number}: `dsac crop --regions` takes one out")
         return self._only
 
     @property

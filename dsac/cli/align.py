@@ -75,11 +75,11 @@ class Align:
             raise DsacError("--tolerance: expected 0 or more, with --points")
         if self.rigid and self.transform is not None:
             raise DsacError("--rigid: expected without --transform, which says itself whether it scales")
+        atlas = Atlas.load(self.map)
+        check_one_world(self.map, atlas)
         output = self.output or self.map
         check_writable(output, is_map)
         _check_origin(self.origin)
-        atlas = Atlas.load(self.map)
-        check_one_world(self.map, atlas)
         alignment = self._alignment(atlas)
         changed = aligned(atlas, alignment)
         for line in told(alignment):

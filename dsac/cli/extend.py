@@ -67,14 +67,14 @@ class Extend:
         from dsac.mapping import MappingSettings
         from dsac.mapping.extending import extend
 
+        atlas = Atlas.load(self.map)
+        check_one_world(self.map, atlas)
         output = self.output or self.map
         check_writable(output, is_map)
         check_seed(self.seed)
         with users_mistakes():
             settings = MappingSettings(**given(minutes=self.minutes, steps=self.steps, num_views=self.views))
         device = choose_device(self.device)
-        atlas = Atlas.load(self.map)
-        check_one_world(self.map, atlas)
         scene = read_scene(self.scene, self.truth, self.max_gap)
         let_kernels_compile()
         with tempfile.TemporaryDirectory(prefix=".dsac-", dir=output.parent) as folder:

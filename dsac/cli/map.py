@@ -267,8 +267,10 @@ def map_scene(
 
 def _repeated(scene_map: SceneMap) -> str | None:
     """What is to be said of a place that repeats itself; None where it hardly does."""
+    from dsac.landmarks.look_alikes import REPEATED
+
     share = scene_map.share_repeated
-    if share < _REPEATED:
+    if share < REPEATED:
         return None
     return (
         f"the place repeats itself: what {share:.0%} of the frames show is seen elsewhere, too; photos that "
@@ -282,5 +284,4 @@ def _note(progress: MappingProgress) -> str:
     return f"{progress.fraction_good:.0%} in 10 px, median {progress.median_error_px:.1f}"
 
 
-_REPEATED = 0.1  # of the frames
 _FEW_FRAMES = 24  # of fewer none is held out: each shows what no other does

@@ -54,6 +54,8 @@ class Render:
             raise DsacError(
                 f"--rooms: a building has rooms, got {self.place}; leave it out, or render building"
             )
+        if self.rooms is not None and self.rooms < 1:
+            raise DsacError(f"--rooms: expected 1 or more, got {self.rooms}")
 
         def scene() -> Scene:
             if self.place == "building":

@@ -27,6 +27,10 @@ from dsac.landmarks.patches import TILES, tiles_of
 from dsac.landmarks.telling import Telling
 from dsac.ransac import are_same
 
+# Of a map's views, that look like others of another place: from there on the place repeats itself, and every
+# photo is asked which of its places it shows. Where a few corners look alike that would cost three times the
+# time, and find nothing more.
+REPEATED = 0.1
 _LEAST_SHARE = 0.05  # of the landmarks seen, which come from views with that look-alike
 _MOST = 7  # other places
 _NUM_TILES, _LEAST_IN_TILE = math.prod(TILES), 2

@@ -32,6 +32,7 @@ from dsac.landmarks import (
     Remembered,
     sightings,
 )
+from dsac.landmarks.look_alikes import REPEATED
 from dsac.landmarks.matcher import NUM_KEYPOINTS
 from dsac.landmarks.patches import PinholeView
 from dsac.mapping.buffer import evenly_spread
@@ -125,7 +126,7 @@ def remember(
     ]
     landmarks = _as_landmarks(final, with_patch)
     look_alikes = find_look_alikes(landmarks, points, looks)
-    if look_alikes:
+    if len(look_alikes.views) >= REPEATED * len(landmarks.focal_px):
         surfaces = [Surface.of(frames[i], c.view) for i, c in enumerate(candidates)]
         look_alikes = replace(look_alikes, telling=find_telling(look_alikes, surfaces))
     return Remembered(landmarks, points, look_alikes)
