@@ -32,7 +32,7 @@ _MEASURED, _TRIANGULATED, _SUPPOSED = (
 _MOST_ZOOM = 2.0  # the factor between distances, up to which something looks much the same
 _HALF, _LINKED = 0.5, 0.3  # of what a frame sees: so much of it shows a key view; less than that is chance
 _LEAST_CELLS = 6  # of a frame, to tell what it sees
-_READ_FIRST, _READ_LEAST, _READ = 8, 60, 600  # frames looked into: for how far off things are, and where
+_READ_FIRST, _READ_LEAST = 8, 60  # frames looked into: for how far off things are, and where
 _READ_PER_KEY = 1.5  # the same, per key view
 _CLOSE, _BESIDE = 2.0, 6  # weight of positions beside directions, and frames whose depth is seen from another
 _ANCHORS, _RANKS = 5, (1, 6, 20, 60)  # frames, and which of those beside, by distance
@@ -172,7 +172,7 @@ def measured(views: CoarseViews, frames: Frames, depth: float, num_keys: int) ->
 
     In a fourth of them at most: more where it takes more key views to show what all see.
     """
-    most = min(max(_READ_LEAST, round(_READ_PER_KEY * num_keys)), _READ)
+    most = max(_READ_LEAST, round(_READ_PER_KEY * num_keys))
     read = np.array(_evenly(len(frames), min(most, -(-len(frames) // 4))))
     found = []
     for i in read.tolist():

@@ -17,12 +17,14 @@ from jaxtyping import Bool, Float, Int
 
 from dsac.datasets import Frames
 from dsac.mapping.coarse_views import CoarseViews, Shares, key_views, measured, near_depth
+from dsac.mapping.links import Links
 
 _log = logging.getLogger(__name__)
 
 _MOST = 60  # key views of a region
 _CLEARLY_ONE = 12  # key views, counted as if depth were the same everywhere
 _FEW = 32  # frames that are one region whatever they show
+_DENSE = 600  # key views that are cut as they are: of more, those that share most are counted as one
 _LEAST = 16  # frames of a map of their own
 _SMALLER = 0.25  # of a place's key views, on the smaller side of a cut
 _BORDER, _MOST_DOUBLED = 0.4, 0.2  # share of a frame that another region shows, for it to belong to that, too
@@ -36,7 +38,7 @@ def divide(frames: Frames, *, regions: int | None = None) -> list[Int[np.ndarray
     `regions` asks for about so many.
 
     To know where things are, some frames are read, depth or, without, images: of less than 32 frames none, of
-    what is clearly one place eight, of more as many as there is to see, up to 600.
+    what is clearly one place eight, of more as many as there is to see, a fourth at most.
 
     Raises: `ValueError` for no region, or frames without poses.
     """
@@ -55,7 +57,7 @@ def divide(frames: Frames, *, regions: int | None = None) -> list[Int[np.ndarray
     views = CoarseViews.at(frames, distance)
     place = _Place.of(views)
     most = _CLEARLY_ONE if frames.has_depth else _MOST
-    if regions or len(place.count) > most or len(_parts(place.links)) > 1:
+    if regions or len(place.count) > most or len(place.links.parts(len(place.count))) > 1:
         place = _Place.of(measured(views, frames, distance, len(place.count)))
     divided = [np.sort(order[rows]) for rows in place.belonging(place.regions(regions))]
     if len(divided) > 1:
@@ -69,7 +71,7 @@ class _Place(NamedTuple):
     shares: Shares
     home: Int[np.ndarray, " N"]  # of each frame the key view that it shares most with
     count: Int[np.ndarray, " K"]  # frames of each key view
-    links: Float[np.ndarray, "K K"]  # what frames of the one share with the other on average, both ways
+    links: Links  # of key views: what frames of the one share with the other on average, both ways
 
     @staticmethod
     def of(views: CoarseViews) -> _Place:
@@ -78,15 +80,16 @@ class _Place(NamedTuple):
         home = np.empty(len(views.centers), np.int64)
         home[shares.frame[rising]] = shares.key[rising]  # the last stays
         count = np.bincount(home, minlength=num_keys)
-        links = np.zeros((num_keys, num_keys))
-        np.add.at(links, (home[shares.frame], shares.key), shares.share)
-        links /= np.maximum(count, 1)[:, None]
-        np.fill_diagonal(links, 0)
-        return _Place(shares, home, count, _with_strays(links + links.T, count, views.centers[shares.keys]))
+        other = home[shares.frame] != shares.key
+        first, second = home[shares.frame][other], shares.key[other]
+        share = shares.share[other] / count[first]
+        both = np.concatenate([first, second]), np.concatenate([second, first]), np.tile(share, 2)
+        links = _with_strays(Links.summed(*both, num_keys), count, views.centers[shares.keys])
+        return _Place(shares, home, count, links)
 
     def regions(self, wanted: int | None) -> Int[np.ndarray, " K"]:
         """Of each key view its region."""
-        parts = _parts(self.links)
+        parts = self.links.parts(len(self.count))
         most = _MOST if wanted is None else 1
         done = []
         while parts and (wanted is None or len(parts) + len(done) < wanted):
@@ -114,50 +117,50 @@ class _Place(NamedTuple):
 
     def _cut(self, part: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"] | None:
         """One side of the least normalized cut that leaves enough on both; None: there is none."""
-        links = self.links[np.ix_(part, part)]
+        edges, of_key = self.links.among(part, len(self.count)).contracted(len(part), _DENSE)
+        keys, frames = np.bincount(of_key), np.bincount(of_key, self.count[part])
+        links = np.zeros((len(keys), len(keys)))
+        links[edges.first, edges.second] = edges.weight
         degree = np.maximum(links.sum(1), 1e-9)
         root = np.sqrt(degree)
         _, vectors = np.linalg.eigh(links / root / root[:, None])
         order = np.argsort(vectors[:, -2] / root, kind="stable")
-        volume, frames = degree[order].cumsum()[:-1], self.count[part][order].cumsum()[:-1]
-        within = 2 * np.tril(links[np.ix_(order, order)]).sum(1).cumsum()[:-1]
+        volume = degree[order].cumsum()[:-1]
+        within = np.tril(links[np.ix_(order, order)], -1).sum(1) * 2 + links[order, order]
+        within = within.cumsum()[:-1]
         cost = (volume - within) * (1 / volume + 1 / (degree.sum() - volume))
-        keys = np.arange(1, len(part))
-        few = np.minimum(frames, self.count[part].sum() - frames) < _LEAST
-        cost[few | (np.minimum(keys, len(part) - keys) < _SMALLER * len(part))] = np.inf
+        cost[_less(frames[order]) < _LEAST] = np.inf
+        cost[_less(keys[order]) < _SMALLER * len(part)] = np.inf
         if not np.isfinite(cost).any():
             return None
-        one = np.zeros(len(part), bool)
-        one[order[: cost.argmin() + 1]] = True
-        return one
+        first = np.zeros(len(keys), bool)
+        first[order[: cost.argmin() + 1]] = True
+        return first[of_key]
 
 
-def _parts(links: Float[np.ndarray, "K K"]) -> list[Int[np.ndarray, " n"]]:
-    """The key views of each part that nothing links with the others."""
-    left, parts = np.ones(len(links), bool), []
-    while left.any():
-        part = [int(left.argmax())]
-        left[part] = False
-        for k in part:  # grows meanwhile
-            reached = np.flatnonzero((links[k] > 0) & left)
-            left[reached] = False
-            part += reached.tolist()
-        parts.append(np.sort(part))
-    return parts
+def _less(count: np.ndarray) -> np.ndarray:
+    """On the smaller side of each cut between one and the next."""
+    before = count.cumsum()
+    return np.minimum(before, before[-1] - before)[:-1]
 
 
-def _with_strays(
-    links: Float[np.ndarray, "K K"], count: Int[np.ndarray, " K"], centers: Float[np.ndarray, "K 3"]
-) -> Float[np.ndarray, "K K"]:
+def _with_strays(links: Links, count: Int[np.ndarray, " K"], centers: Float[np.ndarray, "K 3"]) -> Links:
     """Parts of too few frames for a map linked with what is nearest to them."""
     while True:
-        parts = _parts(links)
+        parts = links.parts(len(count))
         few = [part for part in parts if count[part].sum() < _LEAST]
         if len(parts) == 1 or not few:
             return links
-        links = links.copy()
+        ends = []
         for part in few:
             apart = np.linalg.norm(centers[part, None] - centers, axis=-1)
             apart[:, part] = np.inf
             a, b = np.unravel_index(apart.argmin(), apart.shape)
-            links[part[a], b] = links[b, part[a]] = 1.0
+            ends += [(part[a], b), (b, part[a])]
+        first, second = np.unique(np.array(ends), axis=0).T
+        links = Links.summed(
+            np.concatenate([links.first, first]),
+            np.concatenate([links.second, second]),
+            np.concatenate([links.weight, np.ones(len(first))]),
+            len(count),
+        )

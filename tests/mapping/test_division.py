@@ -168,6 +168,17 @@ def test_a_ring_has_no_border_where_the_walk_begins():
     assert set(np.concatenate(parts)) == set(range(240))
 
 
+def test_a_place_of_many_views_is_divided_much_as_one_of_few(corridor, monkeypatch):
+    """Where it is cut by views that stand for several."""
+    expected = divide(corridor, regions=4)
+    monkeypatch.setattr(dsac.mapping.division, "_DENSE", 24)
+    parts = divide(corridor, regions=4)
+    assert len(parts) == len(expected)
+    assert _same(parts, expected) > 0.7
+    x = corridor.cam_from_world.center[:, 0].numpy()
+    assert all(np.ptp(x[rows]) < 45 for rows in parts)
+
+
 @pytest.mark.parametrize("count", [0, 1, 2, 31])
 def test_few_frames_are_one_region_and_nothing_is_read(count):
     frames = _frames(TWO_ROOMS, _round(0, 20) + _round(4.1, 20))[::-1][:count]
