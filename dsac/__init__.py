@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from dsac.ransac import Correspondences, DenseSolver, PoseEstimate, PoseSolver
     from dsac.regressor import Regressor
     from dsac.scene_map import SceneMap
+    from dsac.tracker import Motion, Tracker
 
 _NAMES = {
     "datasets": (
@@ -69,6 +70,7 @@ _NAMES = {
     "ransac": ("Correspondences", "DenseSolver", "PoseEstimate", "PoseSolver"),
     "regressor": ("Regressor",),
     "scene_map": ("SceneMap",),
+    "tracker": ("Motion", "Tracker"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 _MODULES = {*_NAMES, "kernels", "landmarks", "networks", "rooms", "sfm"}

@@ -74,6 +74,7 @@ class Localization:
         ""  # likewise: the name of the world that the pose is in, see `MapInfo.world`
     )
     geo_origin: GeoPoint | None = None  # where the world's origin is on Earth, see `MapInfo.geo`
+    by_prior: bool = False  # the landmarks seen from a prior were enough: no network was asked
 
     @property
     def pose(self) -> Pose:

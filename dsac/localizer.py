@@ -25,8 +25,9 @@ from dsac.datasets.given import batch_of
 from dsac.datasets.given_cameras import one_camera
 from dsac.datasets.given_depth import depth_of_batch
 from dsac.errors import DsacError, MapFormatError
-from dsac.geometry import Camera
+from dsac.geometry import Camera, Pose
 from dsac.kernels import at_once, wait_until_compiled
+from dsac.landmarks.answering import ENOUGH
 from dsac.localization import Localization, Timing
 from dsac.map_localizer import Clock, MapLocalizer, known_depth
 from dsac.networks.encoder import Encoder
@@ -141,6 +142,7 @@ class Localizer:
         bgr: bool = False,
         near: Sequence[float] | None = None,
         radius: float | None = None,
+        prior: Pose | None = None,
     ) -> Localization:
         """The pose of one photo; or of B photos of one camera, and the answer's fields have that dimension.
 
@@ -155,13 +157,16 @@ class Localizer:
         where too little is known, or it contradicts the map, the answer is that without it.
         `near` and `radius` say where the camera is about, in the world's frame and unit: of a map of many
         regions those are asked that know of views so near, each in its own world.
+        `prior`: from where one photo was taken, to some centimetres and degrees, `cam_from_world` of batch ():
+        the landmarks seen from there are the answer where they clearly are found, in a third of the time; else
+        it is that without. For photos that follow each other see `dsac.Tracker`.
         Raises: `ValueError` for an image, a camera or depth of another kind, and where a tensor's camera is of
         another image size; `DatasetError` for a file that cannot be read, and a camera or depth of another
         shape than the photo; `DsacError` for depth where the map's unit of length is not the metre.
         """
         if isinstance(image, Tensor) and (camera is not None or image.ndim == 4):
             among = self._among(near, radius)
-            return self._localize_tensor(image, camera, bgr, depth, depth_scale, among)
+            return self._localize_tensor(image, camera, bgr, depth, depth_scale, among, prior)
         photos = load_photos(
             image,
             camera=camera,
@@ -175,10 +180,17 @@ class Localizer:
             raise ValueError(
                 f"image: expected one, got {len(photos)}: localize_frames(load_photos(...)) takes them"
             )
-        return next(self.localize_frames(photos, use_depth=True, near=near, radius=radius))
+        return self._of_frame(photos, 0, self._among(near, radius), [] if prior is None else [prior])
 
     def _localize_tensor(
-        self, image: Tensor, camera: Any, bgr: bool, depth: Any, depth_scale: float | None, among: _Rows
+        self,
+        image: Tensor,
+        camera: Any,
+        bgr: bool,
+        depth: Any,
+        depth_scale: float | None,
+        among: _Rows,
+        prior: Pose | None,
     ) -> Localization:
         images = batch_of(image)
         size = images.shape[-1], images.shape[-2]
@@ -189,8 +201,15 @@ class Localizer:
             )
         images = images.flip(-3) if bgr else images
         measured = None if depth is None else depth_of_batch(depth, depth_scale, len(images), camera)
+        clock = Clock(self.device)
         with at_once():
-            answer = self._localize("photo", images, camera, Clock(self.device), measured, among)
+            if prior is not None:
+                if image.ndim == 4:
+                    raise ValueError(f"prior: expected with one photo, got a batch of {len(images)}")
+                known = self._from_prior("photo", images, camera, prior, among, ENOUGH, clock)
+                if known is not None:
+                    return known
+            answer = self._localize("photo", images, camera, clock, measured, among)
         return answer if image.ndim == 4 else answer[0]
 
     def localize_frames(
@@ -209,18 +228,39 @@ class Localizer:
         frames = frames if use_depth else frames.without_depth()
         among = self._among(near, radius)
         for i in range(len(frames)):
-            clock = Clock(self.device)
-            frame = frames[i]
-            clock.lap("decode")
-            with at_once():
-                if frame.focal == "known":
-                    depth = None if frame.depth is None else frame.depth[None]
-                    answer = self._localize(frame.name, frame.image[None], frame.camera, clock, depth, among)[0]
-                else:
-                    answer = self._localize_and_focus(frame, clock, among)
-            larger = frames.camera(i).size[0] / frame.camera.size[0]  # large photos are decoded smaller
-            focal = larger * answer.focal_px, larger * answer.focal_sigma_px
-            yield replace(answer, focal_px=focal[0], focal_sigma_px=focal[1])
+            yield self._of_frame(frames, i, among)
+
+    def follow(self, photo: Frames, priors: Sequence[Pose], least: float = ENOUGH) -> Localization:
+        """One photo that was taken soon after others, see `Tracker`.
+
+        The landmarks seen from the first of the `priors` (`cam_from_world`, batch ()) are the answer from which
+        they are found with more confidence than `least`; else it is that without.
+        """
+        return self._of_frame(photo, 0, self._among(None, None), priors, least)
+
+    def _of_frame(
+        self, frames: Frames, index: int, among: _Rows, priors: Sequence[Pose] = (), least: float = ENOUGH
+    ) -> Localization:
+        """Of one frame, with its depth where it has some."""
+        clock = Clock(self.device)
+        frame = frames[index]
+        clock.lap("decode")
+        images, answer = frame.image[None], None
+        with at_once():
+            if frame.focal in ("known", "assumed"):
+                tried = (
+                    self._from_prior(frame.name, images, frame.camera, prior, among, least, clock)
+                    for prior in priors
+                )
+                answer = next((found for found in tried if found is not None), None)
+            if answer is None and frame.focal == "known":
+                depth = None if frame.depth is None else frame.depth[None]
+                answer = self._localize(frame.name, images, frame.camera, clock, depth, among)[0]
+            elif answer is None:
+                answer = self._localize_and_focus(frame, clock, among)
+        larger = frames.camera(index).size[0] / frame.camera.size[0]  # large photos are decoded smaller
+        focal = larger * answer.focal_px, larger * answer.focal_sigma_px
+        return replace(answer, focal_px=focal[0], focal_sigma_px=focal[1])
 
     # ---- stages ----------------------------------------------------------------------------------
 
@@ -253,6 +293,34 @@ class Localizer:
         else:
             found = Found.by(self.in_map, self.in_map.estimate(images, camera, depth, clock))
         return self._answer(name, camera, 0.0, found, clock)
+
+    def _from_prior(
+        self,
+        name: str,
+        images: Float[Tensor, "1 3 H W"],
+        camera: Camera,
+        prior: Pose,
+        among: _Rows,
+        least: float,
+        clock: Clock,
+    ) -> Localization | None:
+        """By the landmarks seen from about there, where that is surer than `least`."""
+        if prior.shape != ():
+            raise ValueError(f"prior: expected one pose, got a batch {tuple(prior.shape)}")
+        prior = prior.to("cpu", torch.float64)
+        if self._regions is not None:
+            found = self._regions.from_prior(images, camera, prior, among, clock)
+        else:
+            there = self.in_map.scene_map.info.world_from_map.inverse().pose(prior)
+            estimated = self.in_map.from_prior(images, camera, there, clock)
+            found = None if estimated is None else Found.by(self.in_map, estimated)
+        if (
+            found is None
+            or not found.estimated.estimate.success
+            or found.estimated.estimate.confidence <= least
+        ):
+            return None
+        return replace(self._answer(name, camera, 0.0, found, clock)[0], by_prior=True)
 
     def _localize_and_focus(self, frame: Frame, clock: Clock, among: _Rows) -> Localization:
         """Pose and focal length of one photo."""

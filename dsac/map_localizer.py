@@ -23,7 +23,7 @@ from dsac.datasets import Frame
 from dsac.datasets.photos import usual_camera
 from dsac.errors import DsacError
 from dsac.geometry import Camera, Pose
-from dsac.landmarks import GreyView, Matcher, align_focal, sightings
+from dsac.landmarks import GreyView, Matcher, align, align_focal, sightings
 from dsac.landmarks.answering import (
     LEAST_CONFIDENCE,
     MATCHING,
@@ -160,6 +160,20 @@ class MapLocalizer:
             others.append(answer.others)
         clock.lap("align")
         return Estimated(PoseEstimate.cat(answers), rows, others)
+
+    def from_prior(
+        self, images: Float[Tensor, "1 3 H W"], camera: Camera, prior: Pose, clock: Clock
+    ) -> Estimated | None:
+        """The pose of one photo by the landmarks that are seen from about there; None for a map without any.
+
+        `prior`: batch (), in the map's frame. Nothing else is asked: the confidence says how far that goes.
+        """
+        landmarks = self.scene_map.landmarks
+        if landmarks is None:
+            return None
+        estimate, rows = align(landmarks, self.view(images[0], camera), prior)
+        clock.lap("align")
+        return Estimated(trusted(estimate), rows, [()])
 
     def view(self, image: Float[Tensor, "3 H W"], camera: Camera) -> GreyView:
         """The photo as landmarks are searched for in it."""

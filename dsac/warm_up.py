@@ -38,7 +38,7 @@ def ask_everything() -> None:
     solver.inliers(solver(rows).cam_from_world, rows)
     PoseSolver.rgb()(rows)  # whom it asks before a photo counts as lost
     matcher = Matcher(DescribedPoints.of(points.numpy(), keypoints.descriptors), keypoints)
-    found = align(_landmarks(view, pixels, points), view, start, matcher)
+    found = align(_landmarks(view, pixels, points), view, start, matcher).estimate
     assert found.success.item()  # so nothing was left out
 
 

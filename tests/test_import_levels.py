@@ -19,7 +19,7 @@ LEVELS = [
     ["atlas", "map_localizer"],
     ["cropping", "regions"],
     ["localizer", "warm_up"],
-    ["mapping", "evaluation", "worlds"],
+    ["mapping", "evaluation", "tracker", "worlds"],
     ["studies"],
     ["cli"],
 ]

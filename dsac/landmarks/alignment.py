@@ -1,6 +1,6 @@
 """Alignment: the pose in which a photo shows the map's landmarks where they should be.
 
-    estimate = align(landmarks, GreyView.of(image, camera), cam_from_world)     # from scene coordinates' pose
+    estimate, rows = align(landmarks, GreyView.of(image, camera), guess)  # by scene coordinates, or a prior
 
 Given a pose that is right to some centimetres, each landmark that should be visible is warped as the image
 should show it and searched for near where it should be; the pose is then solved again from the places found.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -48,12 +49,19 @@ class Sightings:
     searched: Float[np.ndarray, "A 2"]  # pixels at which all of them were expected
 
 
+class Aligned(NamedTuple):
+    """A pose by landmarks, and what it was solved from."""
+
+    estimate: PoseEstimate  # B = 1, on the CPU; its inliers are rows
+    rows: Correspondences  # where landmarks, and described points, were found in the end
+
+
 def align(
     landmarks: Landmarks,
     view: GreyView,  # of the photo
     cam_from_world: Pose,  # batch (), on any device: right to about 16 pixels
     matcher: Matcher | None = None,  # of the photo's keypoints with the map's described points
-) -> PoseEstimate:  # B = 1, on the CPU
+) -> Aligned:
     """The pose in which the landmarks appear where they are found; no success when hardly any is found.
 
     With a `matcher` described points count, too: they are known from farther to the side and in another light,
@@ -62,22 +70,23 @@ def align(
     The confidence is that of the wide search: in the small windows of the near one chance finds too much.
     """
 
-    def search(pose: Pose, radius: int, count: int) -> PoseEstimate:
-        return _SOLVERS[radius](_found(landmarks, view, pose, matcher, radius, count))
+    def search(pose: Pose, radius: int, count: int) -> Aligned:
+        rows = _found(landmarks, view, pose, matcher, radius, count)
+        return Aligned(_SOLVERS[radius](rows), rows)
 
     wide = search(cam_from_world.to("cpu"), _WIDE_RADIUS, _WIDE_COUNT)
     for _ in range(_MORE_WIDE):  # from far off, the better pose finds more
-        if wide.confidence > _SURE:
+        if wide.estimate.confidence > _SURE:
             break
-        again = search(wide.cam_from_world[0], _WIDE_RADIUS, _WIDE_COUNT)
-        if again.confidence <= wide.confidence:
+        again = search(wide.estimate.cam_from_world[0], _WIDE_RADIUS, _WIDE_COUNT)
+        if again.estimate.confidence <= wide.estimate.confidence:
             break
         wide = again
-    if not wide.success.item():
+    if not wide.estimate.success.item():
         return wide
-    near = search(wide.cam_from_world[0], _NEAR_RADIUS, _NEAR_COUNT)
+    near, rows = search(wide.estimate.cam_from_world[0], _NEAR_RADIUS, _NEAR_COUNT)
     known = torch.isfinite(near.covariance).flatten(1).all(-1)
-    return replace(near, confidence=wide.confidence, success=known)
+    return Aligned(replace(near, confidence=wide.estimate.confidence, success=known), rows)
 
 
 def align_focal(

@@ -46,7 +46,7 @@ def find_look_alikes(landmarks: Landmarks, described: DescribedPoints, looks: Se
     for i in np.unique(np.linspace(0, len(looks) - 1, min(len(looks), _MOST_VIEWS)).round().astype(int)):
         look = looks[i]
         for other in _other_poses(described, look):
-            aligned = align(landmarks, look.image, other)
+            aligned = align(landmarks, look.image, other).estimate
             if not aligned.success.item() or aligned.confidence.item() < _LEAST_ALIGNED:
                 continue
             other = aligned.cam_from_world[0].to(torch.float64)

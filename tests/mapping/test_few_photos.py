@@ -41,7 +41,7 @@ def _aligned(landmarks: Landmarks, query: Frames) -> float:
     frame = query[0]
     assert frame.cam_from_world is not None
     view = GreyView.of(frame.image, frame.camera)
-    answer = align(landmarks, view, Pose.exp(NEAR) @ frame.cam_from_world)
+    answer = align(landmarks, view, Pose.exp(NEAR) @ frame.cam_from_world).estimate
     assert answer.success
     return float(answer.cam_from_world[0].to(torch.float64).center_distance(frame.cam_from_world))
 

@@ -46,7 +46,7 @@ def _aligned(landmarks: Landmarks, query: Frames, off_by: torch.Tensor = NEAR) -
     frame = query[0]
     assert frame.cam_from_world is not None
     guess = Pose.exp(off_by) @ frame.cam_from_world
-    answer = align(landmarks, GreyView.of(frame.image, frame.camera), guess)
+    answer = align(landmarks, GreyView.of(frame.image, frame.camera), guess).estimate
     return answer.cam_from_world[0].to(torch.float64) if answer.success else None, frame.cam_from_world
 
 
@@ -105,7 +105,7 @@ def test_an_image_of_another_place_is_not_aligned(room: Scene, landmarks: Landma
     noise = torch.rand(3, 240, 320, generator=torch.Generator().manual_seed(0))
     for image in (noise, torch.full_like(noise, 0.5), frame.image.flip(-1)):
         assert frame.cam_from_world is not None
-        answer = align(landmarks, GreyView.of(image, frame.camera), frame.cam_from_world)
+        answer = align(landmarks, GreyView.of(image, frame.camera), frame.cam_from_world).estimate
         assert not answer.success or answer.confidence < 0.5
 
 
