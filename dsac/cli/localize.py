@@ -78,7 +78,7 @@ class Localize:
             raise DsacError("--depth-scale: expected with --depth")
         if (self.near is None) != (self.radius is None):
             raise DsacError("--near: expected with --radius, and --radius with it")
-        camera = None if self.camera is None else _parse_cameras(self.camera)
+        camera = None if self.camera is None else parse_cameras(self.camera)
         if not self.images:
             raise DsacError("no images given: dsac localize MAP IMAGES...")
         localizer = Localizer.load(self.map, device=choose_device(self.device))
@@ -111,7 +111,7 @@ class Localize:
                     unusable += 1
                     print_mistake(error)
                     continue
-                print(json.dumps(localization.to_dict()) if self.json else _as_line(localization), flush=True)
+                print(json.dumps(localization.to_dict()) if self.json else as_line(localization), flush=True)
                 if (pose := _pose(localization)) is not None:
                     found[localization.name] = pose
         except KeyboardInterrupt:
@@ -140,7 +140,7 @@ def _pose(localization: Localization) -> Pose | None:
     return localization.cam_from_world.to("cpu") if localization.success else None
 
 
-def _as_line(localization: Localization) -> str:
+def as_line(localization: Localization) -> str:
     if not localization.success:
         why = f"confidence {localization.confidence.item():.2f}"
         if localization.alternatives:
@@ -191,7 +191,7 @@ def _deviations(localization: Localization) -> str:
     return f"± {known}, {degrees:.2f}°  "
 
 
-def _parse_cameras(text: str) -> Camera | dict[str, Camera]:
+def parse_cameras(text: str) -> Camera | dict[str, Camera]:
     """A camera, or a file with one for all or one for each."""
     from dsac.datasets.given_cameras import read_cameras
 

@@ -33,6 +33,7 @@ from dsac.cli.merge import Merge
 from dsac.cli.options import check_numbers
 from dsac.cli.process import keep_freed_memory, let_decoders_be_silent
 from dsac.cli.render import Render
+from dsac.cli.track import Track
 from dsac.cli.warm_up import WarmUp
 from dsac.errors import DsacError
 
@@ -42,6 +43,7 @@ VERBS = (
     Map,
     FineTune,
     Localize,
+    Track,
     Evaluate,
     Info,
     Align,

@@ -132,6 +132,12 @@ def read_video_size(path: str | Path) -> tuple[int, int]:
     raise AssertionError("a video has a frame, or says why not")
 
 
+def read_video_rate(path: str | Path) -> float:
+    """Frames a second, 30 where the video does not say. Raises: `DatasetError` when it is no video."""
+    with _Video(path) as video:
+        return video.frames_per_second
+
+
 # ---- as photos -------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ import torch
 from command_line import Fails, Run
 from made_up_wall import localization
 
-from dsac.cli.localize import _as_line
+from dsac.cli.localize import as_line
 from dsac.cli.map import _repeated
 from dsac.geometry import Pose
 from dsac.landmarks import LookAlikes
@@ -50,8 +50,8 @@ def test_other_places_are_in_the_line_of_a_photo() -> None:
     answer = localization("a.jpg", here, here)
     there = Pose(torch.eye(3).double(), torch.tensor([-1.0, -2.0, -3.0]).double())
     other = Alternative(there, answer.covariance, 0.25)
-    assert "or at" not in _as_line(answer)
-    assert "or at (1.000, 2.000, 3.000)" in _as_line(replace(answer, alternatives=(other,)))
+    assert "or at" not in as_line(answer)
+    assert "or at (1.000, 2.000, 3.000)" in as_line(replace(answer, alternatives=(other,)))
     lost = replace(answer, alternatives=(other,), success=torch.tensor(False))
-    line = _as_line(lost)
+    line = as_line(lost)
     assert "not localized" in line and "75%" in line and "(1.000, 2.000, 3.000) 25%" in line
