@@ -1,10 +1,12 @@
 """Shapes in signatures are checked while testing; the real recordings are found or their tests skipped."""
 
+import gc
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import annotations
 import jaxtyping
 import pytest
 
@@ -27,6 +29,7 @@ def checked_modules() -> list[str]:
 
 
 _COMPILED = re.compile(r"^@(kernel|inlined|compiled|njit)\b", re.MULTILINE)
+jaxtyping.jaxtyped = annotations.first_calls_checked  # type: ignore[assignment]
 _hook = jaxtyping.install_import_hook(checked_modules(), "annotations.checked")
 
 
@@ -36,11 +39,23 @@ LONGEST = (
     "test_every_format.py",
     "test_check.py",
     "test_strange_queries.py",
+    "test_look_alikes.py",
     "test_quickstart.py",
     "test_network_learner.py",
     "test_rgb.py",
     "test_rgbd.py",
 )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What is made here stays: looking for garbage in it takes a sixth of the time, and more later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -60,6 +75,7 @@ def unchecked(request: pytest.FixtureRequest) -> Iterator[None]:
     """Tests marked `wrong_input` are of what the library itself says: annotations are not checked."""
     marked = request.node.get_closest_marker("wrong_input") is not None
     jaxtyping.config.update("jaxtyping_disable", marked)
+    annotations.calls.clear()
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
 
