@@ -12,7 +12,9 @@ WHEEL = dist/dsac-$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)-py
 demo: .venv/installed
 	$(BIN)/dsac demo
 
+# kernels are compiled meanwhile
 test: .venv/installed-dev
+	$(BIN)/python -c 'from dsac.kernels import compile_beside; compile_beside()'
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/pyright
