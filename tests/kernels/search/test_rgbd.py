@@ -32,18 +32,37 @@ both = pytest.mark.parametrize("kernels", [cpu, gpu], ids=["cpu", "gpu"])
 
 
 def _tensors(*arrays):
-    return [torch.from_numpy(x[None].astype(np.float32)) for x in arrays]
+    return [torch.from_numpy(x.astype(np.float32)) for x in arrays]
+
+
+def _lenses(count: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.tile(_FOCAL, (count, 1)), np.tile(_CENTER, (count, 1))
 
 
 def _solve(kernels, pixels, scene, measured, **options) -> Solution:
     """Of one image, as arrays."""
-    inputs = _tensors(pixels, scene, measured, np.array(_FOCAL), np.array(_CENTER))
+    return _solve_all(kernels, pixels[None], scene[None], measured[None], **options)
+
+
+def _solve_all(kernels, pixels, scene, measured, **options) -> Solution:
+    """Of several images, as arrays."""
+    inputs = _tensors(pixels, scene, measured, *_lenses(len(pixels)))
     return Solution(*(x.numpy() for x in kernels.solve_rgbd(*inputs, threshold_m=0.1, **options)))
 
 
+def _images(count: int, *sizes: int, **kind: float):
+    """As `_image`, so many of them, stacked."""
+    *arrays, poses = zip(*(_image(seed, *sizes, **kind) for seed in range(count)), strict=True)
+    return *(np.stack(array) for array in arrays), Pose.stack(list(poses))
+
+
 def _distance(solution: Solution, pose: Pose) -> float:
+    return _distances(solution, pose[None]).item()
+
+
+def _distances(solution: Solution, poses: Pose) -> torch.Tensor:
     ours = Pose(torch.from_numpy(solution.rotation), torch.from_numpy(solution.translation))
-    return ours.center_distance(pose[None]).item()
+    return ours.center_distance(poses)
 
 
 @both
@@ -59,29 +78,24 @@ def test_the_pose_is_found_among_wrong_points(kernels, with_depth, inliers):
 @both
 def test_depth_makes_the_pose_more_accurate(kernels):
     """Also where only a fifth of the pixels have one, the rest counting by their rays."""
-    errors = {share: [] for share in (0.0, 0.2, 1.0)}
-    for seed in range(20):
-        for share in (0.2, 1.0):
-            pixels, scene, measured, pose = _image(seed, 600, with_depth=share)
-            errors[share].append(_distance(_solve(kernels, pixels, scene, measured), pose))
-        inputs = _tensors(pixels, scene, np.array(_FOCAL), np.array(_CENTER))
-        solution = kernels.solve_rgb(*inputs, threshold_px=10.0)
-        errors[0.0].append(_distance(Solution(*(x.numpy() for x in solution)), pose))
-    medians = {share: np.median(values) for share, values in errors.items()}
+    medians = {}
+    for share in (0.2, 1.0):
+        pixels, scene, measured, poses = _images(20, 600, with_depth=share)
+        medians[share] = _distances(_solve_all(kernels, pixels, scene, measured), poses).median()
+    solution = kernels.solve_rgb(*_tensors(pixels, scene, *_lenses(20)), threshold_px=10.0)
+    medians[0.0] = _distances(Solution(*(x.numpy() for x in solution)), poses).median()
     assert medians[1.0] < medians[0.2] < medians[0.0]
 
 
 @both
 def test_the_covariance_predicts_the_error(kernels):
     """Squared Mahalanobis distances of the increments to the truth average to their 6 degrees of freedom."""
-    total = []
-    for seed in range(60):
-        pixels, scene, measured, pose = _image(seed, 600, inliers=0.8, with_depth=0.5)
-        solution = _solve(kernels, pixels, scene, measured)
-        ours = Pose(torch.from_numpy(solution.rotation[0]), torch.from_numpy(solution.translation[0]))
-        increment = (pose @ ours.inverse()).log().numpy()
-        total.append(increment @ solution.information[0] @ increment)
-    assert 4.5 < np.mean(total) < 8.0  # standard error 0.45
+    pixels, scene, measured, poses = _images(60, 600, inliers=0.8, with_depth=0.5)
+    solution = _solve_all(kernels, pixels, scene, measured)
+    ours = Pose(torch.from_numpy(solution.rotation), torch.from_numpy(solution.translation))
+    increments = (poses @ ours.inverse()).log().numpy()
+    total = np.einsum("ni,nij,nj->n", increments, solution.information, increments)
+    assert 4.5 < total.mean() < 8.0  # standard error 0.45
 
 
 @both
