@@ -17,7 +17,7 @@ PAGES = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 
 
 # Minutes of mapping become steps: on a loaded machine fewer would be made in the time than a photo needs.
-IN_STEPS = {"--minutes 1 ": "--steps 80 --views 40 ", "minutes=0.5": "steps=80, num_views=40"}
+IN_STEPS = {"--minutes 1 ": "--steps 30 --views 24 ", "minutes=0.5": "steps=30, num_views=24"}
 
 
 def _blocks(language: str) -> list[str]:
