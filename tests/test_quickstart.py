@@ -15,7 +15,7 @@ import dsac.cli
 from dsac.rooms import synthetic_scene
 
 PAGE = (Path(__file__).parents[1] / "docs" / "quickstart.md").read_text()
-QUICKLY = {"place.dsac --sfm": "place.dsac --sfm --steps 60 --views 34 --landmarks 2000 --hold-out 8"}
+QUICKLY = {"place.dsac --sfm": "place.dsac --sfm --steps 30 --views 34 --landmarks 1500 --hold-out 8"}
 PHOTO = 9  # the frame that the video lacks
 
 
@@ -23,7 +23,7 @@ PHOTO = 9  # the frame that the video lacks
 def walk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `walk.mp4` and `photo.jpg`."""
     folder = tmp_path_factory.mktemp("walk")
-    frames = synthetic_scene(num_mapping=48, num_query=1).mapping[:18].without_depth()
+    frames = synthetic_scene(num_mapping=48, num_query=1, size=(400, 300)).mapping[:18].without_depth()
     images = [
         (frames[i].image.permute(1, 2, 0).numpy()[..., ::-1] * 255).round().astype(np.uint8) for i in range(18)
     ]
