@@ -13,7 +13,7 @@ from dsac.rooms import synthetic_scene
 
 pytestmark = pytest.mark.slow
 
-QUICK = MappingSettings(steps=200, batch_size=1024, width=256, num_views=48, short_side_px=240)
+QUICK = MappingSettings(steps=100, batch_size=1024, width=256, num_views=36, short_side_px=240)
 
 
 def _median_m(mapping: Frames, scene: Scene, folder: Path) -> float:
