@@ -182,13 +182,13 @@ def test_fine_tuning_says_that_it_is_for_the_shared_encoder(frames: Frames) -> N
 
 @pytest.mark.slow
 def test_a_network_learns_the_synthetic_room_by_poses_only() -> None:
-    """A quarter of a minute for a network of 1/64 of the values: it knows about where it is, to decimetres."""
+    """Some seconds for a network of 1/64 of the values: it knows about where it is, to decimetres."""
     room = synthetic_scene(num_mapping=240, num_query=1, size=(320, 240))
     mapping, query = room.mapping[:24:2], room.mapping[1:24:2]
     mapping = replace(mapping, reader=FramesInMemory({frame.name: frame for frame in mapping}))
     settings = NetworkSettings(
         NetworkArchitecture.published("dsac-star", width=1 / 8),
-        steps=500,
+        steps=250,
         learning_rate=3e-3,
         short_side_px=120,
         augmentation=GENTLE,
