@@ -21,7 +21,7 @@ from known_cameras import axis_angle, numbers, quaternion_xyzw
 from dsac.datasets import Frames
 from dsac.datasets.formats.seven_scenes import COLOR_FROM_DEPTH
 from dsac.geometry import Camera, Pose
-from dsac.rooms import Shots, build_living_room, render_scene, synthetic_scene
+from dsac.rooms import Shots, render_scene, synthetic_scene
 
 START = 1305031102.0
 GL = np.diag([1.0, -1.0, -1.0, 1.0])  # from cameras with y up and z backward to ours
@@ -40,14 +40,14 @@ class Walk:
 
     @staticmethod
     def render(count: int, size: tuple[int, int] = (160, 120)) -> Walk:
-        scene = synthetic_scene(num_mapping=10 * count, num_query=0, size=size, light_cell=0.4)
+        scene = synthetic_scene(num_mapping=10 * count, num_query=0, size=size, light_cell=0.5)
         frames = scene.mapping[range(count)]
         assert frames.cam_from_world is not None
         kinect = Camera.simple(585 * size[0] / 640, size)
         still = Shots(
             COLOR_FROM_DEPTH.inverse() @ frames.cam_from_world, np.ones(count), torch.zeros(count, 6).double()
         )
-        room = build_living_room(0, 1.0)  # light is nothing to depth
+        room = frames.reader.room  # type: ignore[attr-defined]
         beside = render_scene(room, kinect, still, Shots(still.cam_from_world[[]], np.ones(0), still.shake[:0]),
                               np.random.default_rng(0)).mapping  # fmt: skip
         return Walk(
