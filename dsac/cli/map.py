@@ -5,11 +5,14 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
 
 from dsac.cli.check import refuse_contradictions
 from dsac.cli.console import let_kernels_compile, out, training_progress
-from dsac.cli.map_regions import map_regions
+from dsac.cli.map_regions import Making, Place, map_regions
+from dsac.cli.map_scenes import map_scenes
 from dsac.cli.options import (
     Device,
     Flag,
@@ -54,12 +57,14 @@ class Map(Meaning):
       $ dsac map walk.mp4 lane.dsac --sfm
       $ dsac map 7scenes/redkitchen kitchen.dsac --regressor dsac-star --device cuda
       $ dsac map 7scenes/redkitchen kitchen.dsac --truth dslam --regressor forest
+      $ dsac map 7scenes/* --output maps --workers 4
     """
 
-    scene: Positional[str]
-    """Folder (or URL) of the recording, or `synthetic`."""
-    map: Positional[Path]
-    """The map file to write."""
+    names: Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="SCENE MAP", help_behavior_hint="")]]
+    """Folder (or URL) of the recording, or `synthetic`, and the map file to write; with --output any number of
+    recordings instead."""
+    output: Maybe[Path] = None
+    """Folder for the maps of all the recordings, each a file by the name of its recording's folder."""
     truth: Maybe[str] = None
     """Which of the recording's truths to map in, where it has several (7-Scenes: sfm, dslam)."""
     poses: Inverted = None
@@ -100,12 +105,12 @@ class Map(Meaning):
     check: Flag = True
     """Learn even what the recording's own images contradict."""
     resume: Flag = False
-    """Go on from the checkpoint that an unfinished mapping to the same file left."""
+    """Go on from what an unfinished mapping to the same file, or folder, left."""
     regions: Maybe[int] = None
     """Regions to divide the frames into by what they see, each learned for itself, all in one file (default: as
     many as the place needs, with the shared encoder; a room or two are one)."""
     workers: int = 1
-    """Regions learned side by side, each by a process of one thread."""
+    """Regions, of all scenes, learned side by side, each by a process of one thread."""
     seed: int = 0
     """The same seed gives the same map on the same machine."""
     device: Device = "auto"
@@ -115,37 +120,63 @@ class Map(Meaning):
         let_waiting_threads_sleep()
         from dsac.kernels import compile_beside
 
-        check_writable(self.map, is_map)
+        if self.output is None:
+            path, file = self._scene_and_map()
+            check_writable(file, is_map)
+        elif not self.names:
+            raise DsacError("map: expected one scene or more before --output, got none")
         check_seed(self.seed)
+        for name, number in (("regions", self.regions), ("workers", self.workers)):
+            if number is not None and number < 1:
+                raise DsacError(f"--{name}: expected 1 or more, got {number}")
         with users_mistakes():
             settings = self.settings()
         device = choose_device(self.device)
         compile_beside()
         meant = self.conventions(self.poses)
-        scene = self._scene(meant)
+        making = Making(settings, device, self.seed, self.resume, self.workers)
+        if self.output is not None:
+            map_scenes(self.names, self.output, making, lambda path, file: self._place(path, file, meant))
+            return
+        place = self._place(path, file, meant)
+        if len(place.rows) == 1:
+            map_scene(place.scene, file, settings, device, self.seed, self.resume)
+        else:
+            map_regions(place, making)
+        score_map(file, place.scene, device, place.held_out)
+        self._show_next(path, file, len(place.scene.query) > 0 and not self.sfm, meant)
+
+    def _scene_and_map(self) -> tuple[str, Path]:
+        """Raises: `DsacError` where the names are not those of one scene and one file."""
+        if len(self.names) != 2:
+            raise DsacError(
+                f"map: expected a scene and the map file to write, got {len(self.names)} names; of many scenes "
+                "--output FOLDER takes the maps"
+            )
+        scene, file = self.names
+        if Path(file).is_dir():
+            raise DsacError(
+                f"{file}: expected a file to write, got a folder; of many scenes --output FOLDER takes the maps"
+            )
+        return scene, Path(file)
+
+    def _place(self, path: str, file: Path, meant: Conventions) -> Place:
+        """What is to be learned of a recording. Raises: `DsacError`, also where its images contradict it."""
+        scene = self._scene(path, file, meant)
         split = len(scene.query) > 0
         scene = self._held_out(scene)
         if not self.depth:
             scene = replace(scene, mapping=scene.mapping.without_depth())
-        if self.check and not self.resume and not self.sfm and self.scene != "synthetic":
+        if self.check and not self.resume and not self.sfm and path != "synthetic":
             refuse_contradictions(scene, meant)
-        rows = self._divided(scene)
-        if len(rows) == 1:
-            map_scene(scene, self.map, settings, device, self.seed, self.resume)
-        else:
-            map_regions(scene, rows, self.map, settings, device, self.seed, self.resume, self.workers)
-        score_map(self.map, scene, device, held_out=len(scene.query) > 0 and not split)
-        self._show_next(len(scene.query) > 0 and not self.sfm, meant)
+        return Place("", scene, self._divided(scene), file, len(scene.query) > 0 and not split)
 
     def _divided(self, scene: Scene) -> list[np.ndarray]:
-        """Rows of the mapping frames of each region. Raises: `DsacError` for numbers that mean nothing."""
+        """Rows of the mapping frames of each region."""
         import numpy as np
 
         from dsac.mapping import divide
 
-        for name, number in (("regions", self.regions), ("workers", self.workers)):
-            if number is not None and number < 1:
-                raise DsacError(f"--{name}: expected 1 or more, got {number}")
         if self.regressor != "shared" and self.regions is None:
             return [np.arange(len(scene.mapping))]
         return divide(scene.mapping, regions=self.regions)
@@ -171,26 +202,26 @@ class Map(Meaning):
             out.print(f"{len(scene.query)} frames are held out to score the map (--hold-out 0: none)")
         return scene
 
-    def _show_next(self, has_queries: bool, meant: Conventions) -> None:
+    def _show_next(self, path: str, file: Path, has_queries: bool, meant: Conventions) -> None:
         """The commands to go on with; photos, and what the recording means, are the same as before."""
         options = [] if self.truth is None else ["--truth", self.truth]
         options += [] if self.max_gap is None else ["--max-gap", f"{self.max_gap:g}"]
-        evaluate = shlex.join(["dsac", "evaluate", str(self.map), self.scene, *options])
+        evaluate = shlex.join(["dsac", "evaluate", str(file), path, *options])
         if has_queries:
             out.print(f"Next: {evaluate} {meant.options()}".strip(), style="dim", soft_wrap=True)
-        localize = shlex.join(["dsac", "localize", str(self.map)])
+        localize = shlex.join(["dsac", "localize", str(file)])
         out.print(f"Next: {localize} PHOTO", style="dim", soft_wrap=True)
 
-    def _scene(self, meant: Conventions) -> Scene:
+    def _scene(self, path: str, file: Path, meant: Conventions) -> Scene:
         """Raises: `DatasetError`; `DsacError` for options that mean nothing with or without --sfm."""
         if not self.sfm:
             if self.focal_px is not None:
                 raise DsacError("focal_px: expected with --sfm only, a recording has its own intrinsics")
-            return read_scene(self.scene, self.truth, self.max_gap, meant)
+            return read_scene(path, self.truth, self.max_gap, meant)
         of_poses = [meant.options(), *(f"--{name}" for name in given(truth=self.truth, max_gap=self.max_gap))]
         if options := " ".join(filter(None, of_poses)).replace("_", "-"):
             raise DsacError(f"--sfm: finds poses from the images alone, expected no {options} with it")
-        return place_photos(self.scene, self.map.with_name(self.map.name + ".sfm"), self.focal_px, self.seed)
+        return place_photos(path, file.with_name(file.name + ".sfm"), self.focal_px, self.seed)
 
     def settings(self) -> MappingSettings | NetworkSettings | ForestSettings:
         """Raises: `ValueError` for what means nothing, or nothing to this regressor."""

@@ -1,11 +1,12 @@
-"""A place of several regions becomes one map file: progress of all in one view, nothing finished is lost."""
+"""Places of one or several regions become map files: progress of all in one view, nothing finished is lost."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dsac.cli.console import PHASES, err, let_kernels_compile, out, progress_bars
 from dsac.errors import DatasetError, DsacError
@@ -15,74 +16,156 @@ if TYPE_CHECKING:
     import torch
 
     from dsac.datasets import Scene
-    from dsac.mapping import ForestSettings, MappingProgress, MappingSettings, NetworkSettings
+    from dsac.mapping import (
+        ForestSettings,
+        Mapped,
+        MappingProgress,
+        MappingSettings,
+        NetworkSettings,
+        RegionTask,
+        Start,
+    )
 
 
-def map_regions(
-    scene: Scene,
-    rows: Sequence[np.ndarray],
-    path: Path,
-    settings: MappingSettings | NetworkSettings | ForestSettings,
-    device: torch.device,
-    seed: int = 0,
-    resume: bool = False,
-    workers: int = 1,
-) -> None:
+class Place(NamedTuple):
+    """What a map is to be made of."""
+
+    name: str  # in the view of all; empty where it is the only one
+    scene: Scene
+    rows: Sequence[np.ndarray]  # of its mapping frames, for each region
+    map: Path
+    held_out: bool  # its query frames were kept from the map to score it
+
+    @property
+    def folder(self) -> Path:
+        """For what is not finished."""
+        return folder_beside(self.map)
+
+
+@dataclass(frozen=True)
+class Making:
+    """How maps are made."""
+
+    settings: MappingSettings | NetworkSettings | ForestSettings
+    device: torch.device
+    seed: int = 0
+    resume: bool = False
+    workers: int = 1
+    start: Start | None = None
+
+    def tasks(self, place: Place) -> list[RegionTask]:
+        """Raises: `MapFormatError` where the place's folder has regions of other frames or settings."""
+        from dsac.mapping import region_tasks
+
+        return region_tasks(
+            place.scene,
+            place.rows,
+            place.folder,
+            self.settings,
+            device=self.device,
+            seed=self.seed,
+            resume=self.resume,
+        )
+
+
+def folder_beside(path: Path) -> Path:
+    """For what is not finished of a map."""
+    return path.with_name(path.name + ".regions")
+
+
+def map_regions(place: Place, making: Making) -> None:
     """Build and save the map of all regions; those that are finished are saved whatever happens to the others.
 
     What is unfinished is kept beside the map, in a folder, for --resume. Raises: `DatasetError` where no region
     can be mapped; `DsacError` where there is nothing to resume; `KeyboardInterrupt` after an interrupt.
     """
-    from dsac.mapping import build_regions
-
-    folder = path.with_name(path.name + ".regions")
-    if resume and not folder.is_dir():
-        raise DsacError(f"{folder}: nothing to resume, expected the folder of an unfinished mapping")
-    shared = sum(len(of_region) for of_region in rows) - len(scene.mapping)
-    least, most = min(map(len, rows)), max(map(len, rows))
-    out.print(f"{len(rows)} regions of {least} to {most} frames, {shared} in two of them", soft_wrap=True)
-    let_kernels_compile()
-    with progress_bars() as bars:
-        whole = bars.add_task("all regions", total=len(rows), note="")
-        done: dict[str, float] = {}
-        tasks = {}
-
-        def show(name: str, progress: MappingProgress) -> None:
-            if name not in tasks:
-                tasks[name] = bars.add_task(f"region {name}", total=1.0, note="")
-            begin, share = _SHARES[progress.phase]
-            done[name] = max(done.get(name, 0.0), begin + share * progress.fraction)
-            bars.update(tasks[name], completed=done[name], note=PHASES[progress.phase])
-            if progress.phase == "training" and progress.fraction >= 1:
-                bars.update(tasks[name], visible=False)
-            bars.update(whole, completed=finished + sum(done.values()))
-
-        finished = len(list(folder.glob("*.dsac"))) if resume else 0
-        mapped = build_regions(
-            scene,
-            rows,
-            folder,
-            settings,
-            workers=workers,
-            device=device,
-            seed=seed,
-            resume=resume,
-            on_progress=show,
-        )
-    for name, why in mapped.failed.items():
-        err.print(f"region {name} could not be mapped: {why}", style="yellow", soft_wrap=True)
-    if mapped.atlas is not None:
-        mapped.atlas.save(path)
-        size = path.stat().st_size / 1e6
-        out.print(f"{path}: {size:.1f} MB, {len(mapped.atlas)} of {len(rows)} regions", soft_wrap=True)
+    if making.resume and not place.folder.is_dir():
+        raise DsacError(f"{place.folder}: nothing to resume, expected the folder of an unfinished mapping")
+    shared = sum(len(of_region) for of_region in place.rows) - len(place.scene.mapping)
+    least, most = min(map(len, place.rows)), max(map(len, place.rows))
+    out.print(f"{len(place.rows)} regions of {least} to {most} frames, {shared} in two of them", soft_wrap=True)
+    (mapped,) = make_places([place], [making.tasks(place)], making)
+    save_place(place, mapped)
+    show_made(place, mapped)
     if mapped.interrupted:
         usable = "usable as it is, " if mapped.atlas is not None else ""
         out.print(f"{usable}--resume goes on with the others", style="yellow")
         raise KeyboardInterrupt
     if mapped.atlas is None:
         raise DatasetError(next(iter(mapped.failed.values())))
-    if not mapped.failed:
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_places(
+    places: Sequence[Place],
+    tasks: Sequence[Sequence[RegionTask]],
+    making: Making,
+    on_ended: Callable[[Place, Mapped], None] = lambda place, mapped: None,
+) -> list[Mapped]:
+    """Make the regions of all places (`tasks`, by place) from one queue, with a bar for each and one for all.
+
+    `on_ended` is told of each place when nothing of it is left to do, while others are being made.
+    """
+    from dsac.mapping import Outcome, gathered, map_all
+
+    let_kernels_compile()
+    of_folder = {place.folder: (place, own) for place, own in zip(places, tasks, strict=True)}
+    ended = dict.fromkeys(of_folder, 0)
+    done: dict[Path, float] = {}
+    bars_shown = {}
+    with progress_bars() as bars:
+        whole = bars.add_task("all regions", total=sum(map(len, tasks)), note="")
+
+        def show(task: RegionTask, progress: MappingProgress) -> None:
+            if task.map not in bars_shown:
+                place, own = of_folder[task.folder]
+                region = f"region {task.name}" if not place.name else f"{place.name} {task.name}"
+                bars_shown[task.map] = bars.add_task(
+                    place.name if place.name and len(own) == 1 else region, total=1.0, note=""
+                )
+            begin, share = _SHARES[progress.phase]
+            done[task.map] = max(done.get(task.map, 0.0), begin + share * progress.fraction)
+            bars.update(bars_shown[task.map], completed=done[task.map], note=PHASES[progress.phase])
+            bars.update(whole, completed=sum(done.values()))
+
+        def end(task: RegionTask) -> None:
+            done[task.map] = 1.0
+            if task.map in bars_shown:
+                bars.update(bars_shown[task.map], visible=False)
+            bars.update(whole, completed=sum(done.values()))
+            ended[task.folder] += 1
+            place, own = of_folder[task.folder]
+            if ended[task.folder] == len(own):
+                on_ended(place, gathered(own, Outcome({}, False)))
+
+        every = [task for own in tasks for task in own]
+        outcome = map_all(every, making.workers, making.start, show, end)
+    return [gathered(own, outcome) for own in tasks]
+
+
+def save_place(place: Place, mapped: Mapped) -> None:
+    """Write the map of what is finished, if anything is: of a place of one region a map file."""
+    from dsac.atlas import Atlas
+
+    if mapped.atlas is None:
+        return
+    if len(place.rows) == 1:
+        Atlas((replace(mapped.atlas.regions[0], name=""),)).save(place.map)
+    else:
+        mapped.atlas.save(place.map)
+
+
+def show_made(place: Place, mapped: Mapped) -> None:
+    """Say what became of a place; once it is whole in its file, its folder goes."""
+    for name, why in mapped.failed.items():
+        region = f"region {name}" if not place.name else f"{place.name}, region {name}"
+        err.print(f"{region} could not be mapped: {why}", style="yellow", soft_wrap=True)
+    if mapped.atlas is not None:
+        size, regions = place.map.stat().st_size / 1e6, ""
+        if len(place.rows) > 1:
+            regions = f", {len(mapped.atlas)} of {len(place.rows)} regions"
+        out.print(f"{place.map}: {size:.1f} MB{regions}", soft_wrap=True)
+    if mapped.atlas is not None and len(mapped.atlas) == len(place.rows):
+        shutil.rmtree(place.folder, ignore_errors=True)
 
 
 # where each phase begins in the mapping of a region, and how much of it it is

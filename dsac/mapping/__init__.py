@@ -3,8 +3,10 @@
 from dsac.mapping.division import divide
 from dsac.mapping.fine_tuning import FineTuningProgress, fine_tune
 from dsac.mapping.mapper import MappingProgress, build_map
-from dsac.mapping.regions import Mapped, RegionTask, build_regions, map_region
+from dsac.mapping.region_task import RegionTask, map_region
+from dsac.mapping.regions import Mapped, build_regions, gathered, region_tasks
 from dsac.mapping.settings import FineTuningSettings, ForestSettings, MappingSettings, NetworkSettings
+from dsac.mapping.workers import Outcome, Running, Start, map_all
 
 __all__ = [
     "FineTuningProgress",
@@ -14,10 +16,16 @@ __all__ = [
     "MappingProgress",
     "MappingSettings",
     "NetworkSettings",
+    "Outcome",
     "RegionTask",
+    "Running",
+    "Start",
     "build_map",
     "build_regions",
     "divide",
     "fine_tune",
+    "gathered",
+    "map_all",
     "map_region",
+    "region_tasks",
 ]

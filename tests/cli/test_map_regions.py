@@ -10,7 +10,7 @@ import pytest
 from command_line import Fails, Run
 
 from dsac.atlas import Atlas
-from dsac.mapping import regions as mapping
+from dsac.mapping import RegionTask, workers
 
 QUICK = ("--steps", 3, "--views", 6, "--landmarks", 300, "--no-check", "--hold-out", 0)
 
@@ -48,15 +48,15 @@ def test_an_interrupt_leaves_a_map_of_what_is_finished_and_resume_makes_the_rest
     corner: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, scene = tmp_path / "both.dsac", corner / "scene"
-    make = mapping.map_region
+    make = workers.map_region
 
-    def second_is_interrupted(task: mapping.RegionTask, on_progress=None) -> bool:  # noqa: ANN001
+    def second_is_interrupted(task: RegionTask, on_progress=None) -> bool:  # noqa: ANN001
         if task.name == "2":
             raise KeyboardInterrupt
         return make(task, on_progress)
 
     with monkeypatch.context() as patch:
-        patch.setattr(mapping, "map_region", second_is_interrupted)
+        patch.setattr(workers, "map_region", second_is_interrupted)
         code, out, _ = run("map", scene, path, *QUICK)
     assert code == 130 and "1 of 2 regions" in out and "--resume goes on" in out
     assert Atlas.load(path).names == ["1"] and (tmp_path / "both.dsac.regions").is_dir()

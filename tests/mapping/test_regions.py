@@ -18,7 +18,7 @@ from dsac.datasets import Frames, Scene
 from dsac.errors import DatasetError, MapFormatError
 from dsac.geometry import Camera
 from dsac.mapping import MappingProgress, MappingSettings, RegionTask, build_regions
-from dsac.mapping import regions as under_test
+from dsac.mapping import workers as under_test
 from dsac.rooms import synthetic_scene
 
 SETTINGS = MappingSettings(
@@ -164,7 +164,7 @@ def test_a_killed_process_costs_its_own_region_only_and_is_replaced(scene: Scene
     killed: list[int] = []
 
     def start(task: RegionTask) -> under_test.Running:
-        worker = under_test._Process.of(task)
+        worker = under_test.Process.of(task)
         if not killed:
             assert worker.process.pid is not None
             killed.append(worker.process.pid)
