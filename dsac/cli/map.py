@@ -63,7 +63,7 @@ class Map(Meaning):
     names: Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="SCENE MAP", help_behavior_hint="")]]
     """Folder (or URL) of the recording, or `synthetic`, and the map file to write; with --output any number of
     recordings instead."""
-    output: Maybe[Path] = None
+    output: Maybe[str] = None
     """Folder for the maps of all the recordings, each a file by the name of its recording's folder."""
     truth: Maybe[str] = None
     """Which of the recording's truths to map in, where it has several (7-Scenes: sfm, dslam)."""
@@ -125,6 +125,8 @@ class Map(Meaning):
             check_writable(file, is_map)
         elif not self.names:
             raise DsacError("map: expected one scene or more before --output, got none")
+        elif "://" in self.output:
+            raise DsacError(f"--output {self.output}: expected a folder on this machine, got a URL")
         check_seed(self.seed)
         for name, number in (("regions", self.regions), ("workers", self.workers)):
             if number is not None and number < 1:
@@ -136,7 +138,7 @@ class Map(Meaning):
         meant = self.conventions(self.poses)
         making = Making(settings, device, self.seed, self.resume, self.workers)
         if self.output is not None:
-            map_scenes(self.names, self.output, making, lambda path, file: self._place(path, file, meant))
+            map_scenes(self.names, Path(self.output), making, lambda path, file: self._place(path, file, meant))
             return
         place = self._place(path, file, meant)
         if len(place.rows) == 1:

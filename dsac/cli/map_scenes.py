@@ -25,7 +25,7 @@ def map_scenes(paths: Sequence[str], folder: Path, making: Making, read: Callabl
     """Build, save and score a map of each scene; `read` makes a place of a path and the file for its map.
 
     All scenes are read before the first is learned; a map is saved when the last of its regions is made.
-    Raises: `DsacError` for scenes that their names do not tell apart, where there is nothing to resume, and, when
+    Raises: `DsacError` for scenes that their names do not tell apart and where there is nothing to resume; once
     the others are saved, where one could not be mapped; `KeyboardInterrupt` after an interrupt.
     """
     files = {path: folder / f"{name}.dsac" for path, name in scene_names(paths).items()}

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from dsac.datasets.remote import join_remote, list_remote, read_remote
 from dsac.errors import DatasetError
 
 
@@ -59,8 +60,9 @@ class Storage:
 
 def join(folder: str, *names: str) -> str:
     """Join without `.` and `..` parts, keeping the protocol of a URL."""
-    protocol, mark, path = folder.rpartition("://")
-    return protocol + mark + posixpath.normpath(posixpath.join(path, *names))
+    if is_remote(folder):
+        return join_remote(folder, *names)
+    return posixpath.normpath(posixpath.join(folder, *names))
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,28 +78,24 @@ class HeldFile:
 
 @contextmanager
 def open_file(path: str | Path | HeldFile) -> Iterator[BinaryIO]:
-    """A local or remote file for reading. Raises: `DatasetError` when it cannot be read."""
-    if isinstance(path, HeldFile):
-        yield io.BytesIO(path.data)
+    """A local file for reading, or a remote one in memory. Raises: `DatasetError` when it cannot be read."""
+    if isinstance(path, HeldFile) or is_remote(path):
+        yield io.BytesIO(read_bytes(path))
         return
     try:
-        if is_remote(path):
-            import fsspec
-
-            with fsspec.open(str(path), "rb") as file:
-                yield file  # type: ignore[misc]
-        else:
-            with open(path, "rb") as file:
-                yield file
+        with open(path, "rb") as file:
+            yield file
     except FileNotFoundError:
         raise DatasetError(f"{path}: no such file") from None
-    except (OSError, ImportError) as error:  # ImportError: the package for this protocol
-        raise DatasetError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise DatasetError(f"{path}: {error.strerror or error}") from error
 
 
 def read_bytes(path: str | Path | HeldFile) -> bytes:
     if isinstance(path, HeldFile):
         return path.data
+    if is_remote(path):
+        return read_remote(str(path))
     with open_file(path) as file:
         return file.read()
 
@@ -221,14 +219,11 @@ def is_remote(path: str | Path) -> bool:
 
 
 def _list_folder(path: str) -> list[str]:
+    if is_remote(path):
+        return list_remote(path)
     try:
-        if not is_remote(path):
-            return os.listdir(path)
-        import fsspec
-
-        filesystem, root = fsspec.core.url_to_fs(path)
-        return [posixpath.basename(name.rstrip("/")) for name in filesystem.ls(root, detail=False)]
+        return os.listdir(path)
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: no name that a folder can have
         return []
-    except (OSError, ImportError) as error:
-        raise DatasetError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise DatasetError(f"{path}: {error.strerror or error}") from error

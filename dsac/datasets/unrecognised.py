@@ -29,7 +29,7 @@ _PAIRS = [(f"cameras.{ending}", f"images.{ending}") for ending in ("bin", "txt")
 def not_recognised(storage: Storage, formats: Sequence[Format]) -> str:
     """The error's text."""
     if not storage.listing():
-        if storage.path.lower().endswith(_ARCHIVES):
+        if storage.path.lower().endswith(_ARCHIVES) and "::" not in storage.path:
             return f"{storage.path}: expected a folder, not an archive. {_of_archive(storage.path)}"
         return f"{storage.path}: expected a folder with images and poses, it is missing, empty or no folder"
     folders = list(_folders(storage))
@@ -109,7 +109,8 @@ def _is_trajectory(path: str) -> bool:
 def _of_archive(path: str) -> str:
     if path.lower().endswith(".r3d"):
         return f"{path} is Record3D's, a zip: unpacked it is read, but for its depth, which is LZFSE's"
-    return f"{path} is an archive: unpack it"
+    as_it_is = f", or give zip://::{path}" if path.lower().endswith(".zip") else ""
+    return f"{path} is an archive: unpack it{as_it_is}"
 
 
 def _metashape(path: str) -> str:

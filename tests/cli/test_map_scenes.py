@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import fsspec
 import pytest
 from command_line import Fails, Run, write_noise
 
@@ -42,6 +43,19 @@ def test_each_scene_becomes_a_map_and_one_that_fails_is_named(
         assert SceneMap.load(maps / f"{name}.dsac").info.source.startswith(f"{room} ")
         assert f"{maps / name}.dsac: " in out
         assert f"\n{name}:\n3 frames that it learned from: " in out
+
+
+def test_scenes_behind_urls_are_mapped_like_others(rooms: list[Path], run: Run, tmp_path: Path) -> None:
+    filesystem = fsspec.filesystem("memory")
+    filesystem.put(str(rooms[0]), "/house/ä room", recursive=True)
+    urls = "memory://house/ä room", f"file://{rooms[2]}"
+    code, out, err = run("map", *urls, "--output", tmp_path / "maps", *QUICK)
+    filesystem.rm("/house", recursive=True)
+    assert code == 0, err
+    assert {path.name for path in (tmp_path / "maps").iterdir()} == {"ä room.dsac", "attic.dsac"}
+    assert f"{urls[0]}: image folder with poses.txt, 3 mapping frames with depth" in out
+    info = SceneMap.load(tmp_path / "maps" / "ä room.dsac").info
+    assert len(info.frames) == 3 and all(info.frames.values())
 
 
 def test_an_interrupt_leaves_the_finished_and_resume_makes_the_others(
@@ -133,6 +147,7 @@ def test_names_that_are_not_of_scenes_and_a_map_are_explained(
     assert "expected one scene or more before --output" in fails("map", "--output", tmp_path / "maps")
     poses = rooms[0] / "poses.txt"
     assert "cannot be created" in fails("map", *rooms, "--output", poses)
+    assert "expected a folder on this machine, got a URL" in fails("map", *rooms, "--output", "memory://maps")
     assert "another scene is called" in fails("map", rooms[0], rooms[0], "--output", tmp_path / "maps")
     nowhere = ("map", tmp_path / "nowhere", tmp_path / "elsewhere", "--output", tmp_path / "maps")
     assert "2 of 2 scenes could not be mapped: nowhere, elsewhere" in fails(*nowhere)
