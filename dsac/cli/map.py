@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     import torch
 
     from dsac.datasets import Conventions, Scene
-    from dsac.mapping import ForestSettings, MappingProgress, MappingSettings, NetworkSettings
+    from dsac.mapping import ForestSettings, MappingProgress, MappingSettings, NetworkSettings, Start
     from dsac.scene_map import SceneMap
 
 
@@ -58,6 +60,7 @@ class Map(Meaning):
       $ dsac map 7scenes/redkitchen kitchen.dsac --regressor dsac-star --device cuda
       $ dsac map 7scenes/redkitchen kitchen.dsac --truth dslam --regressor forest
       $ dsac map 7scenes/* --output maps --workers 4
+      $ dsac map s3://bucket/house house.dsac --ray 10.0.0.1:6379
     """
 
     names: Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="SCENE MAP", help_behavior_hint="")]]
@@ -109,8 +112,13 @@ class Map(Meaning):
     regions: Maybe[int] = None
     """Regions to divide the frames into by what they see, each learned for itself, all in one file (default: as
     many as the place needs, with the shared encoder; a room or two are one)."""
-    workers: int = 1
-    """Regions, of all scenes, learned side by side, each by a process of one thread."""
+    workers: Maybe[int] = None
+    """Regions, of all scenes, learned side by side, each by a process of one thread (default: 1, with all
+    threads; with --ray as many as the cluster has CPUs)."""
+    ray: Maybe[str] = None
+    """Learn regions on a Ray cluster: HOST:PORT of its head, auto for the one that this machine is part of,
+    local for one of this machine alone. Its nodes need the recording in a folder by the same path, or behind a
+    URL. Wants `pip install 'dsac[ray]'`."""
     seed: int = 0
     """The same seed gives the same map on the same machine."""
     device: Device = "auto"
@@ -136,17 +144,31 @@ class Map(Meaning):
         device = choose_device(self.device)
         compile_beside()
         meant = self.conventions(self.poses)
-        making = Making(settings, device, self.seed, self.resume, self.workers)
-        if self.output is not None:
-            map_scenes(self.names, Path(self.output), making, lambda path, file: self._place(path, file, meant))
-            return
-        place = self._place(path, file, meant)
-        if len(place.rows) == 1:
-            map_scene(place.scene, file, settings, device, self.seed, self.resume)
-        else:
-            map_regions(place, making)
+        with self._workers() as (workers, start):
+            making = Making(settings, device, self.seed, self.resume, workers, start)
+            if self.output is not None:
+                map_scenes(
+                    self.names, Path(self.output), making, lambda path, file: self._place(path, file, meant)
+                )
+                return
+            place = self._place(path, file, meant)
+            if len(place.rows) == 1 and start is None:
+                map_scene(place.scene, file, settings, device, self.seed, self.resume)
+            else:
+                map_regions(place, making)
         score_map(file, place.scene, device, place.held_out)
         self._show_next(path, file, len(place.scene.query) > 0 and not self.sfm, meant)
+
+    @contextmanager
+    def _workers(self) -> Iterator[tuple[int, Start | None]]:
+        """How many, and who they are where not this process and its own. Raises: `DsacError`."""
+        if self.ray is None:
+            yield self.workers or 1, None
+            return
+        from dsac.mapping import on_ray
+
+        with on_ray(self.ray, self.workers) as cluster:
+            yield cluster
 
     def _scene_and_map(self) -> tuple[str, Path]:
         """Raises: `DsacError` where the names are not those of one scene and one file."""

@@ -81,9 +81,11 @@ def map_regions(place: Place, making: Making) -> None:
     """
     if making.resume and not place.folder.is_dir():
         raise DsacError(f"{place.folder}: nothing to resume, expected the folder of an unfinished mapping")
-    shared = sum(len(of_region) for of_region in place.rows) - len(place.scene.mapping)
-    least, most = min(map(len, place.rows)), max(map(len, place.rows))
-    out.print(f"{len(place.rows)} regions of {least} to {most} frames, {shared} in two of them", soft_wrap=True)
+    if len(place.rows) > 1:
+        shared = sum(len(of_region) for of_region in place.rows) - len(place.scene.mapping)
+        least, most = min(map(len, place.rows)), max(map(len, place.rows))
+        regions = f"{len(place.rows)} regions of {least} to {most} frames"
+        out.print(f"{regions}, {shared} in two of them", soft_wrap=True)
     (mapped,) = make_places([place], [making.tasks(place)], making)
     save_place(place, mapped)
     show_made(place, mapped)

@@ -3,6 +3,7 @@
 from dsac.mapping.division import divide
 from dsac.mapping.fine_tuning import FineTuningProgress, fine_tune
 from dsac.mapping.mapper import MappingProgress, build_map
+from dsac.mapping.ray_workers import on_ray
 from dsac.mapping.region_task import RegionTask, map_region
 from dsac.mapping.regions import Mapped, build_regions, gathered, region_tasks
 from dsac.mapping.settings import FineTuningSettings, ForestSettings, MappingSettings, NetworkSettings
@@ -27,5 +28,6 @@ __all__ = [
     "gathered",
     "map_all",
     "map_region",
+    "on_ray",
     "region_tasks",
 ]

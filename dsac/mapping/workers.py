@@ -1,7 +1,7 @@
 """Regions of one or many places from one queue, by this process or by workers side by side.
 
 Workers share nothing but the folders of their tasks: one that is killed costs what it did since its checkpoint,
-and is replaced. Any that keep to `Running` do: processes on this machine are here.
+and is replaced. Processes on this machine are here, workers on a cluster in `ray_workers`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.process import BaseProcess
@@ -131,8 +132,8 @@ def _side_by_side(
                         continue
                 on_end(task)
     finally:
-        for _, worker in running.values():
-            worker.stop(_PATIENCE_S)
+        with ThreadPoolExecutor(max(1, len(running))) as all_at_once:
+            list(all_at_once.map(lambda pair: pair[1].stop(_PATIENCE_S), running.values()))
 
 
 def _told(task: RegionTask) -> MappingProgress | None:
@@ -173,8 +174,13 @@ class Process:
 
     @staticmethod
     def of(task: RegionTask) -> Process:
-        process = multiprocessing.get_context("spawn").Process(target=work, args=(task,))
-        with _environment(ONE_THREAD):
+        return Process.doing(work, task, expect_parent)
+
+    @staticmethod
+    def doing(what: Callable[..., None], *arguments: object) -> Process:
+        """A process of one thread that calls this function."""
+        process = multiprocessing.get_context("spawn").Process(target=what, args=arguments)
+        with _environment(_ONE_THREAD):
             process.start()
         return Process(process)
 
@@ -191,6 +197,13 @@ class Process:
             self.process.join()
 
 
+def expect_parent() -> None:
+    """Raises: `KeyboardInterrupt` in a worker that nobody waits for any more: another may resume its region."""
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        raise KeyboardInterrupt
+
+
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in values}
@@ -205,7 +218,7 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 _LIVES = 3
 _POLL_S = 0.5
 _PATIENCE_S = 20.0

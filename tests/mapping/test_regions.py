@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from dsac.geometry import Camera
 from dsac.mapping import MappingProgress, MappingSettings, RegionTask, build_regions
 from dsac.mapping import workers as under_test
 from dsac.rooms import synthetic_scene
+from dsac.scene_map import SceneMap
 
 SETTINGS = MappingSettings(
     steps=6, batch_size=256, width=32, num_blocks=0, num_views=8, buffer_size=4000, short_side_px=96,
@@ -64,12 +67,24 @@ def test_each_region_learns_its_frames_and_is_in_the_atlas(scene: Scene, tmp_pat
     assert not list(tmp_path.glob("*.checkpoint"))
 
 
-def test_processes_make_the_same_maps(scene: Scene, made: dict[str, bytes], tmp_path: Path) -> None:
-    said: set[str] = set()
+def test_processes_make_the_same_maps_and_a_killed_one_is_replaced(
+    scene: Scene, made: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, killed, said = under_test.Process.of, [], set()
+
+    def killing_the_first(task: RegionTask) -> under_test.Process:
+        worker = begin(task)
+        if not killed:
+            assert worker.process.pid is not None
+            killed.append(worker.process.pid)
+            os.kill(worker.process.pid, signal.SIGKILL)
+        return worker
+
+    monkeypatch.setattr(under_test.Process, "of", staticmethod(killing_the_first))
     mapped = build_regions(
         scene, ROWS[:2], tmp_path, SETTINGS, workers=2, on_progress=lambda name, progress: said.add(name)
     )
-    assert mapped.atlas is not None and not mapped.failed
+    assert killed and mapped.atlas is not None and not mapped.failed
     assert {region.name: _values(region.to_bytes()) for region in mapped.atlas.regions} == {
         name: made[name] for name in ("1", "2")
     }
@@ -160,19 +175,31 @@ def test_a_worker_that_dies_is_replaced_and_one_that_always_does_is_named(
     assert always.failed == {"2": "its worker died 3 times"}
 
 
-def test_a_killed_process_costs_its_own_region_only_and_is_replaced(scene: Scene, tmp_path: Path) -> None:
-    killed: list[int] = []
+def test_a_worker_whose_driver_died_ends(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead = SimpleNamespace(is_alive=lambda: False)
+    monkeypatch.setattr("multiprocessing.parent_process", lambda: dead)
+    endless = RegionTask("1", scene, replace(SETTINGS, steps=1_000_000), 0, "cpu", tmp_path)
+    under_test.work(endless, under_test.expect_parent)
+    assert not endless.map.exists() and not endless.error.exists()
 
-    def start(task: RegionTask) -> under_test.Running:
-        worker = under_test.Process.of(task)
-        if not killed:
-            assert worker.process.pid is not None
-            killed.append(worker.process.pid)
-            os.kill(worker.process.pid, signal.SIGKILL)
-        return worker
 
-    mapped = build_regions(scene, ROWS[:1], tmp_path, SETTINGS, workers=2, start=start)
-    assert killed and mapped.atlas is not None and not mapped.failed
+def test_a_map_that_does_not_fit_on_the_disk_is_named_and_resuming_makes_it(
+    scene: Scene, made: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = SceneMap.save
+
+    def full(scene_map: SceneMap, path: Path) -> None:
+        if path.name == "1.dsac":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        save(scene_map, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SceneMap, "save", full)
+        first = build_regions(scene, ROWS[:2], tmp_path, SETTINGS)
+    assert first.atlas is not None and first.atlas.names == ["2"]
+    assert "No space left on device" in first.failed["1"]
+    again = build_regions(scene, ROWS[:2], tmp_path, SETTINGS, resume=True)
+    assert again.atlas is not None and _values(again.atlas["1"].to_bytes()) == made["1"]
 
 
 def test_workers_are_stopped_by_an_interrupt(scene: Scene, tmp_path: Path) -> None:
