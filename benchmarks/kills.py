@@ -94,7 +94,10 @@ def drive(place: Path, folder: Path) -> None:
         _beside(place, task, "pid").write_text(str(worker.process.pid))
         return worker
 
-    build_regions(scene, rows_of(scene), folder, SETTINGS, workers=2, start=start, resume=True)
+    build_regions(
+        scene, rows_of(scene), folder, SETTINGS, workers=2, start=start, resume=True,
+        on_progress=lambda name, progress: expect_parent(),
+    )  # fmt: skip
 
 
 def _beside(place: Path, task: RegionTask, ending: str) -> Path:

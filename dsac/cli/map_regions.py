@@ -120,10 +120,8 @@ def make_places(
         def show(task: RegionTask, progress: MappingProgress) -> None:
             if task.map not in bars_shown:
                 place, own = of_folder[task.folder]
-                region = f"region {task.name}" if not place.name else f"{place.name} {task.name}"
-                bars_shown[task.map] = bars.add_task(
-                    place.name if place.name and len(own) == 1 else region, total=1.0, note=""
-                )
+                parts = [place.name or "region", task.name if len(own) > 1 or not place.name else ""]
+                bars_shown[task.map] = bars.add_task(_cut(" ".join(parts).strip()), total=1.0, note="")
             begin, share = _SHARES[progress.phase]
             done[task.map] = max(done.get(task.map, 0.0), begin + share * progress.fraction)
             bars.update(bars_shown[task.map], completed=done[task.map], note=PHASES[progress.phase])
@@ -170,5 +168,11 @@ def show_made(place: Place, mapped: Mapped) -> None:
         shutil.rmtree(place.folder, ignore_errors=True)
 
 
+def _cut(name: str) -> str:
+    """To the width of the bars' names, which differ at their ends."""
+    return name if len(name) <= _WIDTH else f"…{name[1 - _WIDTH :]}"
+
+
+_WIDTH = 13
 # where each phase begins in the mapping of a region, and how much of it it is
 _SHARES = {"depth": (0.0, 0.25), "landmarks": (0.25, 0.15), "features": (0.4, 0.2), "training": (0.6, 0.4)}

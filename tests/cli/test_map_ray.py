@@ -52,7 +52,8 @@ def cluster() -> Iterator[Any]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    lean = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **lean})
     yield cluster
     cluster.shutdown()
 
@@ -87,7 +88,7 @@ def test_a_node_that_is_killed_costs_its_unfinished_part_and_the_maps_are_the_sa
     torch.set_num_threads(1)
     alone = build_regions(scene, ROWS, tmp_path / "alone", SETTINGS)
     assert alone.atlas is not None
-    second = cluster.add_node(num_cpus=1)
+    second = cluster.add_node(num_cpus=1, include_log_monitor=False)
     seen: list[str] = []
 
     def kill_one(name: str, progress: MappingProgress) -> None:
