@@ -21,6 +21,7 @@ from dsac.cli.options import (
 )
 from dsac.cli.outputs import check_writable, is_map
 from dsac.cli.process import let_waiting_threads_sleep
+from dsac.errors import DsacError
 
 if TYPE_CHECKING:
     from dsac.mapping.extending import Extended
@@ -28,12 +29,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Extend:
-    """Let a map know new frames: what it knows is refreshed, new ground becomes a region.
+    """Let a map know new frames: what it knows is refreshed, new ground becomes regions.
 
     The frames' poses have to be in the map's world; if some that it localizes lie elsewhere, the matrix is told
-    that would bring them there. Where the map knows what frames show, they add landmarks, and landmarks that
-    they contradict go; no old image is needed, and it takes a second for a photo. Frames of new ground are
-    mapped as `dsac map` does. Ctrl-C leaves the map as it was.
+    that would bring them there. Where the map knows what frames show, they add landmarks, landmarks that they
+    contradict go, and so do the least useful where there are more than a map remembers; no old image is needed,
+    and it takes a second for a photo. Frames of new ground are mapped as `dsac map` does, in as many regions as
+    they need. Ctrl-C leaves the map as it was.
 
     For example:
       $ dsac extend house.dsac house-after-the-move
@@ -55,7 +57,9 @@ class Extend:
     steps: Maybe[int] = None
     """Training steps for new ground (default: 600)."""
     views: Maybe[int] = None
-    """Augmented views of new ground in total (default: 600)."""
+    """Augmented views of each new region in total (default: 600)."""
+    workers: int = 1
+    """New regions learned side by side, each by a process of one thread."""
     seed: int = 0
     """The same seed gives the same map on the same machine."""
     device: Device = "auto"
@@ -72,6 +76,8 @@ class Extend:
         output = self.output or self.map
         check_writable(output, is_map)
         check_seed(self.seed)
+        if self.workers < 1:
+            raise DsacError(f"--workers: expected 1 or more, got {self.workers}")
         with users_mistakes():
             settings = MappingSettings(**given(minutes=self.minutes, steps=self.steps, num_views=self.views))
         device = choose_device(self.device)
@@ -81,7 +87,7 @@ class Extend:
             with bars_of_phases() as show:
                 grown = extend(
                     atlas, scene, Path(folder), settings,
-                    name=self.map.stem, device=device, seed=self.seed,
+                    name=self.map.stem, device=device, workers=self.workers, seed=self.seed,
                     on_progress=lambda phase, fraction: show(PHASES.get(phase, phase), fraction, ""),
                 )  # fmt: skip
             grown.atlas.save(output)
@@ -98,10 +104,8 @@ def _told(grown: Extended) -> list[str]:
         without = f" (no new ones: {region.fault})" if region.fault else ""
         lines.append(
             f"{name}: {region.num_frames} new frames, {region.num_added} landmarks more, "
-            f"{region.num_dropped} gone{without}"
+            f"{region.num_gone} gone, {region.num_left_out} left out for more useful ones{without}"
         )
-    if grown.added is not None:
-        lines.append(f"{grown.added}: a new region of {grown.num_new} frames")
-    elif grown.fault:
-        lines.append(f"{grown.num_new} frames of new ground became no region: {grown.fault}")
-    return lines
+    lines += [f"{name}: a new region of {number} frames" for name, number in grown.added.items()]
+    what = "some" if grown.added else f"{grown.num_new} frames"
+    return lines + [f"{what} of new ground became no region: {fault}" for fault in grown.faults]

@@ -1,4 +1,4 @@
-"""A map that grows by a recording: regions that know what it shows are refreshed, new ground becomes a region.
+"""A map that grows by a recording: regions that know what it shows are refreshed, new ground becomes regions.
 
 A frame is of known ground where a region has enough landmarks that it would show from its pose much as they
 were seen. Poses have to be in the map's world: some frames are localized, and if they lie elsewhere together,
@@ -23,6 +23,8 @@ from dsac.geometry import Pose, Similarity, fit_cameras
 from dsac.landmarks.alignment import visible
 from dsac.landmarks.view import SHORT_SIDE_PX
 from dsac.localizer import Localizer
+from dsac.mapping.division import divide
+from dsac.mapping.mapper import MappingProgress
 from dsac.mapping.refreshing import Refreshed, refreshed
 from dsac.mapping.regions import build_regions
 from dsac.mapping.settings import MappingSettings
@@ -35,10 +37,10 @@ class Extended(NamedTuple):
 
     atlas: Atlas
     refreshed: dict[str, Refreshed]  # by the regions' names
-    added: str | None  # the name of the region that is new
+    added: dict[str, int]  # the regions that are new, with the number of their frames
     num_new: int  # frames of new ground
     num_known: int  # frames that the map was made from already
-    fault: str = ""  # why new ground became no region
+    faults: tuple[str, ...] = ()  # why some new ground became no region
 
 
 def extend(
@@ -50,13 +52,15 @@ def extend(
     name: str = "map",
     encoder: Encoder | None = None,
     device: torch.device | str = "cpu",
+    workers: int = 1,
     seed: int = 0,
     on_progress: Callable[[str, float], None] = lambda phase, fraction: None,
 ) -> Extended:
     """The map with the scene's mapping frames, whose poses are in the map's world.
 
-    A new region is named after the scene, and read from `folder` until it is saved; a region of the map that
-    has no name gets this one when others come. `encoder`: as for a `Localizer`. Interrupted
+    New ground is divided like a place of its own (see `divide`), its regions are made by so many `workers` (see
+    `build_regions`), named after the scene, and read from `folder` until they are saved; a region of the map
+    that has no name gets this one when others come. `encoder`: as for a `Localizer`. Interrupted
     (KeyboardInterrupt) nothing is kept.
     Raises: `MapFormatError` for a region that cannot be read, `DatasetError` for frames without poses, in
     another world or unit, that cannot be read, or that the map has all of already, and where none are of use.
@@ -80,7 +84,7 @@ def extend(
     localizer = Localizer(atlas, encoder=encoder, device=device)
     _check_world(localizer, frames[np.concatenate([_some(known), _some(new)])], scene.path, on_progress)
 
-    grown = list(atlas.regions)
+    grown, world, geo = list(atlas.regions), atlas.info.world, atlas.info.geo
     changed: dict[str, Refreshed] = {}
     for row in np.unique(of_frame[known]).tolist():
         region, rows = grown[row], np.flatnonzero(of_frame == row)
@@ -90,27 +94,37 @@ def extend(
         )  # fmt: skip
         grown[row] = Region.of(region.name, told.scene_map)
         changed[region.name or name] = told
-    added, fault = None, ""
-    if len(new):
-        rest = replace(scene, mapping=frames)
-        made = build_regions(
-            rest, [new], folder, settings, device=device, seed=seed,
-            on_progress=lambda _, progress: on_progress(progress.phase, progress.fraction),
-        )  # fmt: skip
-        if made.interrupted:
-            raise KeyboardInterrupt
-        if made.atlas is None:
-            (fault,) = made.failed.values()
-            if not changed:
-                raise DatasetError(f"{scene.path}: {fault}")
-        else:
-            grown = [region if region.name else region.named(name) for region in grown]
-            (region,) = made.atlas.regions
-            called = region_name(Path(scene.path).name or "new")
-            added = unused_name(called, [other.name for other in grown])
-            info = replace(region.info, world=atlas.info.world, geo=atlas.info.geo)
-            grown.append(region.saying(info).named(added))
-    return Extended(Atlas(tuple(grown)), changed, added, len(new), int(old.sum()), fault)
+    if len(new) == 0:
+        return Extended(Atlas(tuple(grown)), changed, {}, 0, int(old.sum()))
+    rows = [new[part] for part in divide(frames[new])]
+    made = build_regions(
+        replace(scene, mapping=frames), rows, folder, settings, workers=workers, device=device, seed=seed,
+        on_progress=_of_all(len(rows), on_progress),
+    )  # fmt: skip
+    if made.interrupted:
+        raise KeyboardInterrupt
+    if made.atlas is None and not changed:
+        raise DatasetError(f"{scene.path}: {next(iter(made.failed.values()))}")
+    added: dict[str, int] = {}
+    for region in () if made.atlas is None else made.atlas.regions:
+        grown = [other if other.name else other.named(name) for other in grown]
+        called = unused_name(region_name(Path(scene.path).name or "new"), [other.name for other in grown])
+        grown.append(region.saying(replace(region.info, world=world, geo=geo)).named(called))
+        added[called] = region.info.num_frames
+    faults = tuple(made.failed.values())
+    return Extended(Atlas(tuple(grown)), changed, added, len(new), int(old.sum()), faults)
+
+
+def _of_all(count: int, on_progress: Callable[[str, float], None]) -> Callable[[str, MappingProgress], None]:
+    """How far so many regions are in a phase, together."""
+    done: dict[str, dict[str, float]] = {}
+
+    def show(region: str, progress: MappingProgress) -> None:
+        of_phase = done.setdefault(progress.phase, {})
+        of_phase[region] = progress.fraction
+        on_progress(progress.phase, sum(of_phase.values()) / count)
+
+    return show
 
 
 # ---- known ground ------------------------------------------------------------------------------------

@@ -14,9 +14,9 @@ from dsac.mapping.views import plain_view
 from dsac.networks.encoder import load_encoder, working_size
 from dsac.visual_words import ENCODER, SHORT_SIDE_PX, VisualWords
 
+NUM_CENTERS = 200  # of a map
 _CELLS = 6000  # that words are the means of
 _VIEWS = 60  # encoded where nothing learns from the shared encoder
-_CENTERS = 200
 
 
 def visual_words(frames: Frames, buffer: FeatureBuffer | None, seed: int, device: torch.device) -> VisualWords:
@@ -26,7 +26,7 @@ def visual_words(frames: Frames, buffer: FeatureBuffer | None, seed: int, device
         features = _encoded(frames, device) if buffer is None else buffer.cells.features
     rows = torch.randperm(len(features), generator=generator)[:_CELLS]
     assert frames.cam_from_world is not None
-    some = torch.linspace(0, len(frames) - 1, min(_CENTERS, len(frames)), dtype=torch.float64).long()
+    some = torch.linspace(0, len(frames) - 1, min(NUM_CENTERS, len(frames)), dtype=torch.float64).long()
     return VisualWords.of(features[rows.to(features.device)], frames.cam_from_world.center[some], seed)
 
 
