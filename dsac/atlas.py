@@ -25,7 +25,7 @@ from dsac.datasets import Frames
 from dsac.datasets.storage import file_written_whole
 from dsac.errors import MapFormatError
 from dsac.geometry import Camera
-from dsac.map_info import Holds, MapInfo
+from dsac.map_info import Holds, MapInfo, made_from
 from dsac.scene_map import SceneMap, map_bytes, read_map_file
 from dsac.visual_words import VisualWords
 
@@ -153,9 +153,10 @@ class Atlas:
         corners = torch.cat([_corners(info) for info in infos])
         focals = [info.focal_range for info in infos if info.focal_range is not None]
         depths = [length * info.scale for info in infos for length in info.depth_range]
-        frames: dict[str, str] = {}
+        frames: dict[str, str] = {}  # of recordings that share names the last ones', see `learned_from`
         for info in infos:
             frames |= {name: digest or frames.get(name, "") for name, digest in info.frames.items()}
+        different = {digest or name for info in infos for name, digest in info.frames.items()}
         metrics, geos = ({getattr(info, name) for info in infos} for name in ("metric", "geo"))
         return replace(
             infos[0],
@@ -167,7 +168,7 @@ class Atlas:
             rotation=(1.0, 0.0, 0.0, 0.0),
             scale=1.0,
             frames=frames,
-            num_frames=len(frames) or sum(info.num_frames for info in infos),
+            num_frames=len(different) or sum(info.num_frames for info in infos),
             metric=metrics.pop() if len(metrics) == 1 else None,
             geo=geos.pop() if len(geos) == 1 else None,
             world=self.worlds[0] if len(self.worlds) == 1 else "",
@@ -190,7 +191,7 @@ class Atlas:
 
     def learned_from(self, frames: Frames) -> Bool[np.ndarray, " N"]:
         """See `MapInfo`."""
-        return self.info.learned_from(frames)
+        return made_from(frames, [region.info for region in self.regions])
 
     # ---- the file -----------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -133,14 +133,7 @@ class MapInfo:
         Where files cannot be told (rendered rooms, bags), those of the same name.
         Raises: `DatasetError` for an image file that cannot be read.
         """
-        own = self.frames
-        digests = {digest for digest in own.values() if digest}
-
-        def is_own(name: str) -> bool:
-            digest = digest_of(frames.reader, name) if own else ""
-            return digest in digests if digest and own.get(name) != "" else name in own
-
-        return np.array([is_own(name) for name in frames.names], dtype=bool)
+        return made_from(frames, [self])
 
     @staticmethod
     def from_json(text: str) -> MapInfo:
@@ -174,6 +167,19 @@ class MapInfo:
             if fields.get(name) is not None:
                 fields[name] = parse(fields[name])
         return MapInfo(**fields)
+
+
+def made_from(frames: Frames, infos: Sequence[MapInfo]) -> Bool[np.ndarray, " N"]:
+    """Which of the frames one of several maps was made from, see `MapInfo.learned_from`."""
+    recorded = [(info.frames, set(info.frames.values())) for info in infos if info.frames]
+
+    def is_own(name: str) -> bool:
+        digest = digest_of(frames.reader, name) if recorded else ""
+        return any(
+            digest in digests if digest and own.get(name) != "" else name in own for own, digests in recorded
+        )
+
+    return np.array([is_own(name) for name in frames.names], dtype=bool)
 
 
 def _as_written_now(fields: dict[str, Any]) -> None:

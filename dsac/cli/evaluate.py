@@ -46,6 +46,9 @@ class Evaluate(Meaning):
     """Estimates to score instead of a map (poses file). With a map: `inverted`, if the poses are."""
     truth: Maybe[str] = None
     """With --poses: the file of true poses. With a map: which of the recording's truths comes first."""
+    world: Maybe[str] = None
+    """Of a map with regions in worlds apart: in which of them the scene's poses are (default: the one made from
+    its frames, or by its folder's name). Answers in another are wrong, and counted."""
     max_gap: Maybe[float] = None
     """Seconds between an image and its pose, at most, in formats with timestamps (default: 0.02)."""
     report: Maybe[Path] = None
@@ -79,6 +82,8 @@ class Evaluate(Meaning):
             raise DsacError("--max-gap: expected with a map, the images of poses files have no times")
         if self.all:
             raise DsacError("--all: expected with a map, all images of poses files are scored")
+        if self.world is not None:
+            raise DsacError("--world: expected with a map, poses files are in one world")
         if self.query_depth:
             raise DsacError("--query-depth: expected with a map, poses files have no images")
         if self.report is not None:
@@ -95,7 +100,9 @@ class Evaluate(Meaning):
         check_writable(csv, is_table)
         device = choose_device(self.device)
         scene = read_scene(scene_path, self.truth, self.max_gap, self.conventions(self.poses))
-        return evaluate_map(map_file, scene, report, csv, device, self.figures, self.all, self.query_depth)
+        return evaluate_map(
+            map_file, scene, report, csv, device, self.figures, self.all, self.query_depth, self.world
+        )
 
 
 def evaluate_map(
@@ -107,12 +114,14 @@ def evaluate_map(
     figures: Path | None = None,
     every_frame: bool = False,
     query_depth: bool = False,
+    world: str | None = None,
 ) -> dict[str, Any]:
     """Localize the query images with live progress, write what was asked for, print the table; its figures.
 
     Of a scene without query images those are taken that the map was not made from, with `every_frame` all.
+    `world`: see `evaluate`.
     """
-    from dsac.evaluation import evaluate, with_queries
+    from dsac.evaluation import evaluate, with_queries, world_of
     from dsac.localizer import Localizer
     from dsac.studies.evidence import EvidenceCollector, inlier_distance
 
@@ -122,8 +131,11 @@ def evaluate_map(
     let_kernels_compile()
     localizer = Localizer.load(map_file, device=device)
     scene_map = localizer.scene_map
+    world = world_of(scene, scene_map, world)
     scene = with_queries(scene, scene_map, every_frame)
     if figures is not None:
+        if world is not None:
+            raise DsacError(f"--figures: expected a map in one world, {map_file} has regions in several")
         _check_figures(figures, scene)
     settings = [("command", " ".join(["dsac", *sys.argv[1:]])), *describe(scene_map, map_file)]
     collector = EvidenceCollector(localizer, inlier_distance(scene, scene_map.info), scene_map=scene_map)
@@ -137,6 +149,7 @@ def evaluate_map(
             settings=settings,
             on_frame=lambda localization: bars.advance(task),
             query_depth=query_depth,
+            world=world,
         )
     values = _show(result, report, csv)
     if figures is not None:
@@ -165,8 +178,8 @@ def _show(result: Evaluation, report: Path | None, csv: Path | None) -> dict[str
     if timing:
         stages = ", ".join(f"{name} {value:.1f}" for name, value in timing)
         out.print(f"median {result.median_total_ms:.0f} ms an image ({stages})", soft_wrap=True)
-    if result.about_places:
-        out.print(result.about_places, soft_wrap=True)
+    for said in filter(None, (result.about_places, result.about_worlds)):
+        out.print(said, soft_wrap=True)
     if result.note:
         err.print(result.note, style="yellow", soft_wrap=True)
     if report is not None:

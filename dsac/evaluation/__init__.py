@@ -17,6 +17,7 @@ from dsac.evaluation.queries import with_queries
 from dsac.evaluation.recording_page import write_recording_page
 from dsac.evaluation.report import write_report
 from dsac.evaluation.results import Evaluation, FrameResult
+from dsac.evaluation.worlds import world_of
 
 __all__ = [
     "THRESHOLDS",
@@ -36,6 +37,7 @@ __all__ = [
     "summarize",
     "summary_table",
     "with_queries",
+    "world_of",
     "write_recording_page",
     "write_report",
 ]

@@ -25,6 +25,7 @@ from dsac.evaluation.metrics import LengthUnit, camera_spacing, length_unit, pos
 from dsac.evaluation.queries import with_queries
 from dsac.evaluation.report import prepare_report, write_report
 from dsac.evaluation.results import Evaluation, FrameResult, mapping_poses, select
+from dsac.evaluation.worlds import world_of
 from dsac.geometry import Pose
 from dsac.kernels import wait_until_compiled
 
@@ -51,6 +52,7 @@ def evaluate(
     settings: Sequence[tuple[str, str]] = (),
     on_frame: Callable[[Localization], None] | None = None,
     query_depth: bool = False,
+    world: str | None = None,
 ) -> Evaluation:
     """Localize the query images of a scene, or take estimates, and score them against all its truths.
 
@@ -59,10 +61,14 @@ def evaluate(
     Query images without an estimate count as failures. `settings` (name, value) are shown in the report, as
     the command and the map; `on_frame` is called after each image (progress). Kernels are compiled before the
     first image, once after an install. With `query_depth` a localizer gets the depth of the images, too.
-    Raises: `DatasetError` when the scene has no query images, no pose for any of them, or no depth to use.
+    `world` names the one that the scene's poses are in, of a map with regions in several, where `world_of`
+    cannot tell; answers in another are wrong.
+    Raises: `DatasetError` when the scene has no query images, no pose for any of them, or no depth to use;
+    `DsacError` when nothing tells its world.
     """
     scene_map: Map | None = getattr(source, "scene_map", None)
     if scene_map is not None:
+        world = world_of(scene, scene_map, world)
         scene = with_queries(scene, scene_map)
     names = scene.query.names
     if not names:
@@ -84,7 +90,7 @@ def evaluate(
         unit = length_unit(scene.metric, _spacing(scene, name))
         of_depth = {"use_depth": True} if query_depth else {}
         answers = source.localize_frames(scene.query, **of_depth)
-        frames, estimates, hardest = _gathered(answers, scene.query, first, unit, on_frame)
+        frames, estimates, hardest = _gathered(answers, scene.query, first, unit, on_frame, world)
     if scene_map is not None:
         own = scene_map.learned_from(scene.query).tolist()
         frames = [replace(frame, learned=learned) for frame, learned in zip(frames, own, strict=True)]
@@ -168,6 +174,7 @@ def _gathered(
     truth: NamedPoses,
     unit: LengthUnit,
     on_frame: Callable[[Localization], None] | None,
+    world: str | None,
 ) -> tuple[list[FrameResult], NamedPoses, tuple[Localization, ...]]:
     """Results and estimates of all images, and the hardest localizations, worst first.
 
@@ -179,9 +186,9 @@ def _gathered(
     worst: dict[int, tuple[float, Localization]] = {}  # by run
     rows = truth.index
     for i, localization in enumerate(answers):
-        frames.append(FrameResult.of(localization))
+        frames.append(FrameResult.of(localization, world))
         loss = torch.inf
-        if frames[-1].localized:
+        if frames[-1].localized and not frames[-1].elsewhere:
             poses.append(localization.cam_from_world.to("cpu"))
             if localization.name in rows:
                 true = truth.cam_from_world[rows[localization.name]]
@@ -192,7 +199,7 @@ def _gathered(
             worst[run] = (loss, localization)
         if on_frame is not None:
             on_frame(localization)
-    names = [frame.name for frame in frames if frame.localized]
+    names = [frame.name for frame in frames if frame.localized and not frame.elsewhere]
     stacked = Pose.stack(poses) if poses else Pose.identity(0, dtype=torch.float64)
     hardest = sorted(worst.values(), key=lambda pair: -pair[0])[:_SHOWN]
     return frames, NamedPoses(names, stacked), tuple(localization for _, localization in hardest)

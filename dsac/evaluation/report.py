@@ -99,7 +99,7 @@ def _summary_section(evaluation: Evaluation) -> str:
         note += " Spacing is the mean distance between neighbouring mapping cameras"
         metric = evaluation.unit == CENTIMETRES
         note += "." if metric else ": the scale of this scene is arbitrary, lengths are told in it."
-    for said in (evaluation.note, evaluation.about_places):
+    for said in (evaluation.note, evaluation.about_places, evaluation.about_worlds):
         note += f" {escape(said)}." if said else ""
     rows = map(summary_cells, evaluation.rows)
     return section("Against every truth", table(summary_headings(evaluation.unit), rows), note)
@@ -227,7 +227,8 @@ def _gallery_section(evaluation: Evaluation) -> str:
     for number, localization in enumerate(evaluation.hardest):
         frame = query[rows[localization.name]]
         row = truth_rows.get(localization.name)
-        true = None if row is None else truth.cam_from_world[row]
+        elsewhere = results[localization.name].elsewhere  # another world than the truth's
+        true = None if row is None or elsewhere else truth.cam_from_world[row]
         verdict = _verdict(results[localization.name], error, row, evaluation.unit)
         caption = f"<b>{escape(localization.name)}</b> {verdict}"
         cards.append(gallery.card(frame, localization, f"photo{number}", true, caption))
@@ -244,6 +245,8 @@ def _verdict(result: FrameResult, error: PoseError, row: int | None, unit: Lengt
         inliers += f" · one of {len(result.places)} places that look alike, {result.places[0][1]:.0%}"
     if not result.localized:
         return f'<em class="bad">not localized</em> · {confidence} · {inliers}'
+    if result.elsewhere:
+        return f'<em class="bad">in the world {escape(result.elsewhere)}</em> · {confidence} · {inliers}'
     if row is None:
         return f"{confidence} · {inliers}"
     length = format_error(unit.of(error.translation_m[row].item()))

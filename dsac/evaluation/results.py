@@ -42,10 +42,18 @@ class FrameResult:
     translation_sigma_m: float | None = None
     timing: Timing | None = None
     learned: bool | None = None  # whether the map was made from this image, which is then no test
-    places: tuple[tuple[Pose, float], ...] = ()  # where it may be, by probability, if that is more than one
+    # where it may be, by probability, if that is more than one; None: in another world than the truth
+    places: tuple[tuple[Pose | None, float], ...] = ()
+    elsewhere: str = ""  # the name of the world that it was taken for, where that is not the truth's
 
     @staticmethod
-    def of(localization: Localization) -> FrameResult:
+    def of(localization: Localization, world: str | None = None) -> FrameResult:
+        """`world`: the truth's, of a map whose regions are in several."""
+
+        def is_elsewhere(other: str) -> bool:
+            return world is not None and other != world
+
+        said = str(localization.world)
         return FrameResult(
             name=localization.name,
             localized=bool(localization.success),
@@ -56,7 +64,11 @@ class FrameResult:
             timing=localization.timing,
             places=()
             if not localization.alternatives
-            else tuple((place.cam_from_world, place.probability) for place in localization.places),
+            else tuple(
+                (None if is_elsewhere(place.world) else place.cam_from_world, place.probability)
+                for place in localization.places
+            ),
+            elsewhere=said if localization.success and is_elsewhere(said) else "",
         )
 
 
@@ -101,7 +113,9 @@ class Evaluation:
         for frame in self.frames:
             if frame.places and frame.name in rows:
                 truth = poses.cam_from_world[rows[frame.name]]
-                right.append([_is_within(pose, truth, threshold) for pose, _ in frame.places])
+                right.append(
+                    [pose is not None and _is_within(pose, truth, threshold) for pose, _ in frame.places]
+                )
         if not right:
             return None
         several = [frame.places[0][1] for frame in self.frames if frame.places and frame.name in rows]
@@ -122,6 +136,25 @@ class Evaluation:
             f"{found['images']} of {len(self.frames)} images may be of several places that look alike: "
             f"{found['right_named']:.0f} % name the right one (within {self.unit.thresholds[0]}), "
             f"{found['right_first']:.0f} % first, with a mean probability of {found['probability_first']:.0f} %"
+        )
+
+    @property
+    def elsewhere(self) -> dict[str, int]:
+        """Accepted answers in other worlds than the truth's, by the names of these."""
+        taken_for = [frame.elsewhere for frame in self.frames if frame.elsewhere]
+        return {world: taken_for.count(world) for world in sorted(set(taken_for))}
+
+    @property
+    def about_worlds(self) -> str:
+        """A sentence about them; empty where there is none."""
+        found = self.elsewhere
+        if not found:
+            return ""
+        accepted = sum(frame.localized for frame in self.frames)
+        named = ", ".join(f"{count} in {world}" for world, count in found.items())
+        return (
+            f"{sum(found.values())} of {accepted} accepted answers are in another world than the truth "
+            f"({named}): wrong, and counted with what is not localized"
         )
 
     @property
@@ -162,6 +195,7 @@ class Evaluation:
             "truths": {summary.truth: summary.to_dict() for summary in self.summaries},
             "parts": {summary.truth: summary.to_dict() for summary in self.parts},
             "several_places": self.places,
+            "in_another_world": self.elsewhere,
             "median_ms": {"total": self.median_total_ms, **dict(self.median_timing_ms)},
         }
 
@@ -193,7 +227,7 @@ class Evaluation:
         columns += [f"{truth}_{error}" for truth in self.truths for error in errors]
         columns += ["confidence", "inliers", "rotation_sigma_deg", f"translation_sigma_{length}"]
         stages = [stage for stage, _ in self.median_timing_ms]
-        columns += [*(f"{stage}_ms" for stage in stages), "learned"]
+        columns += [*(f"{stage}_ms" for stage in stages), "learned", *(["elsewhere"] if self.elsewhere else [])]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(columns)
@@ -211,6 +245,7 @@ class Evaluation:
             ]
             values.append(None if frame.learned is None else int(frame.learned))
             cells = ["" if value is None else f"{value:.6g}" for value in values]
+            cells += [frame.elsewhere] if self.elsewhere else []
             writer.writerow([frame.name, int(frame.localized), *cells])
         write_text(path, text.getvalue())
 
