@@ -22,7 +22,13 @@ def by_control_points(
     map's unit. `origin` is where the other world's is on Earth: of points on Earth the first where it is None.
     Raises: `DatasetError` for fewer than three points, points in a line, and points that contradict each other.
     """
-    points = read_control_points(path)
+    return fit_control_points(read_control_points(path), path, tolerance=tolerance, rigid=rigid, origin=origin)
+
+
+def fit_control_points(
+    points: ControlPoints, path: str, *, tolerance: float | None, rigid: bool, origin: GeoPoint | None
+) -> Alignment:
+    """By points of a file with this path, see `by_control_points`."""
     there = points.there
     if points.on_earth:
         origin = origin or _as_geo(there[0])

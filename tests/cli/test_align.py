@@ -33,7 +33,7 @@ def test_control_points_move_the_map_and_nothing_else_of_it(blank_map: Path, run
     new = tmp_path / "new.dsac"
     code, out, _ = run("align", blank_map, "--points", _survey(tmp_path, TRUTH @ POINTS), "--output", new)
     assert code == 0 and blank_map.read_bytes() == data
-    assert "4 of 4 agree" in out and "lengths × 3, turned by" in out
+    assert "  corner 0  " in out and "4 of 4 agree" in out and "lengths × 3, turned by" in out
     assert f"{new}: positions are in metres now\n" in out
     after = SceneMap.load(new)
     torch.testing.assert_close(after.info.world_from_map @ POINTS, TRUTH @ POINTS)
@@ -111,16 +111,28 @@ def test_photos_and_recordings_are_looked_at_in_the_map(
     assert code == 0 and "1 of 2 agree, off by 1 m (median); the worst is b.jpg, by 9 m\nknown to ± 1°" in out
 
 
+def test_a_factor_makes_metres_of_a_unit(blank_map: Path, run: Run) -> None:
+    before = SceneMap.load(blank_map).info.world_from_map @ POINTS
+    code, out, _ = run("align", blank_map, "--scale", 0.5)
+    assert code == 0 and "lengths × 0.5, turned by 0.00°" in out and "positions are in metres now" in out
+    torch.testing.assert_close(SceneMap.load(blank_map).info.world_from_map @ POINTS, 0.5 * before)
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ("", "align needs one of --points, --gps, --recording and --transform"),
+        ("", "align needs one of --points, --clicks, --gps, --recording, --transform, --scale, --distance"),
         ("--points a.csv --transform m.txt", "align needs one of"),
         ("--points none.csv", "none.csv: no such file"),
         ("--points crooked.csv", "crooked.csv: corner 2 contradicts the others: it is off by"),
         ("--points line.csv", "line.csv: expected points that are apart, got 3 in a line"),
         ("--points line.csv --tolerance -1", "--tolerance: expected 0 or more, with --points"),
         ("--transform m.txt --tolerance 1", "--tolerance: expected 0 or more, with --points"),
+        ("--scale 0", "scale: expected a number above 0"),
+        ("--scale 2 --rigid", "--rigid: expected without --scale"),
+        ("--distance none.jpg none.jpg 2", "none.jpg: expected an image"),
+        ("--clicks none.csv", "none.csv: no such file"),
+        ("--clicks m.txt", "m.txt, line 1: expected `PHOTO u v X Y Z`"),
         ("--transform m.txt --rigid", "--rigid: expected without --transform"),
         ("--transform m.txt --origin 95 0 0", "--origin: expected a latitude up to 90°"),
         ("--transform none.txt", "none.txt: no such file"),

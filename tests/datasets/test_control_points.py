@@ -39,6 +39,23 @@ def test_points_need_no_names_and_names_may_be_numbers(tmp_path: Path) -> None:
     assert read_control_points(tmp_path / "p.txt").names == ["door 007"]
 
 
+def test_points_in_json_are_objects_with_the_same_names(tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    path.write_text(
+        '[{"name": "ü", "X": 10, "Y": 20, "Z": 30, "x": 1, "y": 2, "z": 3.5}, '
+        '{"x": 4, "y": 5, "z": 6, "X": 7, "Y": 8, "Z": 9}]'
+    )
+    points = read_control_points(path)
+    assert points.names == ["ü", "point 2"] and not points.on_earth
+    assert points.here.tolist() == [[1, 2, 3.5], [4, 5, 6]] and points.there.tolist() == [
+        [10, 20, 30],
+        [7, 8, 9],
+    ]
+    path.write_text('[{"name": "a", "x": 1, "y": 2, "z": 3, "Lat": 47.5, "lng": 8.25, "altitude": 408}]')
+    points = read_control_points(path)
+    assert points.on_earth and points.there.tolist() == [[47.5, 8.25, 408]]
+
+
 @pytest.mark.parametrize("head", ["lat,lon,height", "Longitude,Latitude,Alt", "height,lat,lng"])
 def test_the_first_line_says_which_columns_are_on_earth(tmp_path: Path, head: str) -> None:
     value = {"lat": "47.5", "latitude": "47.5", "lon": "8.25", "longitude": "8.25", "lng": "8.25"}
@@ -57,6 +74,8 @@ def test_the_first_line_says_which_columns_are_on_earth(tmp_path: Path, head: st
         ("a 1 2 3 4 5 6\nb 1 2 nan 4 5 6\n", "line 2: expected"),
         ("a 1 2 3 4 5 6\na 1 2 3 4 5 6\n", "line 2: a is there already"),
         ("name,x,y,z,lat,Y,Z\n", "line 1: expected lat, lon and height over the last three columns"),
+        ("[]", "expected control points"),
+        ('[{"x": 1}, 3]', "point 1: expected numbers x, y, z, X, Y, Z, got `{"),
         ("name,x,y,z,lat,lon,h\na,1,2,3,95,8,400\n", "line 2: expected a latitude up to 90°"),
     ],
 )
