@@ -29,6 +29,7 @@ from dsac.checking.agreement import (
 from dsac.checking.cameras import of_cameras
 from dsac.checking.depth import DepthCheck, check_depth
 from dsac.checking.finding import Finding
+from dsac.checking.passes import of_passes
 from dsac.checking.quality import (
     middle_distance,
     of_images,
@@ -124,6 +125,8 @@ def check_shared(frames: Frames, shared: SharedCorners, metric: bool | None = No
     frames_agreed = float(np.mean(of_frames[shared.partners > 0] > AGREES))
     if hiding is None:
         about_motion = list(of_motion(shared, motions))
+        if frames_agreed >= _GOOD:
+            findings += of_passes(shared, agreed, frames.names)
         if frames_agreed < _GOOD:
             findings += about_motion or [Finding("doubtful", _UNEXPLAINED.format(frames_agreed))]
         elif not frames.has_depth:

@@ -14,6 +14,7 @@ from recorded_depth import Change, with_other_depth
 
 from dsac.checking import SceneCheck, check_scene
 from dsac.checking.check import check_shared
+from dsac.checking.passes import of_passes
 from dsac.checking.quality import BLURRED, of_origin
 from dsac.checking.sample import Sampled, SharedCorners, chosen_frames
 from dsac.datasets import Conventions, FrameReader, Frames
@@ -243,6 +244,23 @@ def test_poses_of_another_recording_are_doubted(room: Frames, checked) -> None:
     found = checked(_posed(lambda pose: Pose.exp(noise) @ pose)(room))
     assert found.agreed < 0.3
     assert any("none of the usual mistakes" in f.text for f in found.findings)
+
+
+@pytest.mark.parametrize("at", [8, 16])
+def test_two_passes_that_disagree_are_told_with_where_the_second_begins(
+    at: int, room: Frames, shared: SharedCorners, checked
+) -> None:
+    moved = Pose.exp(torch.tensor([0, 0.02, 0, 0.2, 0, 0.1], dtype=torch.float64))
+
+    def second_elsewhere(poses: Pose) -> Pose:
+        return Pose.cat([poses[:at], poses[at:] @ moved])
+
+    (finding,) = [
+        f for f in checked(_posed(second_elsewhere)(room)).findings if "show the same place" in f.text
+    ]
+    assert f"up to {room.names[at - 1]} and from {room.names[at]} on" in finding.text
+    assert finding.severity == "doubtful" and "dsac merge --recording" in finding.text
+    assert not list(of_passes(shared, np.ones(len(shared)), room.names))
 
 
 def test_poses_of_few_digits_far_from_the_origin_are_told(room: Frames, checked) -> None:
