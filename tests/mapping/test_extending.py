@@ -94,6 +94,20 @@ def test_known_ground_is_refreshed_in_its_region(textured_ball_map: SceneMap, tm
         _extend(grown.atlas, scene, tmp_path)
 
 
+def test_the_same_frames_again_change_next_to_nothing(textured_ball_map: SceneMap) -> None:
+    those = frames(LENS, places(4, seed=7))
+    once = refreshed(textured_ball_map, those).scene_map
+    again = refreshed(once, _scene(those).mapping)  # by other names
+    twice = again.scene_map
+    assert again.num_gone == 0 and once.landmarks is not None and twice.landmarks is not None
+    assert len(twice.landmarks) == len(once.landmarks) == SETTINGS.num_landmarks
+    assert once.described is not None and twice.described is not None
+    assert len(twice.described) <= 2 * SETTINGS.num_landmarks
+    kept = torch.isin(once.landmarks.points[:, 0], twice.landmarks.points[:, 0]).double().mean()
+    assert kept > 0.7  # the others are as good, from the same views
+    assert once.words is not None and twice.words is not None and len(twice.words) == len(once.words)
+
+
 def test_photos_of_what_has_changed_are_found_better_and_what_is_gone_is_forgotten(
     textured_ball_map: SceneMap,
 ) -> None:
