@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,7 +51,7 @@ class Merge:
 
     def run(self) -> None:
         from dsac.atlas import Atlas, region_name
-        from dsac.worlds import aligned, apart, in_one_world
+        from dsac.worlds import aligned, apart, in_one_world, knows_too
 
         if sum((self.same_world, self.transform is not None, self.recording is not None, self.apart)) != 1:
             raise DsacError(
@@ -85,6 +86,14 @@ class Merge:
             maps[1] = name, aligned(second, alignment)
         together = apart(maps) if self.apart else in_one_world(maps)
         together.save(output)
+        for (name, first), (other, second) in combinations(() if self.apart else maps, 2):
+            if knows_too(first, second):
+                out.print(
+                    f"{name} and {other} know the same place: photos of it are asked of both, and where their "
+                    "poses disagree, so do answers; `dsac extend` takes the frames of the one into the other",
+                    style="yellow",
+                    soft_wrap=True,
+                )
         worlds = f", worlds {', '.join(together.worlds)}" if len(together.worlds) > 1 else ""
         out.print(f"{output}: {len(together)} regions, {', '.join(together.names)}{worlds}", soft_wrap=True)
 

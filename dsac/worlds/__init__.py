@@ -5,6 +5,7 @@ from dsac.worlds.clicks import by_clicks
 from dsac.worlds.control_points import by_control_points
 from dsac.worlds.gps import by_gps
 from dsac.worlds.merging import apart, in_one_world
+from dsac.worlds.overlap import knows_too
 from dsac.worlds.recording import by_recording
 from dsac.worlds.scale import by_distance, by_scale
 
@@ -20,4 +21,5 @@ __all__ = [
     "by_scale",
     "by_transform",
     "in_one_world",
+    "knows_too",
 ]

@@ -15,7 +15,7 @@ from dsac.errors import DsacError
 from dsac.geometry import Pose, Similarity
 from dsac.localizer import Localizer
 from dsac.scene_map import SceneMap
-from dsac.worlds import apart, in_one_world
+from dsac.worlds import Alignment, aligned, apart, in_one_world, knows_too
 
 AWAY = Similarity(Pose.exp(torch.tensor([0.1, 0.2, 0.3, 40.0, -5.0, 2.0], dtype=torch.float64)), 2.0)
 QUERY = places(1, seed=5)[0]
@@ -39,6 +39,16 @@ def test_regions_without_a_name_get_their_files_and_clashes_a_number(
     assert loaded.names == again.names
     data = textured_ball_map.to_bytes()
     assert all(region.to_bytes() == data for region in loaded.regions)
+
+
+def test_maps_that_know_the_same_place_are_noticed(textured_ball_map: SceneMap) -> None:
+    ball, away = _saying(textured_ball_map), aligned(_saying(textured_ball_map), Alignment(AWAY, None))
+    assert knows_too(ball, ball) and knows_too(away, away)
+    assert not knows_too(ball, away) and not knows_too(away, ball)
+    behind = Similarity(Pose.exp(torch.tensor([0, torch.pi, 0, 0, 0, 0], dtype=torch.float64)))  # of the ball
+    assert not knows_too(ball, aligned(ball, Alignment(behind, None)))
+    silent = _saying(replace(textured_ball_map, landmarks=None, described=None))
+    assert not knows_too(silent, ball) and not knows_too(ball, silent)
 
 
 def test_maps_in_one_world_agree_about_it(textured_ball_map: SceneMap) -> None:
