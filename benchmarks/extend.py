@@ -123,7 +123,7 @@ def changed_corner(scene: Scene, atlas: Atlas, count: int, steps: int) -> list[s
         lines = []
         for name, each in (
             ("before", atlas),
-            (f"with {count} photos ({happened})", after),
+            (f"with {count} photos ({happened.replace(' | ', ', ')})", after),
             ("made anew of all frames", fresh),
         ):
             of_corner = scored(each, changed, changed.query[asked])
