@@ -160,17 +160,16 @@ def _json_rows(path: str | Path, here: list[str], kind: str) -> tuple[Iterator[_
     def rows() -> Iterator[_Row]:
         for number, point in enumerate(points, 1):
             place, known = f"{path}, point {number}", point if isinstance(point, dict) else {}
-            values = [
-                next((known[key] for key in known if key in names or _is(key, names)), None) for names in wanted
-            ]
-            if not all(type(value) in (int, float) and math.isfinite(value) for value in values):
-                said = ", ".join(names[0] for names in wanted)
-                raise DatasetError(f"{place}: expected numbers {said}, got `{json.dumps(point)[:120]}`")
-            yield _Row(place, str(known.get(kind, "")), [float(value) for value in values])
+            said = (next((known[key] for key in known if _is(key, names)), None) for names in wanted)
+            values = [float(value) for value in said if isinstance(value, int | float) and math.isfinite(value)]
+            if len(values) < len(wanted):
+                expected = ", ".join(names[0] for names in wanted)
+                raise DatasetError(f"{place}: expected numbers {expected}, got `{json.dumps(point)[:120]}`")
+            yield _Row(place, str(known.get(kind, "")), values)
 
     return rows(), on_earth
 
 
 def _is(key: str, names: tuple[str, ...]) -> bool:
-    """Whether it is one of several names of one thing, in letters of any case."""
-    return len(names) > 1 and key.casefold() in names
+    """Whether it is one of several names of one thing, in letters of any case; x and X are two things."""
+    return key in names or (len(names) > 1 and key.casefold() in names)
