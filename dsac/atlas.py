@@ -42,7 +42,7 @@ class Region:
     words: VisualWords | None
     holds: Holds
     source: SceneMap | Path  # the map, or the file that is it, or holds it under the name
-    is_as_stored: bool = True  # it says in that file what is said here
+    is_as_stored: bool = True  # info and words in that file are those here
     stored_as: str | None = None  # its name in that file; None: the same
 
     @staticmethod
@@ -60,6 +60,12 @@ class Region:
             return replace(self, info=info, source=replace(self.source, info=info))
         return replace(self, info=info, is_as_stored=False)
 
+    def with_words(self, words: VisualWords) -> Region:
+        """The same map with these visual words."""
+        if isinstance(self.source, SceneMap):
+            return replace(self, words=words, source=replace(self.source, words=words))
+        return replace(self, words=words, is_as_stored=False)
+
     def named(self, name: str) -> Region:
         """The same map by this name."""
         return replace(self, name=name, stored_as=self.name if self.stored_as is None else self.stored_as)
@@ -69,7 +75,7 @@ class Region:
         if isinstance(self.source, SceneMap):
             return self.source
         scene_map = SceneMap.from_bytes(self._stored_bytes(self.source), f"{self.source}: region {self.name}")
-        return scene_map if self.is_as_stored else replace(scene_map, info=self.info)
+        return scene_map if self.is_as_stored else replace(scene_map, info=self.info, words=self.words)
 
     def to_bytes(self) -> bytes:
         """As a map file. Raises: `MapFormatError`."""

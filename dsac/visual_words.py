@@ -3,7 +3,8 @@
 A map has some hundred words, the means of its cells' features in a space where these are white. A photo speaks
 for a map as much as its cells resemble the nearest word: the mean cosine, each cell on its own (late
 interaction, as of Khattab and Zaharia 2020 for texts). Features are those of the encoder that ships, the same
-for every map, so that any two maps can be held side by side; nothing is trained when maps are joined.
+for every map, so that any two maps can be held side by side; nothing is trained when maps are joined. What
+each word is worth may be learned (`dsac fine-tune`): more where it tells a region from others.
 
 On ten rendered rooms of one layout and five recordings they name the place of 99.3 % of the photos, where
 pooled descriptors (mean, GeM, VLAD) name 82 to 87 % (docs/scale.md).
@@ -19,7 +20,7 @@ from importlib import resources
 import numpy as np
 import safetensors.torch
 import torch
-from jaxtyping import Float, Float32, Int8
+from jaxtyping import Float, Float32, Int, Int8
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -28,19 +29,21 @@ from dsac.networks.encoder import ENCODERS
 NUM_WORDS = 500  # of a map
 ENCODER, SHORT_SIDE_PX = ENCODERS[0], 240  # whose features have words, of photos of that size
 _UNIT = 254.0  # stored for 1: what is larger than 1/2 is cut, 152 values of unit length are 1/12 each
-_LOOKS, _FEW_LOOKS, _SHORTLIST = 150, 24, 8  # cells of a photo; of its first look; maps that get the second
+LOOKS, _FEW_LOOKS, _SHORTLIST = 150, 24, 8  # cells of a photo; of its first look; maps that get the second
 _ROUNDS = 6
+_ALL = slice(None)
 
 
 @dataclass(frozen=True, eq=False)
 class VisualWords:
-    """The words of one map, and where the cameras stood. On the CPU.
+    """The words of one map, what they are worth, and where the cameras stood. On the CPU.
 
     Raises: `ValueError` when shapes or types do not fit together.
     """
 
     words: Int8[Tensor, "W C"]
     centers: Float32[Tensor, "V 3"]  # of mapping cameras, in the map's frame
+    worth: Float32[Tensor, " W"] | None = None  # added to a cell's cosine with the word; None: not trained, 0
 
     def __post_init__(self) -> None:
         for name, width, dtype in (("words", None, torch.int8), ("centers", 3, torch.float32)):
@@ -49,6 +52,12 @@ class VisualWords:
                 raise ValueError(f"visual words' {name}: got {value.dtype} {tuple(value.shape)}")
         if not torch.isfinite(self.centers).all():
             raise ValueError("visual words' centers: expected finite numbers")
+        if self.worth is not None and (
+            self.worth.shape != (len(self),)
+            or self.worth.dtype != torch.float32
+            or not torch.isfinite(self.worth).all()
+        ):
+            raise ValueError(f"visual words' worth: expected {len(self)} finite numbers")
 
     @staticmethod
     def of(features: Float[Tensor, "N C"], centers: Float[Tensor, "V 3"], seed: int = 0) -> VisualWords:
@@ -66,14 +75,19 @@ class VisualWords:
     def __len__(self) -> int:
         return len(self.words)
 
+    @property
+    def worths(self) -> Float32[Tensor, " W"]:
+        return torch.zeros(len(self)) if self.worth is None else self.worth
+
     def tensors(self) -> dict[str, Tensor]:
         """What a map file holds of them; `from_tensors` reads it."""
-        return {"words": self.words, "centers": self.centers}
+        worth = {} if self.worth is None else {"worth": self.worth}
+        return {"words": self.words, "centers": self.centers, **worth}
 
     @staticmethod
     def from_tensors(tensors: Mapping[str, Tensor]) -> VisualWords:
         """Raises: `KeyError` when one is missing, `ValueError` when they do not fit together."""
-        return VisualWords(tensors["words"], tensors["centers"])
+        return VisualWords(tensors["words"], tensors["centers"], tensors.get("worth"))
 
 
 class Gate:
@@ -82,14 +96,11 @@ class Gate:
     def __init__(self, maps: Sequence[VisualWords | None]) -> None:
         self._known = np.array([i for i, words in enumerate(maps) if words is not None and len(words)], int)
         self._num_maps = len(maps)
-        most = max((len(words) for words in maps if words is not None), default=0)
-        each = []
-        for row in self._known:
-            words = maps[row]
-            assert words is not None
-            unit = normalize(words.words.float(), dim=-1)
-            each.append(unit[torch.arange(most) % len(unit)])  # of fewer, some twice
-        self._words = torch.stack(each) if each else torch.zeros(0, 0, 0)
+        known = [words for words in maps if words is not None and len(words)]
+        self._words, rows = side_by_side(known)
+        self._worth: Float32[Tensor, "K W"] | None = None
+        if any(words.worth is not None for words in known):
+            self._worth = torch.stack([words.worths[row] for words, row in zip(known, rows, strict=True)])
 
     def scores(self, features: Float[Tensor, "C h w"]) -> Float[np.ndarray, " M"]:
         """Mean cosine of a photo's cells with each map's nearest words; all cells count for the likeliest maps.
@@ -100,18 +111,48 @@ class Gate:
         if len(self._known) == 0:
             return scores
         cells = white(features.detach().float().cpu().flatten(1).T)
-        rough = self._of(cells[_spread(len(cells), _FEW_LOOKS)], self._words)
+        rough = self._of(spread(cells, _FEW_LOOKS))
         best = np.argsort(-rough, kind="stable")[:_SHORTLIST]
-        fine = self._of(cells[_spread(len(cells), _LOOKS)], self._words[torch.from_numpy(best)])
+        fine = self._of(spread(cells), torch.from_numpy(best))
         rest = np.setdiff1d(np.arange(len(self._known)), best)
         scores[self._known[best]] = fine
         scores[self._known[rest]] = rough[rest] - rough[best].min(initial=np.inf) + fine.min() - 1e-3
         return scores
 
-    @staticmethod
-    def _of(cells: Float32[Tensor, "N C"], words: Float32[Tensor, "K W C"]) -> Float[np.ndarray, " K"]:
-        alike = cells @ words.flatten(0, 1).T
-        return alike.unflatten(1, words.shape[:2]).amax(2).mean(0).double().numpy()
+    def _of(
+        self, cells: Float32[Tensor, "N C"], rows: Int[Tensor, " K"] | slice = _ALL
+    ) -> Float[np.ndarray, " K"]:
+        worth = None if self._worth is None else self._worth[rows]
+        return likeness(cells, self._words[rows], worth).double().numpy()
+
+
+def side_by_side(
+    maps: Sequence[VisualWords],
+) -> tuple[Float32[Tensor, "M W C"], Int[Tensor, "M W"]]:
+    """The words of maps with unit length, and their numbers: of a map with fewer some stand there twice."""
+    if not maps:
+        return torch.zeros(0, 0, 0), torch.zeros(0, 0, dtype=torch.long)
+    most = max(len(words) for words in maps)
+    rows = torch.stack([torch.arange(most) % len(words) for words in maps])
+    unit = [normalize(words.words.float(), dim=-1)[row] for words, row in zip(maps, rows, strict=True)]
+    return torch.stack(unit), rows
+
+
+def likeness(
+    cells: Float[Tensor, "N C"], words: Float[Tensor, "K W C"], worth: Float[Tensor, "K W"] | None
+) -> Float[Tensor, " K"]:
+    """Mean over cells of the cosine with each map's nearest word, and of what that word is worth."""
+    alike = (cells @ words.flatten(0, 1).T).unflatten(1, words.shape[:2])
+    if worth is None:
+        return alike.amax(2).mean(0)
+    best, nearest = alike.max(2)
+    return (best + worth.gather(1, nearest.T).T).mean(0)
+
+
+def spread(cells: Float[Tensor, "N C"], number: int = LOOKS) -> Float[Tensor, "K C"]:
+    """So many of a photo's cells, evenly."""
+    rows = torch.linspace(0, len(cells) - 1, min(len(cells), number), dtype=torch.float64).long()
+    return cells[rows]
 
 
 def white(features: Float[Tensor, "N C"]) -> Float32[Tensor, "N C"]:
@@ -125,7 +166,3 @@ def _whitening() -> tuple[Float32[Tensor, " C"], Float32[Tensor, "C C"]]:
     path = resources.files("dsac.networks") / "weights" / f"{ENCODER}-whitening.safetensors"
     tensors = safetensors.torch.load(path.read_bytes())
     return tensors["mean"].float(), tensors["matrix"].float()
-
-
-def _spread(count: int, number: int) -> Tensor:
-    return torch.linspace(0, count - 1, min(count, number), dtype=torch.float64).long()

@@ -50,6 +50,20 @@ def test_an_atlas_can_be_written_over_itself(two: Atlas, tmp_path: Path) -> None
     assert Atlas.load(path).names == ["over there"]
 
 
+def test_words_may_change_what_they_are_worth_without_a_region_being_read(two: Atlas, tmp_path: Path) -> None:
+    two.save(tmp_path / "two.dsac")
+    loaded = Atlas.load(tmp_path / "two.dsac")
+    words = loaded.regions[0].words
+    assert words is not None and words.worth is None
+    taught = replace(words, worth=torch.linspace(-0.1, 0.1, len(words)))
+    Atlas((loaded.regions[0].with_words(taught), loaded.regions[1])).save(tmp_path / "taught.dsac")
+    first, second = Atlas.load(tmp_path / "taught.dsac").regions
+    of_map = first.read().words
+    for known in (first.words, of_map):
+        assert known is not None and known.worth is not None and torch.equal(known.worth, taught.worths)
+    assert second.to_bytes() == two.regions[1].to_bytes()
+
+
 def test_a_map_file_is_an_atlas_of_one_region(textured_ball_map: SceneMap, tmp_path: Path) -> None:
     textured_ball_map.save(tmp_path / "one.dsac")
     atlas = Atlas.load(tmp_path / "one.dsac")

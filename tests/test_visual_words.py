@@ -73,3 +73,43 @@ def test_words_are_the_same_for_the_same_cells_whatever_the_scale_of_int8() -> N
 def test_arrays_that_are_no_words_are_refused(words: torch.Tensor, centers: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="visual words'"):
         VisualWords(words, centers)
+
+
+def _worth(words: VisualWords, values: torch.Tensor) -> VisualWords:
+    return VisualWords(words.words, words.centers, values)
+
+
+def test_words_that_are_worth_nothing_score_as_before_to_the_last_bit() -> None:
+    maps = [VisualWords.of(_features(kind, 900, kind), NO_CENTERS) for kind in range(10)]
+    some = [_worth(words, torch.zeros(len(words))) if k % 2 else words for k, words in enumerate(maps)]
+    assert (Gate(some).scores(_photo(1, 7)) == Gate(maps).scores(_photo(1, 7))).all()
+
+
+def test_what_a_word_is_worth_is_added_where_a_cell_is_nearest_to_it() -> None:
+    """Against the definition, word by word; of maps with different numbers of words."""
+    maps = [VisualWords.of(_features(kind, count, kind), NO_CENTERS) for kind, count in ((0, 900), (1, 60))]
+    worth = [0.1 * torch.randn(len(words), generator=torch.Generator().manual_seed(5)) for words in maps]
+    cells = white(_photo(1, 7).flatten(1).T)
+    cells = cells[torch.linspace(0, len(cells) - 1, 150, dtype=torch.float64).long()]
+    scores = Gate([_worth(words, of) for words, of in zip(maps, worth, strict=True)]).scores(_photo(1, 7))
+    for score, words, of in zip(scores, maps, worth, strict=True):
+        alike = cells @ torch.nn.functional.normalize(words.words.float(), dim=-1).T
+        by_hand = np.mean([row.max().item() + of[row.argmax()].item() for row in alike])
+        assert abs(score - by_hand) < 1e-5
+
+
+def test_what_words_are_worth_is_stored_only_where_it_was_learned() -> None:
+    words = VisualWords.of(_features(0, 60, 0), NO_CENTERS)
+    assert set(words.tensors()) == {"words", "centers"}
+    again = VisualWords.from_tensors(_worth(words, torch.full((60,), 0.5)).tensors())
+    assert again.worth is not None and (again.worth == 0.5).all()
+    assert VisualWords.from_tensors(words.tensors()).worth is None
+
+
+@pytest.mark.wrong_input
+@pytest.mark.parametrize(
+    "worth", [torch.zeros(2), torch.zeros(3, dtype=torch.int8), torch.full((3,), torch.nan)]
+)
+def test_worths_that_do_not_fit_the_words_are_refused(worth: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="visual words' worth: expected 3 finite numbers"):
+        VisualWords(torch.zeros(3, 4, dtype=torch.int8), NO_CENTERS, worth)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from dsac.cli.console import let_kernels_compile, out, training_progress
 from dsac.cli.options import (
@@ -24,7 +25,6 @@ from dsac.errors import DsacError
 
 if TYPE_CHECKING:
     from dsac.mapping.fine_tuning import FineTuningProgress
-    from dsac.scene_map import SceneMap
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class FineTune:
 
     A slice of the mapping frames, seen at other scales, rolls and exposures, decides: the map that does best on
     it is written, and the map you start from is the first candidate. Query frames, and those that mapping held
-    out, are never looked at. Ctrl-C writes the best so far.
+    out, are never looked at. Ctrl-C writes the best so far. Of a map of several regions their heads are trained
+    together with what tells of which region a photo is.
 
     For example:
       $ dsac fine-tune kitchen.dsac 7scenes/redkitchen --output tuned.dsac
@@ -57,7 +58,7 @@ class FineTune:
     encoder: Flag = False
     """Train the encoder too: the map then holds its weights (0.7 MB)."""
     steps: Maybe[int] = None
-    """Training steps (default: 120)."""
+    """Training steps, of all regions together (default: 120)."""
     learning_rate: Maybe[float] = None
     """Of Adam, at the start (default: 3e-05)."""
     views_per_frame: Maybe[int] = None
@@ -71,8 +72,9 @@ class FineTune:
 
     def run(self) -> None:
         let_waiting_threads_sleep()
+        from dsac.atlas import Atlas
         from dsac.localizer import Localizer
-        from dsac.mapping import FineTuningSettings, fine_tune
+        from dsac.mapping import FineTuningSettings, TunedRegions, fine_tune, fine_tune_regions
 
         path = self.output or self.map
         if path == self.map:
@@ -95,12 +97,12 @@ class FineTune:
             )
         check_seed(self.seed)
         device = choose_device(self.device)
-        scene_map = Localizer.load(self.map).in_map.scene_map  # which looks for its encoder
+        known = Localizer.load(self.map).scene_map  # which looks for its encoder
+        tune = partial(fine_tune_regions, known) if isinstance(known, Atlas) else partial(fine_tune, known)
         scene = read_scene(self.scene, self.truth, self.max_gap)
         let_kernels_compile()
         with training_progress(log_path, checkpoint, self.resume) as show:
-            tuned = fine_tune(
-                scene_map,
+            made = tune(
                 scene,
                 settings,
                 device=device,
@@ -109,9 +111,11 @@ class FineTune:
                 resume=self.resume,
                 on_progress=lambda progress: show(progress, _note(progress)),
             )
+            several = isinstance(made, TunedRegions)
+            tuned, record = made if several else (made, made.info.training["fine_tuning"])
             tuned.save(path)
-        _show(tuned, path)
-        if tuned.info.training["fine_tuning"]["interrupted"]:
+        _show(path, "loss expected over regions" if several else "mean error", record, tuned.info.metric)
+        if record["interrupted"]:
             out.print("interrupted: the best map so far is usable, --resume goes on", style="yellow")
             raise KeyboardInterrupt
         checkpoint.unlink(missing_ok=True)
@@ -124,11 +128,10 @@ def _note(progress: FineTuningProgress) -> str:
     return f"loss {progress.loss:.2f}{validation}"
 
 
-def _show(tuned: SceneMap, path: Path) -> None:
-    record = tuned.info.training["fine_tuning"]
-    lengths = "cm" if tuned.info.metric else "hundredths of the recording's unit"
+def _show(path: Path, what: str, record: dict[str, Any], metric: bool | None) -> None:
+    lengths = "cm" if metric else "hundredths of the recording's unit"
     out.print(
-        f"{path}: mean error on the validation slice {record['validation_before']:.2f} -> "
+        f"{path}: {what} on the validation slice {record['validation_before']:.2f} -> "
         f"{record['validation_after']:.2f} (degrees or {lengths}, whichever is more), "
         f"best at step {record['best_step']} of {record['trained_steps']}, {record['seconds']:.0f} s",
         soft_wrap=True,

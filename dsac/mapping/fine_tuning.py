@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from dsac.kernels import wait_until_compiled
 from dsac.map_scoring import scoring_rule
 from dsac.mapping.buffer import evenly_spread
 from dsac.mapping.pose_learner import (
-    LARGEST_ERROR,
+    Judged,
     PoseLearner,
     ScoreLearner,
     TuningLoss,
@@ -40,7 +40,7 @@ from dsac.mapping.pose_learner import (
 from dsac.mapping.settings import FineTuningSettings
 from dsac.mapping.trainable_map import TrainableMap, TuningView
 from dsac.mapping.training import Checkpoint, Standing, train
-from dsac.mapping.views import random_view
+from dsac.mapping.views import View, random_view
 from dsac.networks.encoder import Encoder, working_size
 from dsac.networks.heads import SceneHead
 from dsac.scene_map import SceneMap
@@ -109,13 +109,36 @@ def fine_tune(
         elapsed, fraction = time.monotonic() - started, standing.step / settings.score_steps
         on_progress(FineTuningProgress("scoring", fraction, elapsed, standing.step, **asdict(loss)))
 
-    def report_training(standing: Standing, loss: TuningLoss, validation: float) -> None:
-        if learner.best.start_error >= LARGEST_ERROR:
+    if kept.state is None and model.score_network is not None and scene_map.info.scoring != model.scoring:
+        scorer = ScoreLearner(model, views.training, settings, seed)
+        if train(scorer, steps=settings.score_steps, report=report_scoring, report_every=0.0).interrupted:
+            raise KeyboardInterrupt
+    begin = kept.restore(learner.parts)
+    end = train_on_poses(
+        learner, start=begin, checkpoint=kept, report=training_report(learner, started, on_progress)
+    )
+    best = learner.best
+    model.load_state_dict(best.weights)
+    record = tuning_record(learner, seed, end, time.monotonic() - started)
+    # untouched weights need no copy in the file
+    unchanged = best.step == 0 and model.scoring == scene_map.info.scoring and model.score_network is None
+    tuned = scene_map if unchanged else model.to_map(scene_map)
+    info = replace(tuned.info, frames=learned, training={**tuned.info.training, "fine_tuning": record})
+    return replace(tuned, info=info)
+
+
+def training_report(
+    learner: Judged, started: float, on_progress: Callable[[FineTuningProgress], None]
+) -> Callable[[Standing, TuningLoss, float], None]:
+    """What `train_on_poses` reports, as progress. Raises: `DatasetError` where the map is lost at the start."""
+
+    def report(standing: Standing, loss: TuningLoss, validation: float) -> None:
+        if learner.best.start_error >= learner.largest_error:
             raise DatasetError(
                 "the map localizes none of these frames within 10° and 10 cm (hundredths of the unit): "
                 "are they of the recording that it was made from?"
             )
-        elapsed, fraction = time.monotonic() - started, standing.step / settings.steps
+        elapsed, fraction = time.monotonic() - started, standing.step / learner.settings.steps
         on_progress(
             FineTuningProgress(
                 "training", fraction, elapsed, standing.step, **asdict(loss),
@@ -123,29 +146,22 @@ def fine_tune(
             )
         )  # fmt: skip
 
-    if kept.state is None and model.score_network is not None and scene_map.info.scoring != model.scoring:
-        scorer = ScoreLearner(model, views.training, settings, seed)
-        if train(scorer, steps=settings.score_steps, report=report_scoring, report_every=0.0).interrupted:
-            raise KeyboardInterrupt
-    begin = kept.restore(learner.parts)
-    end = train_on_poses(learner, start=begin, checkpoint=kept, report=report_training)
+    return report
+
+
+def tuning_record(learner: Judged, seed: int, end: Standing, seconds: float) -> dict[str, Any]:
+    """What the map says of its fine-tuning."""
     best = learner.best
-    model.load_state_dict(best.weights)
-    record = {
-        **asdict(settings),
+    return {
+        **asdict(learner.settings),
         "seed": seed,
         "trained_steps": end.step,
         "best_step": best.step,
-        "seconds": round(time.monotonic() - started, 1),
+        "seconds": round(seconds, 1),
         "validation_before": best.start_error,
         "validation_after": best.error,
         "interrupted": end.interrupted,
     }
-    # untouched weights need no copy in the file
-    unchanged = best.step == 0 and model.scoring == scene_map.info.scoring and model.score_network is None
-    tuned = scene_map if unchanged else model.to_map(scene_map)
-    info = replace(tuned.info, frames=learned, training={**tuned.info.training, "fine_tuning": record})
-    return replace(tuned, info=info)
 
 
 def tuning_views(
@@ -156,9 +172,11 @@ def tuning_views(
     device: torch.device,
     seed: int,
     on_progress: Callable[[float], None] = lambda done: None,
+    cells: Callable[[View, Tensor], Tensor] | None = None,
 ) -> TuningViews:
     """Views that mapping has not seen: encoded, or as pictures where the encoder is to be trained.
 
+    `cells`: what a gate looks at, of a view and its content.
     Raises: `DatasetError` when there are fewer than four frames with poses.
     """
     if len(frames) < 4 or frames.cam_from_world is None:
@@ -175,7 +193,14 @@ def tuning_views(
             view = random_view(frame, size, encoder.stride, settings.augmentation, rng)
             content = _picture(view.image) if settings.encoder else _encode(view.image.to(device), encoder)
             camera = view.camera.to(device, torch.float32)
-            seen = TuningView(content.to(device), (view.inside > 0).to(device), camera, view.cam_from_world)
+            seen = TuningView(
+                content.to(device),
+                (view.inside > 0).to(device),
+                camera,
+                view.cam_from_world,
+                frame.name,
+                None if cells is None else cells(view, content),
+            )
             (views.validation if i in held_out else views.training).append(seen)
         on_progress((i + 1) / len(frames))
     return views

@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch import Tensor
 from dsac.geometry import Pose
 from dsac.mapping.settings import FineTuningSettings
 from dsac.mapping.trainable_map import TrainableMap, TuningView
-from dsac.mapping.training import Checkpoint, Parts, Standing, train
+from dsac.mapping.training import Checkpoint, Learner, Parts, Standing, train
 from dsac.ransac import (
     DSAC,
     Argmax,
@@ -25,6 +25,8 @@ from dsac.ransac import (
     SoftAM,
     noisy_poses,
 )
+
+LARGEST_ERROR = 10.0  # degrees or centimetres: validation counts worse poses as no worse than that
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,11 @@ class BestSoFar:
     error: float = math.inf  # see `validation_error`
     start_error: float = math.inf  # of the map that came in
 
+    def hear(self, weights: dict[str, Tensor], step: int, error: float) -> None:
+        """Of other weights, which may be better."""
+        if error < self.error:
+            self.weights, self.step, self.error = weights, step, error
+
     def state_dict(self) -> dict[str, Any]:
         return dict(vars(self))
 
@@ -60,8 +67,27 @@ class BestSoFar:
             setattr(self, name, state_dict[name])
 
 
+@runtime_checkable
+class Judged(Learner[TuningLoss], Protocol):
+    """A learner that looks at a validation slice now and then, and keeps the best that it has been."""
+
+    @property
+    def settings(self) -> FineTuningSettings: ...
+    @property
+    def best(self) -> BestSoFar: ...
+    @property
+    def largest_error(self) -> float:
+        """Where all of the slice is lost."""
+        ...
+
+    def judge_start(self) -> float: ...
+    def judge(self, step: int) -> float: ...
+
+
 class PoseLearner:
     """Networks of a map that learn the poses of views (a `Learner`), and the best they have been so far."""
+
+    largest_error = LARGEST_ERROR
 
     def __init__(
         self, model: TrainableMap, views: TuningViews, settings: FineTuningSettings, seed: int
@@ -82,7 +108,7 @@ class PoseLearner:
         }
 
     def update(self, step: int, progress: float) -> TuningLoss:
-        _set_rates(self._optimizer, progress)
+        set_rates(self._optimizer, progress)
         correspondences, truth = draw_batch(self.model, self.views.training, self.settings, self._generator)
         loss = self._solver.expected_loss(correspondences, truth, MaxError(), self._generator).mean()
         self._optimizer.zero_grad(set_to_none=True)
@@ -102,17 +128,20 @@ class PoseLearner:
 
     def judge(self, step: int) -> float:
         """Error on the validation slice after `step` steps; NaN where the settings ask for none."""
-        if step % self.settings.validate_every != 0 and step != self.settings.steps:
+        if not is_judged(self.settings, step):
             return math.nan
         weights = self.model.as_saved()
         error = validation_error(self.model, weights, self.views.validation)
-        if error < self.best.error:
-            self.best.weights, self.best.step, self.best.error = weights, step, error
+        self.best.hear(weights, step, error)
         return error
 
 
+def is_judged(settings: FineTuningSettings, step: int) -> bool:
+    return step % settings.validate_every == 0 or step == settings.steps
+
+
 def train_on_poses(
-    learner: PoseLearner,
+    learner: Judged,
     *,
     start: Standing = Standing(),  # noqa: B008 -- frozen
     checkpoint: Checkpoint = Checkpoint(),  # noqa: B008 -- frozen
@@ -131,9 +160,6 @@ def train_on_poses(
 
     steps = learner.settings.steps
     return train(learner, steps=steps, start=start, checkpoint=checkpoint, report=judge, report_every=0.0)
-
-
-LARGEST_ERROR = 10.0  # degrees or centimetres: validation counts worse poses as no worse than that
 
 
 def training_solver(model: TrainableMap, settings: FineTuningSettings) -> PoseSolver:
@@ -165,7 +191,7 @@ class ScoreLearner:
         return {"network": self._network, "optimizer": self._optimizer, "generator": self._generator}
 
     def update(self, step: int, progress: float) -> TuningLoss:
-        _set_rates(self._optimizer, progress)
+        set_rates(self._optimizer, progress)
         with torch.no_grad():
             correspondences, truth = draw_batch(self._model, self._views, self._settings, self._generator)
             poses = noisy_poses(truth, _NOISY_POSES, self._generator)
@@ -188,13 +214,17 @@ def draw_batch(
     model: TrainableMap, views: Sequence[TuningView], settings: FineTuningSettings, generator: torch.Generator
 ) -> tuple[Correspondences, Pose]:
     """Random views of one size, thinned, and their true poses."""
-    first = views[int(torch.randint(len(views), (), generator=generator))]
-    alike = [view for view in views if view.camera.size == first.camera.size]
-    drawn = torch.randint(len(alike), (settings.images_per_step,), generator=generator)
-    batch = [alike[i] for i in drawn.tolist()]
+    batch = draw_views(views, settings.images_per_step, generator)
     correspondences = model.correspondences(batch, settings.thinning, generator)
     truth = Pose.stack([view.cam_from_world for view in batch])
     return correspondences, truth.to(correspondences.pixels)
+
+
+def draw_views(views: Sequence[TuningView], count: int, generator: torch.Generator) -> list[TuningView]:
+    """So many at random, of one size."""
+    first = views[int(torch.randint(len(views), (), generator=generator))]
+    alike = [view for view in views if view.camera.size == first.camera.size]
+    return [alike[i] for i in torch.randint(len(alike), (count,), generator=generator).tolist()]
 
 
 @torch.no_grad()
@@ -225,6 +255,7 @@ def _groups(model: TrainableMap, learning_rate: float) -> list[dict[str, Any]]:
     ]
 
 
-def _set_rates(optimizer: torch.optim.Optimizer, progress: float) -> None:
+def set_rates(optimizer: torch.optim.Optimizer, progress: float) -> None:
+    """Each group's highest rate, along half a cosine."""
     for group in optimizer.param_groups:
         group["lr"] = group["highest"] * 0.5 * (1 + math.cos(math.pi * progress))

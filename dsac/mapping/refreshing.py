@@ -82,7 +82,7 @@ def refreshed(
     info = _told(scene_map.info, digests, new)
     words = scene_map.words
     if words is not None:
-        words = _with_words(words, visual_words(frames, None, seed, torch.device(device)))
+        words = with_words(words, visual_words(frames, None, seed, torch.device(device)))
     changed = with_memory(replace(scene_map, info=info, words=words), together)
     added = 0 if new is None else len(new.landmarks)
     left_out = len(kept.landmarks) + added - len(together.landmarks)
@@ -192,7 +192,7 @@ def _both(old: Landmarks, new: Landmarks) -> Landmarks:
     )
 
 
-def _with_words(old: VisualWords, new: VisualWords) -> VisualWords:
+def with_words(old: VisualWords, new: VisualWords) -> VisualWords:
     """With those new words that no old one resembles, the strangest first, and the new cameras' centres.
 
     No more than a fresh map has.
@@ -201,8 +201,9 @@ def _with_words(old: VisualWords, new: VisualWords) -> VisualWords:
     nearest = (unit[1] @ unit[0].T).amax(1)
     order = nearest.argsort(stable=True)[:_MOST_WORDS]
     strange = order[nearest[order] < _ALIKE_WORDS]
+    worth = None if old.worth is None else torch.cat([old.worth, torch.zeros(len(strange))])
     words = torch.cat([old.words, new.words[strange]])
-    together = VisualWords(words, torch.cat([old.centers, new.centers]))
+    together = VisualWords(words, torch.cat([old.centers, new.centers]), worth)
     return thinned_words(together, max(NUM_WORDS, len(old.words)), NUM_CENTERS)
 
 

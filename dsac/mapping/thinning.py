@@ -65,7 +65,9 @@ def thinned_words(words: VisualWords, most_words: int, most_centers: int) -> Vis
         alike[first], alike[:, first] = -1, -1
     count = len(words.centers)
     some = np.unique(np.linspace(0, count - 1, min(count, most_centers)).round().astype(int))
-    return VisualWords(words.words[torch.from_numpy(kept)], words.centers[torch.from_numpy(some)])
+    rows = torch.from_numpy(kept)
+    worth = None if words.worth is None else words.worth[rows]
+    return VisualWords(words.words[rows], words.centers[torch.from_numpy(some)], worth)
 
 
 def _views(landmarks: Landmarks, camera: Camera) -> list[PinholeView]:

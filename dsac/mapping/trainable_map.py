@@ -27,6 +27,8 @@ class TuningView:
     inside: Bool[Tensor, "h w"]  # cells that show the photo
     camera: Camera  # pinhole
     cam_from_world: Pose  # batch ()
+    name: str = ""  # of the frame that it is a view of
+    cells: Float[Tensor, "K C"] | None = None  # what a gate looks at, see `trainable_gate`
 
 
 class TrainableMap(nn.Module):

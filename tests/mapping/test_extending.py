@@ -21,8 +21,9 @@ from dsac.landmarks.alignment import sightings
 from dsac.localizer import Localizer
 from dsac.mapping import extending
 from dsac.mapping.extending import Extended, extend
-from dsac.mapping.refreshing import joined, looked_for, refreshed
+from dsac.mapping.refreshing import joined, looked_for, refreshed, with_words
 from dsac.scene_map import SceneMap
+from dsac.visual_words import VisualWords
 
 BEHIND = Pose.exp(torch.tensor([0, torch.pi, 0, 0, 0, 0], dtype=torch.float64))  # as seen by the cameras
 
@@ -231,3 +232,17 @@ def test_views_that_look_like_others_keep_what_they_look_like(textured_ball_map:
         assert kept is not None and len(kept) == 2 and kept.telling is not None
         assert kept.telling.view.tolist() == (views + first).tolist()
     assert np.array_equal(joined(memory, looks).look_alikes.view, views + offset)  # type: ignore[union-attr]
+
+
+def test_words_keep_their_worth_and_new_ones_begin_without() -> None:
+    old, new = (
+        VisualWords(
+            torch.randint(-90, 91, (count, 152), generator=torch.Generator().manual_seed(count)).to(torch.int8),
+            torch.zeros(0, 3),
+        )
+        for count in (20, 5)
+    )
+    worth = torch.linspace(-0.1, 0.1, 20)
+    words = with_words(replace(old, worth=worth), new)
+    assert len(words) == 25 and torch.equal(words.worths, torch.cat([worth, torch.zeros(5)]))
+    assert with_words(old, new).worth is None
