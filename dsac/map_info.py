@@ -62,6 +62,7 @@ class MapInfo:
     focal_range: tuple[float, float] | None = None  # of the mapping cameras' `relative_focal`
     described_by: str = ""  # id of the local features of its described points; empty: it has none
     as_stored: bool = False  # mapping images were read as they are stored, though viewers turn some of them
+    compact: bool = False  # its file holds it in few levels
     # The frames that it was made from: names, each with the digest of its image file (16 hexadecimal digits),
     # empty where files cannot be told. No names: a map from before they were kept.
     frames: Mapping[str, str] = field(default_factory=dict)
@@ -99,7 +100,7 @@ class MapInfo:
         if self.geo is not None:
             _check(_are_numbers(self.geo, 3), "geo", "latitude, longitude and height", self)
             check_geo(self.geo)
-        for name in ("own_encoder", "as_stored"):
+        for name in ("own_encoder", "as_stored", "compact"):
             _check(isinstance(getattr(self, name), bool), name, "true or false", self)
         _check(self.described_by in ("", local_features.ID), "described_by", local_features.ID, self)
         _check(self.metric in (None, True, False), "metric", "true, false or nothing", self)

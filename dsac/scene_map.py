@@ -5,15 +5,18 @@ holds the head alone; or a network was trained whole, or forests grew, and the f
 the landmarks and the described points. Fine-tuning may add weights: of the encoder, where it was trained too,
 and of a score network.
 
-A safetensors file; its metadata say, as JSON, the format version, the encoder (id and digest), the architecture
-of what is in it, the scene's bounds, the mapping settings and source: nothing is guessed from the weights.
+A safetensors file, compressed by gzip; its metadata say, as JSON, the format version, the encoder (id and
+digest), the architecture of what is in it, the scene's bounds, the mapping settings and source: nothing is
+guessed from the weights. Maps from before are not compressed. What a compact map holds stands there in few
+levels (`packing.py`).
 """
 
 from __future__ import annotations
 
 import copy
 import json
-from dataclasses import asdict, dataclass
+import zlib
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +36,7 @@ from dsac.networks.encoder import Encoder, fast_dtype, load_encoder
 from dsac.networks.forests.forest import ForestEncoder, LeafHead
 from dsac.networks.heads import LinearHead, SceneHead
 from dsac.networks.scene_networks import SceneNetwork
+from dsac.packing import packed, unpacked
 from dsac.ransac import MixtureSolver, Solver
 from dsac.regressor import Head, Regressor
 from dsac.visual_words import VisualWords
@@ -94,26 +98,40 @@ class SceneMap:
     def save(self, path: str | Path) -> None:
         """Write the file whole or not at all: into a neighbour first, then renamed over.
 
-        Weights are stored in half precision. Raises: `OSError` when the disk is full or not writable.
+        Weights are stored in half precision, those of a compact map in less.
+        Raises: `OSError` when the disk is full or not writable.
         """
         write_atomically(Path(path), self.to_bytes())
 
+    def compact(self) -> SceneMap:
+        """The same map, whose file is a third as large: what it holds is rounded as it is written."""
+        return replace(self, info=replace(self.info, compact=True))
+
     def to_bytes(self) -> bytes:
         """What `save` writes."""
-        tensors = {
-            prefix + name: _as_stored(name, value.detach().cpu()).contiguous()
+        weights = {
+            prefix + name: value.detach().cpu()
             for prefix, module in _modules(self).items()
             for name, value in module.state_dict().items()
         }
-        for prefix, remembered in (
-            (_LANDMARK, self.landmarks),
-            (_DESCRIBED, self.described),
-            (_LOOK_ALIKE, self.look_alikes or None),
-            (_WORD, self.words),
-        ):
-            if remembered is not None:
-                tensors |= {prefix + name: value for name, value in remembered.tensors().items()}
-        return safetensors.torch.save(tensors, {"dsac": json.dumps(asdict(self.info))})
+        remembered = {
+            prefix + name: value
+            for prefix, part in (
+                (_LANDMARK, self.landmarks),
+                (_DESCRIBED, self.described),
+                (_LOOK_ALIKE, self.look_alikes or None),
+                (_WORD, self.words),
+            )
+            if part is not None
+            for name, value in part.tensors().items()
+        }
+        if self.info.compact:
+            nearest = self.info.depth_range[0]
+            weights, remembered = packed(weights, nearest), packed(remembered, nearest)
+        tensors = {name: _as_stored(name, value).contiguous() for name, value in weights.items()} | remembered
+        data = safetensors.torch.save(tensors, {"dsac": json.dumps(asdict(self.info))})
+        # of few levels runs of zeros are all that repeats
+        return _deflated(data, zlib.Z_RLE if self.info.compact else zlib.Z_DEFAULT_STRATEGY)
 
     @staticmethod
     def load(path: str | Path) -> SceneMap:
@@ -201,8 +219,8 @@ def map_bytes(path: Path) -> bytes:
     if not path.is_file():
         raise MapFormatError(f"{path}: expected a map file, found {'a folder' if path.is_dir() else 'nothing'}")
     with open(path, "rb") as file:
-        begin = file.read(9)  # the length of what a safetensors file says of itself, and that: a JSON object
-        if begin[8:] != b"{":
+        begin = file.read(9)
+        if not (begin.startswith(_GZIP) or begin[8:] == _OBJECT):
             raise MapFormatError(f"{path}: expected a map file, got something else or half of one")
         return begin + file.read()
 
@@ -213,10 +231,12 @@ def read_map_file(data: bytes, name: str) -> tuple[str, dict[str, Tensor]]:
     Raises: `MapFormatError` when it is no map file.
     """
     try:
+        if data.startswith(_GZIP) and data[8:9] != _OBJECT:
+            data = _inflated(data)
         tensors = safetensors.torch.load(data)
         length = int.from_bytes(data[:8], "little")
         metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
-    except (safetensors.SafetensorError, ValueError) as error:
+    except (safetensors.SafetensorError, ValueError, zlib.error) as error:
         raise MapFormatError(
             f"{name}: expected a map file, got something else or half of one ({error})"
         ) from None
@@ -225,6 +245,21 @@ def read_map_file(data: bytes, name: str) -> tuple[str, dict[str, Tensor]]:
             f"{name}: expected a map made by dsac, got a safetensors file without its metadata"
         )
     return metadata["dsac"], tensors
+
+
+def _deflated(data: bytes, strategy: int) -> bytes:
+    """A gzip file of the bytes, the same at any time."""
+    deflate = zlib.compressobj(6, zlib.DEFLATED, _AS_GZIP, strategy=strategy)
+    return deflate.compress(data) + deflate.flush()
+
+
+def _inflated(data: bytes) -> bytes:
+    """What a gzip file holds. Raises: `ValueError` and `zlib.error` for half of one, or one of far too much."""
+    inflate = zlib.decompressobj(_AS_GZIP)
+    found = inflate.decompress(data, _MOST_INFLATED + 20 * len(data))
+    if not inflate.eof or inflate.unused_data:
+        raise ValueError("the compressed file does not end as it should")
+    return found
 
 
 def _modules(scene_map: SceneMap) -> dict[str, nn.Module]:
@@ -239,6 +274,7 @@ def _with_weights(info: MapInfo, tensors: dict[str, Tensor]) -> SceneMap:
     Modules are made without memory and take the file's tensors: nothing is computed before shapes agree.
     Raises: `MapFormatError` and what goes with things that do not fit.
     """
+    tensors = unpacked(tensors)
     of_landmarks, of_described, of_look_alikes, of_words = (
         _taken_out(tensors, prefix) for prefix in (_LANDMARK, _DESCRIBED, _LOOK_ALIKE, _WORD)
     )
@@ -287,11 +323,17 @@ def _taken_out(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _as_stored(name: str, value: Tensor) -> Tensor:
-    """Weights in half precision; what they are about, and the whole numbers of trees, as they are."""
-    if _is_whole(value):
+    """Weights in half precision; what they are about, and what is packed or of trees, as it is."""
+    if not value.is_floating_point() or value.dtype == torch.bfloat16:
         return value
     return value.float() if name.startswith(("feature_", "scene_")) else value.half()
 
 
 def _is_whole(value: Tensor) -> bool:
     return value.dtype in (torch.int16, torch.int32)
+
+
+_AS_GZIP = zlib.MAX_WBITS | 16  # for zlib
+# how such a file begins, and how that begins, after eight bytes, which a safetensors file says of itself
+_GZIP, _OBJECT = b"\x1f\x8b\x08", b"{"
+_MOST_INFLATED = 64_000_000  # bytes, and twenty for each: a small file is refused that asks for all memory

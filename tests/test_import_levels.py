@@ -13,7 +13,7 @@ LEVELS = [
     ["errors"],
     ["geometry", "kernels"],
     ["ransac", "networks", "datasets"],
-    ["landmarks", "localization", "map_scoring", "regressor", "rooms", "sfm", "visual_words"],
+    ["landmarks", "localization", "map_scoring", "packing", "regressor", "rooms", "sfm", "visual_words"],
     ["checking", "map_info", "query_depth"],
     ["scene_map"],
     ["atlas", "map_localizer"],

@@ -121,7 +121,8 @@ def describe(scene_map: Map, path: Path) -> list[tuple[str, str]]:
     near, far = (scale * depth for depth in info.depth_range)
     training = info.training
     return [
-        ("size", f"{path.stat().st_size / 1e6:.2f} MB, {holds.num_values:,} values"),
+        ("size", f"{path.stat().st_size / 1e6:.2f} MB, {holds.num_values:,} values"
+                 + (", compact" if info.compact else "")),
         ("made from", f"{info.source}, {info.num_frames} frames, {info.supervision}"),
         ("scene", f"{size[0]:.3g} × {size[1]:.3g} × {size[2]:.3g}, depths {near:.3g} to {far:.3g}, "
                   f"in {unit_of(info)}"),

@@ -57,6 +57,7 @@ class Map(Meaning):
       $ dsac map 7scenes/redkitchen kitchen.dsac
       $ dsac map holiday/photos square.dsac --sfm
       $ dsac map walk.mp4 lane.dsac --sfm
+      $ dsac map building floors.dsac --workers 4 --compact
       $ dsac map 7scenes/redkitchen kitchen.dsac --regressor dsac-star --device cuda
       $ dsac map 7scenes/redkitchen kitchen.dsac --truth dslam --regressor forest
       $ dsac map 7scenes/* --output maps --workers 4
@@ -97,6 +98,9 @@ class Map(Meaning):
     landmarks: Maybe[int] = None
     """Scene points remembered with a patch, 0.24 kB each, and up to twice as many with a descriptor, 76 bytes
     each; 0 for none (shared encoder; default: 8000)."""
+    compact: Flag = False
+    """Write a file of a third of the size, some 1 MB a region (shared encoder); of a map that is there,
+    `dsac crop --compact` makes one."""
     modes: Maybe[int] = None
     """Scene coordinates for each cell, with probabilities (shared encoder; default: 1): several where a place
     repeats itself."""
@@ -257,6 +261,7 @@ class Map(Meaning):
             buffer_size=self.buffer_size,
             num_landmarks=self.landmarks,
             num_modes=self.modes,
+            compact=self.compact or None,
         )
         of_network = given(width=self.width)
         length = given(steps=self.steps, minutes=self.minutes)

@@ -109,7 +109,8 @@ def extend(
     for region in () if made.atlas is None else made.atlas.regions:
         grown = [other if other.name else other.named(name) for other in grown]
         called = unused_name(region_name(Path(scene.path).name or "new"), [other.name for other in grown])
-        grown.append(region.saying(replace(region.info, world=world, geo=geo)).named(called))
+        info = replace(region.info, world=world, geo=geo, compact=atlas.info.compact)
+        grown.append(region.saying(info).named(called))
         added[called] = region.info.num_frames
     faults = tuple(made.failed.values())
     return Extended(Atlas(tuple(grown)), changed, added, len(new), int(old.sum()), faults)

@@ -204,6 +204,7 @@ def build_map(
         metric=None if recording is None else recording.metric,
         described_by="" if memory is None else local_features.ID,
         as_stored=recording is not None and recording.stores_turned,
+        compact=isinstance(settings, MappingSettings) and settings.compact,
         settings={**asdict(settings), "seed": seed},
         training=training,
         created=datetime.now(UTC).isoformat(timespec="seconds"),

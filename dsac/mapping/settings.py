@@ -48,6 +48,8 @@ class MappingSettings:
     num_landmarks: int = 8000
     """Scene points remembered with a patch of an image, spread over the frames (0.24 kB each), and up to twice
     as many with a descriptor (76 bytes each); 0 = none."""
+    compact: bool = False
+    """The file is a third as large: it holds everything in few levels (docs/scale.md)."""
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:

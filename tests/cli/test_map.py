@@ -67,6 +67,7 @@ def test_forests_go_through_the_same_commands(corner: Path, run: Run, tmp_path: 
         (("--regressor", "forest", "--steps", 5), "steps: expected no length with forests"),
         (("--regressor", "forest", "--minutes", 1), "minutes: expected no length with forests"),
         (("--regressor", "forest", "--views", 5), "views: expected with the shared encoder only, got forest"),
+        (("--regressor", "dsac", "--compact"), "compact: expected with the shared encoder only, got dsac"),
         (("--regressor", "forest", "--width", 0.5), "width: expected with --regressor dsac or dsac-star only"),
         (("--regressor", "forest", "--trees", 0), "num_trees: expected more than 0, got 0"),
         (("--trees", 3), "trees: expected with --regressor forest only"),

@@ -37,6 +37,18 @@ def _matrix(path: Path, similarity: Similarity) -> Path:
     return path
 
 
+def test_maps_become_compact_whole_or_in_part(maps: tuple[Path, Path], run: Run, tmp_path: Path) -> None:
+    few = tmp_path / "große few.dsac"
+    code, out, _ = run("crop", maps[0], few, "--compact")
+    assert code == 0 and f"{few}: 1 of 1 regions" in out
+    assert ", compact" in run("info", few)[1] and ", compact" not in run("info", maps[0])[1]
+    assert run("merge", few, maps[1], tmp_path / "both.dsac", "--apart")[0] == 0
+    assert [region.info.compact for region in Atlas.load(tmp_path / "both.dsac").regions] == [True, False]
+    assert run("crop", tmp_path / "both.dsac", few, "--regions", "blank", "--compact")[0] == 0  # over itself
+    (region,) = Atlas.load(few).regions
+    assert region.name == "blank" and region.info.compact
+
+
 def test_maps_become_one_file_and_a_part_of_it_one_again(
     maps: tuple[Path, Path], run: Run, tmp_path: Path
 ) -> None:
@@ -112,7 +124,10 @@ def test_a_recording_does_the_same_from_its_frames_in_the_first_map(
         ),
         ("merge A none.dsac new.dsac --apart", "none.dsac: expected a map file, found nothing"),
         ("merge A B none/new.dsac --apart", "its folder does not exist"),
-        ("crop A new.dsac", "crop needs either --regions NAMES... or --box"),
+        ("crop A new.dsac", "crop needs --regions NAMES..., --box X0 Y0 Z0 X1 Y1 Z1 or --compact"),
+        ("crop A new.dsac --regions a --box 0 0 0 1 1 1", "crop: expected either --regions or --box, got both"),
+        ("crop A none/new.dsac --compact", "its folder does not exist"),
+        ("crop old.dsac new.dsac --compact", "old.dsac: expected a map file"),
         ("crop A new.dsac --regions", "--regions: expected one name or more, got none"),
         ("crop A new.dsac --regions attic", "names of regions, which are one without a name, got attic"),
         ("crop A new.dsac --box 0 0 0 1 1 1", "box: no region has a mapping camera or a landmark"),

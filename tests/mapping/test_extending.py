@@ -147,7 +147,7 @@ def test_new_ground_is_divided_into_regions_by_the_scenes_name(
     monkeypatch.setattr(extending, "divide", lambda those: [np.arange(5), np.arange(4, len(those))])
     told = []
     grown = _extend(
-        textured_ball_map,
+        textured_ball_map.compact(),
         _scene(frames(LENS, poses), "some/attic"),
         tmp_path,
         SETTINGS,
@@ -157,6 +157,7 @@ def test_new_ground_is_divided_into_regions_by_the_scenes_name(
     assert list(grown.added) == ["attic", "attic-2"] and list(grown.added.values()) == [5, 4]
     assert grown.num_new == 8
     assert grown.atlas.names == ["ball", "attic", "attic-2"] and grown.refreshed["ball"].num_frames == 3
+    assert all(region.info.compact for region in grown.atlas.regions)  # as the map is
     training = [fraction for phase, fraction in told if phase == "training"]
     assert training == sorted(training) and training[-1] == 1.0  # of both regions together
     grown.atlas.save(tmp_path / "grown.dsac")
