@@ -60,7 +60,7 @@ def test_maps_become_one_file_and_a_part_of_it_one_again(
     assert code == 0 and "1 of 2 regions" in out
     table = run("info", both)[1]
     assert "region   frames  size       landmarks  MB    world\n" in table
-    assert "  blank-2  0       6 × 6 × 6  0          0.10  blank-2\n" in table
+    assert "  blank-2  0       6 × 6 × 6  0          0.01  blank-2\n" in table
     told = json.loads(run("info", both, "--json")[1])["regions"]
     assert [(each["name"], each["metric"]) for each in told] == [("blank", True), ("blank-2", False)]
     (region,) = Atlas.load(tmp_path / "one.dsac").regions
