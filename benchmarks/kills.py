@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gzip
 import json
 import os
 import random
@@ -55,12 +56,17 @@ class Kept(NamedTuple):
     @staticmethod
     def of(folder: Path) -> Kept:
         files = {path.stem: path.read_bytes() for path in folder.glob("*.dsac")}
-        maps = {name: data[8 + int.from_bytes(data[:8], "little") :] for name, data in files.items()}
+        maps = {name: _values(data) for name, data in files.items()}
         steps = {}
         for path in folder.glob("*.checkpoint"):
             with contextlib.suppress(FileNotFoundError):  # its region was just finished
                 steps[path.stem] = torch.load(path, weights_only=True)["step"]
         return Kept(maps, steps)
+
+
+def _values(data: bytes) -> bytes:
+    plain = gzip.decompress(data)
+    return plain[8 + int.from_bytes(plain[:8], "little") :]
 
 
 class Kill(NamedTuple):

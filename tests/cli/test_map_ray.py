@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import Fails, Run, write_noise
+from map_bytes import values
 
 from dsac.datasets import Scene, load_scene
 from dsac.mapping import (
@@ -38,6 +39,57 @@ SETTINGS = MappingSettings(
     num_landmarks=60,
 )  # fmt: skip
 ROWS = [np.arange(0, 3), np.arange(2, 5)]
+
+
+# ---- without a cluster: before one is connected, which would be used --------------------------------------
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """An address that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def web() -> Iterator[str]:
+    """The address of something else than a cluster."""
+
+    class Quiet(http.server.BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Quiet) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_an_address_where_no_cluster_answers_is_one_line(
+    silent: str, web: str, fails: Fails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray", reason="pip install 'dsac[ray]'")
+    monkeypatch.setattr(ray_workers, "_LIMIT_S", 0.2)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    command = ("map", "synthetic", tmp_path / "a.dsac", "--ray")
+    begun = time.monotonic()
+    assert f"--ray {silent}: no cluster answers there (no answer)" in fails(*command, silent)
+    assert f"--ray {web}: something else than a Ray cluster answers there" in fails(*command, web)
+    assert "no cluster answers there (Connection refused)" in fails(*command, "127.0.0.1:9")
+    assert "expected auto, local or HOST:PORT of a cluster's head" in fails(*command, "head")
+    monkeypatch.setenv("RAY_ADDRESS", silent)
+    assert f"--ray {silent}: no cluster answers there" in fails(*command, "auto")
+    assert time.monotonic() - begun < 10
+
+
+def test_without_ray_the_extra_is_named(fails: Fails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    line = fails("map", "synthetic", tmp_path / "a.dsac", "--ray", "local")
+    assert "--ray: Ray is not installed; pip install 'dsac[ray]'" in line
+
+
+# ---- on a cluster ------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +154,7 @@ def test_a_node_that_is_killed_costs_its_unfinished_part_and_the_maps_are_the_sa
     assert second not in cluster.list_all_nodes()
     assert mapped.atlas is not None and not mapped.failed and not mapped.interrupted
     for here, elsewhere in zip(alone.atlas.regions, mapped.atlas.regions, strict=True):
-        assert _values(here.to_bytes()) == _values(elsewhere.to_bytes())
+        assert values(here.to_bytes()) == values(elsewhere.to_bytes())
     assert {path.name for path in (tmp_path / "there").iterdir()} == {"regions.json", "1.dsac", "2.dsac"}
 
 
@@ -144,51 +196,3 @@ def test_the_command_maps_one_region_there_too(
     assert asked == ["head:6379", 7, tmp_path / "a.dsac.regions"]
     assert SceneMap.load(tmp_path / "a.dsac").info.num_frames == 3
     assert {path.name for path in tmp_path.iterdir()} == {"room", "a.dsac"}
-
-
-# ---- without a cluster -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def silent() -> Iterator[str]:
-    """An address that takes connections and says nothing."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"127.0.0.1:{server.getsockname()[1]}"
-
-
-@pytest.fixture
-def web() -> Iterator[str]:
-    """The address of something else than a cluster."""
-
-    class Quiet(http.server.BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None: ...
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Quiet) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
-
-
-def test_an_address_where_no_cluster_answers_is_one_line(
-    silent: str, web: str, fails: Fails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("ray", reason="pip install 'dsac[ray]'")
-    monkeypatch.setattr(ray_workers, "_LIMIT_S", 0.2)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    command = ("map", "synthetic", tmp_path / "a.dsac", "--ray")
-    begun = time.monotonic()
-    assert f"--ray {silent}: no cluster answers there (no answer)" in fails(*command, silent)
-    assert f"--ray {web}: something else than a Ray cluster answers there" in fails(*command, web)
-    assert "no cluster answers there (Connection refused)" in fails(*command, "127.0.0.1:9")
-    assert "expected auto, local or HOST:PORT of a cluster's head" in fails(*command, "head")
-    monkeypatch.setenv("RAY_ADDRESS", silent)
-    assert f"--ray {silent}: no cluster answers there" in fails(*command, "auto")
-    assert time.monotonic() - begun < 10
-
-
-def test_without_ray_the_extra_is_named(fails: Fails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    line = fails("map", "synthetic", tmp_path / "a.dsac", "--ray", "local")
-    assert "--ray: Ray is not installed; pip install 'dsac[ray]'" in line

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from map_bytes import values
 
 from dsac.datasets import Frames, Scene
 from dsac.errors import DatasetError, MapFormatError
@@ -47,12 +48,7 @@ def made(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> dict[str, by
     torch.set_num_threads(1)
     mapped = build_regions(scene, ROWS, tmp_path_factory.mktemp("made"), SETTINGS)
     assert mapped.atlas is not None and not mapped.failed and not mapped.interrupted
-    return {region.name: _values(region.to_bytes()) for region in mapped.atlas.regions}
-
-
-def _values(data: bytes) -> bytes:
-    """A map file without its metadata, which know the time."""
-    return data[8 + int.from_bytes(data[:8], "little") :]
+    return {region.name: values(region.to_bytes()) for region in mapped.atlas.regions}
 
 
 def test_each_region_learns_its_frames_and_is_in_the_atlas(scene: Scene, tmp_path: Path) -> None:
@@ -85,7 +81,7 @@ def test_processes_make_the_same_maps_and_a_killed_one_is_replaced(
         scene, ROWS[:2], tmp_path, SETTINGS, workers=2, on_progress=lambda name, progress: said.add(name)
     )
     assert killed and mapped.atlas is not None and not mapped.failed
-    assert {region.name: _values(region.to_bytes()) for region in mapped.atlas.regions} == {
+    assert {region.name: values(region.to_bytes()) for region in mapped.atlas.regions} == {
         name: made[name] for name in ("1", "2")
     }
 
@@ -105,7 +101,7 @@ def test_an_interrupt_leaves_what_is_finished_and_resuming_makes_the_rest(
     )
     assert set(asked) == {"2", "3"}
     assert second.atlas is not None
-    assert {region.name: _values(region.to_bytes()) for region in second.atlas.regions} == made
+    assert {region.name: values(region.to_bytes()) for region in second.atlas.regions} == made
 
 
 def test_resuming_another_mapping_is_refused_and_beginning_anew_is_not(scene: Scene, tmp_path: Path) -> None:
@@ -169,7 +165,7 @@ def test_a_worker_that_dies_is_replaced_and_one_that_always_does_is_named(
 ) -> None:
     twice = build_regions(scene, ROWS, tmp_path / "a", SETTINGS, workers=2, start=_dying(2))
     assert twice.atlas is not None and not twice.failed
-    assert {region.name: _values(region.to_bytes()) for region in twice.atlas.regions} == made
+    assert {region.name: values(region.to_bytes()) for region in twice.atlas.regions} == made
     always = build_regions(scene, ROWS, tmp_path / "b", SETTINGS, workers=2, start=_dying(9))
     assert always.atlas is not None and always.atlas.names == ["1", "3"]
     assert always.failed == {"2": "its worker died 3 times"}
@@ -199,7 +195,7 @@ def test_a_map_that_does_not_fit_on_the_disk_is_named_and_resuming_makes_it(
     assert first.atlas is not None and first.atlas.names == ["2"]
     assert "No space left on device" in first.failed["1"]
     again = build_regions(scene, ROWS[:2], tmp_path, SETTINGS, resume=True)
-    assert again.atlas is not None and _values(again.atlas["1"].to_bytes()) == made["1"]
+    assert again.atlas is not None and values(again.atlas["1"].to_bytes()) == made["1"]
 
 
 def test_workers_are_stopped_by_an_interrupt(scene: Scene, tmp_path: Path) -> None:
