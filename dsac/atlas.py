@@ -21,7 +21,7 @@ import safetensors.torch
 import torch
 from jaxtyping import Bool
 
-from dsac.datasets import Frames
+from dsac.datasets import Frames, load_photos
 from dsac.datasets.storage import file_written_whole
 from dsac.errors import MapFormatError
 from dsac.geometry import Camera
@@ -270,6 +270,13 @@ class Atlas:
 
 
 Map = SceneMap | Atlas  # what can be asked where a photo was taken
+
+
+def photos_for(known: Map, photos: Any, **given: Any) -> Frames:
+    """`load_photos`, which takes and raises the same, for a map: its camera serves photos that have no other,
+    and they are read the way up that its own images were.
+    """
+    return load_photos(photos, mapping_camera=known.mapping_camera, as_stored=known.info.as_stored, **given)
 
 
 def is_map_file(path: Path) -> bool:

@@ -19,8 +19,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dsac.atlas import Atlas, Map
-from dsac.datasets import Frame, Frames, load_photos
+from dsac.atlas import Atlas, Map, photos_for
+from dsac.datasets import Frame, Frames
 from dsac.datasets.given import batch_of
 from dsac.datasets.given_cameras import one_camera
 from dsac.datasets.given_depth import depth_of_batch
@@ -167,15 +167,7 @@ class Localizer:
         if isinstance(image, Tensor) and (camera is not None or image.ndim == 4):
             among = self._among(near, radius)
             return self._localize_tensor(image, camera, bgr, depth, depth_scale, among, prior)
-        photos = load_photos(
-            image,
-            camera=camera,
-            mapping_camera=self.scene_map.mapping_camera,
-            as_stored=self.scene_map.info.as_stored,
-            bgr=bgr,
-            depth=depth,
-            depth_scale=depth_scale,
-        )
+        photos = photos_for(self.scene_map, image, camera=camera, bgr=bgr, depth=depth, depth_scale=depth_scale)
         if len(photos) > 1:
             raise ValueError(
                 f"image: expected one, got {len(photos)}: localize_frames(load_photos(...)) takes them"

@@ -18,7 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dsac.datasets import Frames, load_photos
+from dsac.atlas import photos_for
+from dsac.datasets import Frames
 from dsac.geometry import Pose
 from dsac.landmarks.answering import ENOUGH, SURE
 from dsac.localization import Localization
@@ -39,6 +40,8 @@ class Motion:
     def __post_init__(self) -> None:
         if self.now_from_last.shape != ():
             raise ValueError(f"motion: expected one pose, got a batch {tuple(self.now_from_last.shape)}")
+        if self.covariance is not None and self.covariance.shape != (6, 6):
+            raise ValueError(f"motion: expected a covariance (6, 6), got {tuple(self.covariance.shape)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,13 +89,7 @@ class Tracker:
         found; without, the camera is taken to move on as it did.
         Raises: `ValueError` for a time before the last, and as `Localizer.localize` does.
         """
-        photo = load_photos(
-            image,
-            camera=camera,
-            mapping_camera=self.localizer.scene_map.mapping_camera,
-            as_stored=self.localizer.scene_map.info.as_stored,
-            bgr=bgr,
-        )
+        photo = photos_for(self.localizer.scene_map, image, camera=camera, bgr=bgr)
         return self.update_frame(photo, time, motion)
 
     def update_frame(

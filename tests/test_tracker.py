@@ -207,3 +207,5 @@ def test_wrong_input_is_named(localizer: Localizer) -> None:
         tracker.update(_photo(0), LENS, 4.0)
     with pytest.raises(ValueError, match="motion: expected one pose, got a batch"):
         Motion(POSE.expand(2))
+    with pytest.raises(ValueError, match=r"motion: expected a covariance \(6, 6\), got \(3, 3\)"):
+        Motion(POSE, torch.eye(3))

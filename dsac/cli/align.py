@@ -168,12 +168,12 @@ def _check_origin(origin: GeoPoint | None) -> None:
 
 
 def _photos(given: tuple[str, ...], atlas: Atlas) -> Frames:
-    from dsac.datasets import load_photos
+    from dsac.atlas import photos_for
 
     if not given:
         raise DsacError("--gps: expected photos or folders of photos, got none")
     with users_mistakes():
-        return load_photos(given, mapping_camera=atlas.mapping_camera, as_stored=atlas.info.as_stored)
+        return photos_for(atlas, given)
 
 
 def told(alignment: Alignment) -> list[str]:

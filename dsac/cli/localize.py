@@ -68,7 +68,7 @@ class Localize:
     """Where to compute; auto takes the GPU if there is one."""
 
     def run(self) -> None:
-        from dsac.datasets import load_photos
+        from dsac.atlas import photos_for
         from dsac.datasets.poses_file import check_names
         from dsac.localizer import Localizer
 
@@ -84,12 +84,11 @@ class Localize:
         localizer = Localizer.load(self.map, device=choose_device(self.device))
         info = localizer.scene_map.info
         with users_mistakes(), bars_of_phases() as show:
-            photos = load_photos(
+            photos = photos_for(
+                localizer.scene_map,
                 self.images,
                 camera=camera,
                 focal_px=self.focal_px,
-                mapping_camera=localizer.scene_map.mapping_camera,
-                as_stored=info.as_stored,
                 depth=self.depth,
                 depth_scale=self.depth_scale,
                 every=self.every,

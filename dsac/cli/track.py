@@ -53,7 +53,7 @@ class Track:
     """Where to compute; auto takes the GPU if there is one."""
 
     def run(self) -> None:
-        from dsac.datasets import load_photos
+        from dsac.atlas import photos_for
         from dsac.localizer import Localizer
 
         if self.output is not None:
@@ -62,12 +62,11 @@ class Track:
         localizer = Localizer.load(self.map, device=choose_device(self.device))
         walk = _Walk()
         with users_mistakes(), bars_of_phases() as show:
-            photos = load_photos(
+            photos = photos_for(
+                localizer.scene_map,
                 self.source,
                 camera=camera,
                 focal_px=self.focal_px,
-                mapping_camera=localizer.scene_map.mapping_camera,
-                as_stored=localizer.scene_map.info.as_stored,
                 every=1,
                 on_progress=lambda video, done: show("read video", done, video),
             )

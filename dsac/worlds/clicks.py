@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dsac.atlas import photos_for
 from dsac.datasets.control_points import Click, ClickedPoints, ControlPoints, read_clicks
-from dsac.datasets.photos import load_photos
 from dsac.errors import DatasetError
 from dsac.geometry import Camera, GeoPoint, Pose
 from dsac.localizer import Localizer
@@ -66,12 +66,8 @@ def where_rays_meet(path: str, clicked: ClickedPoints, photos: Mapping[str, Seen
 
 def _found(localizer: Localizer, folder: Path, names: list[str]) -> dict[str, Seen]:
     """Those of the photos that the map localizes."""
-    scene_map, found = localizer.scene_map, {}
-    frames = load_photos(
-        [str(folder / name) for name in names],
-        mapping_camera=scene_map.mapping_camera,
-        as_stored=scene_map.info.as_stored,
-    )
+    found = {}
+    frames = photos_for(localizer.scene_map, [str(folder / name) for name in names])
     for i, name in enumerate(names):
         (answer,) = localizer.localize_frames(frames[i : i + 1])
         if answer.success:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from dsac.datasets.photos import load_photos
+from dsac.atlas import photos_for
 from dsac.errors import DatasetError
 from dsac.geometry import Pose, Similarity
 from dsac.localizer import Localizer
@@ -31,9 +31,9 @@ def by_distance(localizer: Localizer, photos: tuple[str, str], metres: float) ->
     """
     if not 0 < metres < math.inf:
         raise ValueError(f"distance: expected a number above 0, got {metres}")
-    scene_map, answers = localizer.scene_map, []
+    answers = []
     for photo in photos:
-        frames = load_photos(photo, mapping_camera=scene_map.mapping_camera, as_stored=scene_map.info.as_stored)
+        frames = photos_for(localizer.scene_map, photo)
         (answer,) = localizer.localize_frames(frames)
         if not answer.success:
             raise DatasetError(f"{photo}: expected a photo that the map localizes, it does not")
