@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -18,6 +19,7 @@ from dsac.errors import DatasetError, DsacError
 if TYPE_CHECKING:
     from dsac.datasets import Frames
     from dsac.localization import Localization
+    from dsac.localizer import Localizer
     from dsac.tracker import Motion
 
 
@@ -97,7 +99,16 @@ class _Walk:
     milliseconds: list[float] = field(default_factory=list)
     unusable: int = 0
 
-    def follow(self, localizer, photos: Frames, times, motions, as_json: bool, show) -> None:  # noqa: ANN001
+    def follow(
+        self,
+        localizer: Localizer,
+        photos: Frames,
+        times: Sequence[float],
+        motions: Sequence[Motion | None],
+        as_json: bool,
+        show: Callable[[str, float, str], None],
+    ) -> None:
+        """Localize the photos in their order and say of each what is asked for."""
         from dsac.tracker import Tracker
 
         tracker = Tracker(localizer)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -17,6 +16,7 @@ import pytest
 import torch
 from ball_world import RADIUS, ColorEncoder, ball_frames, exact_map
 from devices import NoArrays, NoWaiting
+from interrupts import interrupt_at
 from torch import nn
 
 from dsac import map_scoring
@@ -114,14 +114,6 @@ def _tune(scene_map: SceneMap, frames: Frames, settings=SMALL, encoder=None, **o
     return fine_tune(scene_map, frames, settings, encoder=encoder or ColorEncoder(), **options)
 
 
-def _interrupt_at(step: int) -> Callable[[FineTuningProgress], None]:
-    def on_progress(progress: FineTuningProgress) -> None:
-        if progress.phase == "training" and progress.step == step:
-            raise KeyboardInterrupt
-
-    return on_progress
-
-
 def _same(a: SceneMap, b: SceneMap) -> bool:
     first, second = a.head.state_dict(), b.head.state_dict()
     return all(torch.equal(first[name], second[name]) for name in first)
@@ -179,7 +171,7 @@ def test_an_interrupted_fine_tuning_resumes_to_the_very_same_end(
 ) -> None:
     checkpoint = tmp_path / "ball.checkpoint"
     whole = _tune(shifted, frames)
-    part = _tune(shifted, frames, checkpoint=checkpoint, on_progress=_interrupt_at(8))
+    part = _tune(shifted, frames, checkpoint=checkpoint, on_progress=interrupt_at(8))
     record = part.info.training["fine_tuning"]
     assert record["interrupted"] and record["trained_steps"] == 8
     assert record["validation_after"] <= record["validation_before"]
@@ -191,7 +183,7 @@ def test_a_map_that_was_tuned_in_place_until_an_interrupt_resumes_too(
     shifted: SceneMap, frames: Frames, tmp_path: Path
 ) -> None:
     checkpoint, path = tmp_path / "ball.checkpoint", tmp_path / "ball.dsac"
-    part = _tune(shifted, frames, checkpoint=checkpoint, on_progress=_interrupt_at(8))
+    part = _tune(shifted, frames, checkpoint=checkpoint, on_progress=interrupt_at(8))
     assert part.info.training["fine_tuning"]["best_step"] > 0 and not _same(part, shifted)
     part.save(path)
     resumed = _tune(SceneMap.load(path), frames, checkpoint=checkpoint, resume=True)
@@ -202,7 +194,7 @@ def test_the_checkpoint_of_another_map_of_the_scene_is_refused(
     shifted: SceneMap, frames: Frames, tmp_path: Path
 ) -> None:
     checkpoint = tmp_path / "ball.checkpoint"
-    _tune(shifted, frames, checkpoint=checkpoint, on_progress=_interrupt_at(8))
+    _tune(shifted, frames, checkpoint=checkpoint, on_progress=interrupt_at(8))
     later = replace(shifted, info=replace(shifted.info, created="2030-01-01T00:00:00+00:00"))
     with pytest.raises(MapFormatError, match="expected the checkpoint of fine-tuning this map"):
         _tune(later, frames, checkpoint=checkpoint, resume=True)
@@ -395,10 +387,10 @@ def test_what_is_no_checkpoint_of_this_is_refused(shifted: SceneMap, frames: Fra
     torch.save({"step": 3}, path)
     with pytest.raises(MapFormatError, match="start again without resuming"):
         _tune(shifted, frames, checkpoint=path, resume=True)
-    _tune(shifted, frames, replace(SMALL, temperature=2.0), checkpoint=path, on_progress=_interrupt_at(1))
+    _tune(shifted, frames, replace(SMALL, temperature=2.0), checkpoint=path, on_progress=interrupt_at(1))
     with pytest.raises(MapFormatError, match="fine-tuning this map with these settings"):
         _tune(shifted, frames, checkpoint=path, resume=True)
-    _tune(shifted, frames, checkpoint=path, on_progress=_interrupt_at(1))
+    _tune(shifted, frames, checkpoint=path, on_progress=interrupt_at(1))
     shifted.head.scene_center += 0.1
     with pytest.raises(MapFormatError, match="fine-tuning this map with these settings"):
         _tune(shifted, frames, checkpoint=path, resume=True)

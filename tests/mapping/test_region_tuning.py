@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from ball_world import ColorEncoder, ball_frames, exact_map
+from interrupts import interrupt_at
 
 from dsac.atlas import Atlas, Region
 from dsac.cropping import some_regions
 from dsac.datasets import Frames
 from dsac.errors import DatasetError, DsacError, MapFormatError
 from dsac.geometry import Pose, Similarity
-from dsac.mapping.fine_tuning import FineTuningProgress
 from dsac.mapping.pose_learner import TuningViews
 from dsac.mapping.region_learner import LOST, Expert, Experts, RegionLearner
 from dsac.mapping.region_tuning import TunedRegions, fine_tune_regions
@@ -65,14 +64,6 @@ def two(frames: Frames) -> Atlas:
 
 def _tune(atlas: Atlas, frames: Frames, settings: FineTuningSettings = SMALL, **options) -> TunedRegions:  # noqa: ANN003
     return fine_tune_regions(atlas, frames, settings, encoder=ColorEncoder(), **options)
-
-
-def _interrupt_at(step: int) -> Callable[[FineTuningProgress], None]:
-    def on_progress(progress: FineTuningProgress) -> None:
-        if progress.phase == "training" and progress.step == step:
-            raise KeyboardInterrupt
-
-    return on_progress
 
 
 def test_heads_and_gate_are_mended_together(two: Atlas, frames: Frames) -> None:
@@ -125,7 +116,7 @@ def test_the_same_seed_gives_the_same_map_and_resuming_goes_on_as_if_nothing_had
     two.save(tmp_path / "two.dsac")
     whole, record = _tune(Atlas.load(tmp_path / "two.dsac"), frames)
     path = tmp_path / "two.tuning"
-    half, told = _tune(Atlas.load(tmp_path / "two.dsac"), frames, checkpoint=path, on_progress=_interrupt_at(5))
+    half, told = _tune(Atlas.load(tmp_path / "two.dsac"), frames, checkpoint=path, on_progress=interrupt_at(5))
     assert told["interrupted"] and told["trained_steps"] == 5 and told["best_step"] in (0, 4)
     half.save(tmp_path / "half.dsac")
     resumed, again = _tune(Atlas.load(tmp_path / "half.dsac"), frames, checkpoint=path, resume=True)
